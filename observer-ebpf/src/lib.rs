@@ -1,0 +1,235 @@
+//! What the kernel programs and user space agree on: map values, their layout, limits, and the two rules that both sides
+//! must compute alike (the wait histogram's buckets and a packet's bytes on the wire).
+//!
+//! `no_std`: compiled into the eBPF object and, unchanged, into the host crates, where it is tested.
+#![no_std]
+#![forbid(unsafe_code)]
+
+pub mod histogram;
+pub mod wire;
+
+/// Where the other end of a socket is. The numbers are the index into [`NetBook::scopes`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub enum Scope {
+    /// 127.0.0.0/8 or `::1`.
+    Loopback = 0,
+    /// This node: one of its addresses.
+    Node = 1,
+    /// Private, shared (RFC 6598), unique local, link-local and multicast addresses.
+    Intranet = 2,
+    /// Everything else.
+    Internet = 3,
+}
+
+impl Scope {
+    /// Every scope, by its number.
+    pub const ALL: [Self; SCOPES] = [Self::Loopback, Self::Node, Self::Intranet, Self::Internet];
+
+    /// The value of the `scope` label.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Loopback => "loopback",
+            Self::Node => "node",
+            Self::Intranet => "intranet",
+            Self::Internet => "internet",
+        }
+    }
+}
+
+/// How many scopes there are.
+pub const SCOPES: usize = 4;
+/// Slot 0 belongs to nobody: what finds no free slot is booked there, so that the sum stays whole.
+pub const UNATTRIBUTED_SLOT: u32 = 0;
+/// Entries of each CPU's cache from cgroup id to slot; a power of two.
+pub const SLOT_CACHE_ENTRIES: u32 = 256;
+/// Default of `--max-cgroups`.
+pub const DEFAULT_SLOTS: u32 = 4096;
+/// Open uninterruptible sleeps that fit; beyond it they are counted in [`Drop::SleepTableFull`].
+pub const MAX_OPEN_SLEEPS: u32 = 4096;
+/// Address prefixes that decide a scope.
+pub const MAX_SCOPE_PREFIXES: u32 = 4096;
+/// Bytes of the ring buffer of cgroup events.
+pub const EVENT_RING_BYTES: u32 = 256 * 1024;
+/// The longest cgroup path an event carries; the kernel's own tracepoint cuts there too.
+pub const EVENT_PATH_BYTES: usize = 1024;
+
+/// L3 bytes and packets of one scope, as on the wire.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Traffic {
+    /// Bytes sent.
+    pub transmit_bytes: u64,
+    /// Packets sent.
+    pub transmit_packets: u64,
+    /// Bytes received.
+    pub receive_bytes: u64,
+    /// Packets received.
+    pub receive_packets: u64,
+}
+
+/// One slot's traffic on one CPU: entry `slot * cpus + cpu` of the map `NET`. Two cache lines that no other CPU writes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C, align(64))]
+pub struct NetBook {
+    /// By [`Scope`].
+    pub scopes: [Traffic; SCOPES],
+}
+
+/// One slot's scheduling on one CPU: entry `slot * cpus + cpu` of the map `SCHED`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C, align(64))]
+pub struct SchedBook {
+    /// The cgroup that this CPU books here; user space zeroes it when it takes the slot back.
+    pub owner: u64,
+    /// Nanoseconds that tasks waited for a CPU, by the scheduler's clock.
+    pub wait_ns: u64,
+    /// Nanoseconds of uninterruptible sleep that have ended.
+    pub uninterruptible_ns: u64,
+    /// Waits by [`histogram::bucket`]; each wraps at 2^32.
+    pub waits: [u32; histogram::BUCKETS],
+    /// Fills the second cache line.
+    pub reserved: u64,
+}
+
+/// An entry of a CPU's cache from cgroup id to slot: entry `cpu * SLOT_CACHE_ENTRIES + id % SLOT_CACHE_ENTRIES` of `SLOT_CACHE`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct CachedSlot {
+    /// The cgroup id; ids are never reused, so an entry never lies about whose it is.
+    pub cgroup: u64,
+    /// Its slot.
+    pub slot: u32,
+    /// The [`Control::slot_generation`] at which slot 0 was the answer.
+    pub generation: u32,
+}
+
+/// What a socket's storage holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct SocketBook {
+    /// The cgroup the socket was created in.
+    pub cgroup: u64,
+    /// [`peer_key`] of the last packet's far end with its scope in the low byte; written as one word, so never torn.
+    pub peer: u64,
+    /// The slot last used.
+    pub slot: u32,
+    /// The [`Control::slot_generation`] at which slot 0 was the answer.
+    pub slot_generation: u32,
+}
+
+/// The key under which a socket remembers the scope of a far end: the address (IPv4: all of it; IPv6: a 32-bit mix) and
+/// the generation of the address ranges. The low 16 bits are free for the scope and never zero in a stored word.
+pub const fn peer_key(address: u32, generation: u16) -> u64 {
+    ((address as u64) << 32) | ((generation as u64) << 16)
+}
+
+/// Marks a stored [`SocketBook::peer`] as set.
+pub const PEER_KNOWN: u64 = 0x100;
+/// The bits of [`SocketBook::peer`] that hold the scope.
+pub const PEER_SCOPE: u64 = 0xff;
+
+/// Mixes an IPv6 address (as two big halves) into the 32 bits of [`peer_key`].
+pub const fn mix_ipv6(high: u64, low: u64) -> u32 {
+    let mixed = (high.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ low).wrapping_mul(0xff51_afd7_ed55_8ccd);
+    (mixed >> 32) as u32
+}
+
+/// What user space tells the programs while they run: the only entry of the map `CONTROL`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Control {
+    /// Grows (mod 2^16) when the address ranges changed: every socket decides its scope again.
+    pub scope_generation: u32,
+    /// Grows when slots came free after there had been none: whoever was sent to slot 0 asks again.
+    pub slot_generation: u32,
+}
+
+/// An uninterruptible sleep that has not ended: value of the map `SLEEPS`, keyed by thread id.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Sleep {
+    /// The task's cgroup when it fell asleep.
+    pub cgroup: u64,
+    /// `CLOCK_MONOTONIC` then, in nanoseconds.
+    pub start_ns: u64,
+}
+
+/// Key data of the map `SCOPE_PREFIXES` (a longest-prefix-match trie): an IPv6 or IPv4-mapped address in network order.
+pub type Address = [u8; 16];
+
+/// What came to pass with a cgroup: the head of each record in the ring buffer `EVENTS`; the path's bytes follow.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct CgroupEvent {
+    /// The cgroup's id.
+    pub cgroup: u64,
+    /// [`CgroupEvent::MADE`] or [`CgroupEvent::REMOVED`].
+    pub kind: u32,
+    /// Bytes of the path that follow, without a terminating zero.
+    pub path_bytes: u32,
+}
+
+impl CgroupEvent {
+    /// The cgroup was made.
+    pub const MADE: u32 = 1;
+    /// The cgroup was removed.
+    pub const REMOVED: u32 = 2;
+}
+
+/// Why something could not be counted where it belongs: an index into the map `DROPS`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u32)]
+pub enum Drop {
+    /// Packets booked to `unattributed` because no slot was free.
+    PacketNoSlot = 0,
+    /// Waits booked to `unattributed` because no slot was free.
+    WaitNoSlot = 1,
+    /// Packets booked to `unattributed` because the slot table refused the cgroup (`-EBUSY`, `-ENOMEM`).
+    PacketSlotTable = 2,
+    /// Waits booked to `unattributed` because the slot table refused the cgroup.
+    WaitSlotTable = 3,
+    /// Uninterruptible sleeps that were not recorded because the table was full.
+    SleepTableFull = 4,
+    /// Uninterruptible sleeps booked to `unattributed` because no slot was free for their cgroup.
+    SleepNoSlot = 5,
+    /// Cgroup events that did not fit the ring buffer; a walk of the tree heals it.
+    EventRingFull = 6,
+    /// Packets whose headers could not be read: booked with the scope `internet` and without GSO correction.
+    PacketUnreadable = 7,
+}
+
+impl Drop {
+    /// Every reason, by its number.
+    pub const ALL: [Self; DROPS] = [
+        Self::PacketNoSlot,
+        Self::WaitNoSlot,
+        Self::PacketSlotTable,
+        Self::WaitSlotTable,
+        Self::SleepTableFull,
+        Self::SleepNoSlot,
+        Self::EventRingFull,
+        Self::PacketUnreadable,
+    ];
+
+    /// The value of the `reason` label.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::PacketNoSlot => "packet_no_slot",
+            Self::WaitNoSlot => "wait_no_slot",
+            Self::PacketSlotTable => "packet_slot_table",
+            Self::WaitSlotTable => "wait_slot_table",
+            Self::SleepTableFull => "sleep_table_full",
+            Self::SleepNoSlot => "sleep_no_slot",
+            Self::EventRingFull => "event_ring_full",
+            Self::PacketUnreadable => "packet_unreadable",
+        }
+    }
+}
+
+/// How many reasons the programs count.
+pub const DROPS: usize = 8;
+
+const _: () = assert!(size_of::<NetBook>() == 128 && size_of::<SchedBook>() == 128);
+const _: () = assert!(size_of::<SocketBook>() == 24 && size_of::<CachedSlot>() == 16 && size_of::<CgroupEvent>() == 16);
+const _: () = assert!(SLOT_CACHE_ENTRIES.is_power_of_two() && SCOPES.is_power_of_two());

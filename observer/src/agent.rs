@@ -1,0 +1,1 @@
+//! The agent: one task that samples, books and answers scrapes.

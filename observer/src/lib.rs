@@ -1,0 +1,12 @@
+//! The rooms of observer. Data flows one way: `kernel` and `cgroup` read, `ledger` books, `metrics` and `server` show.
+//!
+//! `unsafe` is allowed in [`kernel`] alone.
+
+pub mod agent;
+pub mod cgroup;
+pub mod cli;
+pub mod kernel;
+pub mod ledger;
+pub mod metrics;
+pub mod procfs;
+pub mod server;
