@@ -1,0 +1,66 @@
+//! The programs' entry points. Each hands over to the file that does the work.
+#![no_std]
+#![no_main]
+#![feature(core_intrinsics)]
+#![expect(internal_features, reason = "the BPF target has no AtomicU64::fetch_add; the intrinsic is the same instruction")]
+#![allow(unsafe_code, clippy::allow_attributes, reason = "kernel memory and helpers; each use says why it is sound")]
+
+mod cgroups;
+mod drops;
+mod net;
+mod offsets;
+mod sched;
+mod slots;
+
+use aya_ebpf::{
+    macros::{btf_tracepoint, cgroup_skb},
+    programs::{BtfTracePointContext, SkBuffContext},
+};
+
+/// A packet that a socket sends: after routing, before segmentation.
+#[cgroup_skb(egress)]
+pub fn observer_egress(ctx: SkBuffContext) -> i32 {
+    net::book(&ctx, net::Direction::Transmit);
+    PASS
+}
+
+/// A packet that a socket receives: after reassembly.
+#[cgroup_skb(ingress)]
+pub fn observer_ingress(ctx: SkBuffContext) -> i32 {
+    net::book(&ctx, net::Direction::Receive);
+    PASS
+}
+
+/// A CPU turns from one task to another.
+#[btf_tracepoint(function = "sched_switch")]
+pub fn observer_switch(ctx: BtfTracePointContext) -> i32 {
+    sched::switch(&ctx);
+    0
+}
+
+/// A cgroup was made; no task can be in it yet.
+#[btf_tracepoint(function = "cgroup_mkdir")]
+pub fn observer_mkdir(ctx: BtfTracePointContext) -> i32 {
+    cgroups::made(&ctx);
+    0
+}
+
+/// A cgroup was removed; no living task is in it.
+#[btf_tracepoint(function = "cgroup_rmdir")]
+pub fn observer_rmdir(ctx: BtfTracePointContext) -> i32 {
+    cgroups::removed(&ctx);
+    0
+}
+
+/// The verdict of every packet: these programs count, they never drop.
+const PASS: i32 = 1;
+
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
+    loop {}
+}
+
+/// Some helpers ask for a GPL-compatible licence.
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

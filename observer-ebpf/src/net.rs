@@ -1,0 +1,277 @@
+//! The bytes' books: each packet to the cgroup of its socket and to the scope of its far end.
+//!
+//! On the usual way one call out of the program: the socket's storage, which remembers slot and scope.
+
+use crate::{
+    drops::{self, add},
+    slots::{self, NoSlot},
+};
+use aya_ebpf::{
+    bindings::{__sk_buff, BPF_SK_STORAGE_GET_F_CREATE, bpf_sock},
+    btf_maps::SkStorage,
+    helpers::{
+        bpf_get_smp_processor_id,
+        generated::{bpf_sk_storage_get, bpf_skb_cgroup_id, bpf_skb_load_bytes},
+    },
+    macros::{btf_map, map},
+    maps::{LpmTrie, lpm_trie::Key},
+    programs::SkBuffContext,
+};
+use core::mem::MaybeUninit;
+use observer_ebpf::{
+    Address, Drop, MAX_SCOPE_PREFIXES, PEER_KNOWN, PEER_SCOPE, SCOPES, Scope, SocketBook, Traffic, UNATTRIBUTED_SLOT,
+    mix_ipv6, peer_key, wire,
+};
+
+#[btf_map]
+static SOCKETS: SkStorage<SocketBook> = SkStorage::new();
+
+/// Which addresses are in which [`Scope`]; the rest is [`Scope::Internet`].
+#[map]
+static SCOPE_PREFIXES: LpmTrie<Address, u32> = LpmTrie::with_max_entries(MAX_SCOPE_PREFIXES, 0);
+
+/// Which way a packet goes; so, which of its addresses is the far end's.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Direction {
+    Transmit,
+    Receive,
+}
+
+const IPV4_HEADER: u32 = 20;
+const IPV6_HEADER: u32 = 40;
+
+/// Books one packet.
+#[inline(always)]
+pub(crate) fn book(ctx: &SkBuffContext, direction: Direction) {
+    let skb = ctx.skb.skb;
+    // SAFETY: the context of the program; the verifier rewrites these into checked loads.
+    let (bytes, gso_size, sk) = unsafe { ((*skb).len, (*skb).gso_size, (*skb).__bindgen_anon_2.sk) };
+    let control = slots::control();
+    let key = far_end(skb, direction).map_or(0, |mixed| peer_key(mixed, control.scope_generation as u16) | PEER_KNOWN);
+    let socket = if sk.is_null() { core::ptr::null_mut() } else { storage(sk, core::ptr::null_mut(), 0) };
+    let place = known_place(socket, key).unwrap_or_else(|| settle(skb, sk, socket, key, direction));
+    let (bytes, packets) = if gso_size == 0 { (u64::from(bytes), 1) } else { segmented(skb) };
+    // SAFETY: the helper has no preconditions.
+    let cpu = unsafe { bpf_get_smp_processor_id() };
+    let Some(book) = slots::net_book((place >> 8) as u32, cpu) else { return };
+    // SAFETY: the scope is masked to the array; softirqs may interrupt, so the adds are atomic.
+    unsafe {
+        let traffic = (&raw mut (*book).scopes).cast::<Traffic>().add(place as usize & (SCOPES - 1));
+        match direction {
+            Direction::Transmit => {
+                add(&raw mut (*traffic).transmit_bytes, bytes);
+                add(&raw mut (*traffic).transmit_packets, packets);
+            }
+            Direction::Receive => {
+                add(&raw mut (*traffic).receive_bytes, bytes);
+                add(&raw mut (*traffic).receive_packets, packets);
+            }
+        }
+    }
+}
+
+/// Slot and scope of a packet in one word: `slot << 8 | scope`.
+type Place = u64;
+
+/// The place as the socket remembers it, if all of it still holds.
+#[inline(always)]
+fn known_place(socket: *mut SocketBook, key: u64) -> Option<Place> {
+    if socket.is_null() {
+        return None;
+    }
+    // SAFETY: the socket's storage; each word is read once.
+    let (cgroup, peer, slot) = unsafe { ((*socket).cgroup, (*socket).peer, (*socket).slot) };
+    let holds = (peer & !PEER_SCOPE) == key && slots::owner(slot) == cgroup;
+    holds.then_some((u64::from(slot) << 8) | (peer & PEER_SCOPE))
+}
+
+/// The far end's address, mixed into 32 bits, from the packet's header in place.
+#[inline(always)]
+fn far_end(skb: *mut __sk_buff, direction: Direction) -> Option<u32> {
+    // SAFETY: the context of the program; the verifier turns these into packet pointers.
+    let (start, end) = unsafe { ((*skb).data as usize, (*skb).data_end as usize) };
+    if start + IPV4_HEADER as usize > end {
+        return None;
+    }
+    let header = start as *const u8;
+    // SAFETY: the verifier holds each access against the bound checked before it.
+    unsafe {
+        if *header >> 4 == 4 {
+            return Some(*header.add(if direction == Direction::Transmit { 16 } else { 12 }).cast::<u32>());
+        }
+        if start + IPV6_HEADER as usize > end {
+            return None;
+        }
+        let address = header.add(if direction == Direction::Transmit { 24 } else { 8 }).cast::<u32>();
+        let half = |at: usize| u64::from(*address.add(at)) | (u64::from(*address.add(at + 1)) << 32);
+        Some(mix_ipv6(half(0), half(2)))
+    }
+}
+
+/// The way of a socket's first packet, of another far end than last time, and of changed slots or address ranges.
+#[inline(never)]
+fn settle(skb: *mut __sk_buff, sk: *mut bpf_sock, known: *mut SocketBook, key: u64, direction: Direction) -> Place {
+    let scope = scope_of(skb, direction);
+    let generation = slots::control().slot_generation;
+    let mut socket = known;
+    if socket.is_null() && !sk.is_null() {
+        // SAFETY: the context of the program, which has a socket.
+        let cgroup = unsafe { bpf_skb_cgroup_id(skb) };
+        let mut new = SocketBook { cgroup, peer: 0, slot: UNATTRIBUTED_SLOT, slot_generation: generation.wrapping_sub(1) };
+        socket = storage(sk, &raw mut new, BPF_SK_STORAGE_GET_F_CREATE.into());
+    }
+    if socket.is_null() {
+        // No memory, or a socket on its way out: book all the same, remember nothing.
+        // SAFETY: the context of the program.
+        let slot = slot_or_count(unsafe { bpf_skb_cgroup_id(skb) }).unwrap_or(UNATTRIBUTED_SLOT);
+        return place(slot, scope);
+    }
+    // SAFETY: the socket's storage. Two CPUs may settle one socket at once: each word is whole, and the next packet
+    // compares them again.
+    unsafe {
+        (*socket).peer = key | scope as u64;
+        let (cgroup, slot) = ((*socket).cgroup, (*socket).slot);
+        if slots::owner(slot) == cgroup {
+            return place(slot, scope);
+        }
+        if slot == UNATTRIBUTED_SLOT && (*socket).slot_generation == generation {
+            drops::count(Drop::PacketNoSlot);
+            return place(UNATTRIBUTED_SLOT, scope);
+        }
+        let slot = slot_or_count(cgroup);
+        (*socket).slot = slot.unwrap_or(UNATTRIBUTED_SLOT);
+        if slot != Err(NoSlot::TableRefused) {
+            (*socket).slot_generation = generation;
+        }
+        place(slot.unwrap_or(UNATTRIBUTED_SLOT), scope)
+    }
+}
+
+#[inline(always)]
+fn place(slot: u32, scope: Scope) -> Place {
+    (u64::from(slot) << 8) | scope as u64
+}
+
+#[inline(always)]
+fn slot_or_count(cgroup: u64) -> Result<u32, NoSlot> {
+    let slot = slots::of_cgroup(cgroup);
+    match slot {
+        Ok(_) => {}
+        Err(NoSlot::NoneFree) => drops::count(Drop::PacketNoSlot),
+        Err(NoSlot::TableRefused) => drops::count(Drop::PacketSlotTable),
+    }
+    slot
+}
+
+/// The scope of the packet's far end. A packet to the sender's own address stays on the node, whatever the address.
+#[inline(always)]
+fn scope_of(skb: *mut __sk_buff, direction: Direction) -> Scope {
+    let Some((source, destination)) = addresses(skb) else {
+        drops::count(Drop::PacketUnreadable);
+        return Scope::Internet;
+    };
+    let far = if direction == Direction::Transmit { destination } else { source };
+    let same = source == destination;
+    match SCOPE_PREFIXES.get(Key::new(128, far)).copied() {
+        Some(0) => Scope::Loopback,
+        _ if same => Scope::Node,
+        Some(1) => Scope::Node,
+        Some(2) => Scope::Intranet,
+        _ => Scope::Internet,
+    }
+}
+
+/// Source and destination, IPv4 mapped into IPv6.
+#[inline(always)]
+fn addresses(skb: *mut __sk_buff) -> Option<(Address, Address)> {
+    let version: u8 = load(skb, 0)?;
+    if version >> 4 == 4 {
+        let pair: [[u8; 4]; 2] = load(skb, 12)?;
+        return Some((mapped(pair[0]), mapped(pair[1])));
+    }
+    let pair: [Address; 2] = load(skb, 8)?;
+    Some((pair[0], pair[1]))
+}
+
+#[inline(always)]
+fn mapped(address: [u8; 4]) -> Address {
+    let [a, b, c, d] = address;
+    [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d]
+}
+
+/// Bytes and packets on the wire of a packet that the device, or the stack behind this hook, cuts into segments.
+#[inline(never)]
+fn segmented(skb: *mut __sk_buff) -> (u64, u64) {
+    // SAFETY: the context of the program.
+    let (bytes, gso_size, gso_segs) = unsafe { ((*skb).len, (*skb).gso_size, (*skb).gso_segs) };
+    match headers(skb) {
+        Some((headers, removed)) => wire::on_the_wire(bytes.saturating_sub(removed), headers, gso_size, gso_segs),
+        None => {
+            drops::count(Drop::PacketUnreadable);
+            (u64::from(bytes), 1)
+        }
+    }
+}
+
+const TCP: u8 = 6;
+const UDP: u8 = 17;
+const SCTP: u8 = 132;
+const HOP_BY_HOP: u8 = 0;
+const ROUTING: u8 = 43;
+const DESTINATION_OPTIONS: u8 = 60;
+const JUMBO: u8 = 0xc2;
+
+/// The bytes of headers that each segment repeats, and of those that segmentation takes away: IPv6 packets beyond
+/// 64 KiB carry a jumbo option of 8 bytes only until they are cut.
+#[inline(always)]
+fn headers(skb: *mut __sk_buff) -> Option<(u32, u32)> {
+    let version: u8 = load(skb, 0)?;
+    if version >> 4 == 4 {
+        let at = u32::from(version & 0xf) * 4;
+        return Some((at + transport_header(skb, load(skb, 9)?, at)?, 0));
+    }
+    let mut next: u8 = load(skb, 6)?;
+    let mut at = IPV6_HEADER;
+    let mut removed = 0;
+    for _ in 0..4 {
+        if next != HOP_BY_HOP && next != ROUTING && next != DESTINATION_OPTIONS {
+            break;
+        }
+        let [following, eights, option]: [u8; 3] = load(skb, at)?;
+        if next == HOP_BY_HOP && option == JUMBO && eights == 0 {
+            removed = 8;
+        }
+        at += (u32::from(eights) + 1) * 8;
+        next = following;
+    }
+    Some((at - removed + transport_header(skb, next, at)?, removed))
+}
+
+#[inline(always)]
+fn transport_header(skb: *mut __sk_buff, protocol: u8, at: u32) -> Option<u32> {
+    Some(match protocol {
+        TCP => u32::from(load::<u8>(skb, at + 12)? >> 4) * 4,
+        UDP => 8,
+        SCTP => 12,
+        _ => 0,
+    })
+}
+
+/// Copies bytes out of the packet, wherever they lie.
+#[inline(always)]
+fn load<T: Copy>(skb: *mut __sk_buff, at: u32) -> Option<T> {
+    let mut value = MaybeUninit::<T>::uninit();
+    // SAFETY: the helper writes all of `value` or fails; every `T` used here is plain bytes.
+    unsafe {
+        (bpf_skb_load_bytes(skb.cast(), at, value.as_mut_ptr().cast(), size_of::<T>() as u32) == 0)
+            .then(|| value.assume_init())
+    }
+}
+
+/// The socket's storage. aya's accessors are typed for other contexts; in this one the helper takes `skb->sk` and
+/// checks itself that it is a full socket.
+#[inline(always)]
+fn storage(sk: *mut bpf_sock, new: *mut SocketBook, flags: u64) -> *mut SocketBook {
+    // SAFETY: `sk` is the context's socket and not null; `new` is null or initialised.
+    unsafe { bpf_sk_storage_get((&raw const SOCKETS).cast_mut().cast(), sk.cast(), new.cast(), flags).cast() }
+}

@@ -1,0 +1,83 @@
+//! Where fields are in this kernel's structures: read-only globals that user space sets from the kernel's BTF before
+//! the load. The verifier sees constants, so an access is one load. Unset, an offset is out of any structure and the
+//! program is refused: never a silent zero.
+
+use aya_ebpf::Global;
+
+/// An offset that nobody set.
+const UNSET: u64 = u64::MAX;
+
+macro_rules! offsets {
+    ($($(#[$doc:meta])* $name:ident;)*) => {
+        $($(#[$doc])* #[unsafe(no_mangle)] pub(crate) static $name: Global<u64> = Global::new(UNSET);)*
+    };
+}
+
+offsets! {
+    /// `task_struct.pid`
+    TASK_PID;
+    /// `task_struct.sched_info.last_queued`
+    TASK_LAST_QUEUED;
+    /// `task_struct.se.cfs_rq`
+    TASK_CFS_RQ;
+    /// `task_struct.cgroups`
+    TASK_CGROUPS;
+    /// `task_struct.__state`, `state` before 5.14
+    TASK_STATE;
+    /// The byte of `task_struct.sched_contributes_to_load`
+    TASK_CONTRIBUTES_BYTE;
+    /// `cfs_rq.rq`
+    CFS_RQ_RQ;
+    /// `rq.clock`
+    RQ_CLOCK;
+    /// `css_set.dfl_cgrp`
+    CSS_SET_DFL_CGRP;
+    /// `cgroup.kn`
+    CGROUP_KN;
+    /// `cgroup.root`
+    CGROUP_ROOT;
+    /// `cgroup_root.hierarchy_id`
+    CGROUP_ROOT_HIERARCHY_ID;
+    /// `kernfs_node.id`
+    KERNFS_NODE_ID;
+}
+
+/// The bit of `sched_contributes_to_load` in its byte.
+#[unsafe(no_mangle)]
+pub(crate) static TASK_CONTRIBUTES_MASK: Global<u64> = Global::new(0);
+/// Whether `sched_switch` has its fourth argument (from 5.18 on).
+#[unsafe(no_mangle)]
+pub(crate) static SWITCH_HAS_STATE: Global<u64> = Global::new(0);
+/// CPUs the kernel may ever have: the stride of the maps indexed by slot and CPU.
+#[unsafe(no_mangle)]
+pub(crate) static CPUS: Global<u64> = Global::new(0);
+
+/// Reads a field of a kernel structure.
+///
+/// # Safety
+/// `base` must be a pointer the verifier knows the type of, and `offset` the place of a `T` in it.
+#[inline(always)]
+pub(crate) unsafe fn field<T: Copy>(base: *const u8, offset: &Global<u64>) -> T {
+    // SAFETY: the verifier checks the access against the kernel's own type information.
+    unsafe { *base.add(offset.load() as usize).cast::<T>() }
+}
+
+/// The v2 cgroup id of a `struct cgroup`.
+///
+/// # Safety
+/// `cgroup` must be a `struct cgroup` known to the verifier.
+#[inline(always)]
+pub(crate) unsafe fn cgroup_id(cgroup: *const u8) -> u64 {
+    // SAFETY: as above, field by field.
+    unsafe { field(field::<*const u8>(cgroup, &CGROUP_KN), &KERNFS_NODE_ID) }
+}
+
+/// The id of a task's v2 cgroup: the task's own, not that of the task that happens to run.
+///
+/// # Safety
+/// `task` must be a `struct task_struct` known to the verifier.
+#[inline(always)]
+pub(crate) unsafe fn task_cgroup_id(task: *const u8) -> u64 {
+    // SAFETY: as above, field by field.
+    unsafe { cgroup_id(field(field::<*const u8>(task, &TASK_CGROUPS), &CSS_SET_DFL_CGRP)) }
+}

@@ -1,0 +1,119 @@
+//! The scheduler's books: how long each task waited for its CPU, and how long it slept uninterruptibly.
+//!
+//! One hook, on the way from one task to the next, and on the usual way no call out of the program: the kernel already
+//! wrote down when the next task was queued, and the run queue's clock says what time it is.
+
+use crate::{
+    drops,
+    offsets::{
+        CFS_RQ_RQ, RQ_CLOCK, SWITCH_HAS_STATE, TASK_CFS_RQ, TASK_CONTRIBUTES_BYTE, TASK_CONTRIBUTES_MASK,
+        TASK_LAST_QUEUED, TASK_PID, TASK_STATE, field, task_cgroup_id,
+    },
+    slots,
+};
+use aya_ebpf::{
+    helpers::{bpf_get_smp_processor_id, bpf_ktime_get_ns},
+    macros::map,
+    maps::HashMap,
+    programs::BtfTracePointContext,
+};
+use observer_ebpf::{Drop, MAX_OPEN_SLEEPS, SchedBook, Sleep, histogram};
+
+/// Uninterruptible sleeps that have not ended, by thread id. Not every end is seen (see docs/kernel.md), so user space
+/// holds the entries against /proc and removes those that are none any more.
+#[map]
+static SLEEPS: HashMap<u32, Sleep> = HashMap::with_max_entries(MAX_OPEN_SLEEPS, 0);
+
+const TASK_UNINTERRUPTIBLE: u32 = 0x2;
+const TASK_NOLOAD: u32 = 0x400;
+
+/// `sched_switch(preempt, prev, next[, prev_state])`
+#[inline(always)]
+pub(crate) fn switch(ctx: &BtfTracePointContext) {
+    let prev: *const u8 = ctx.arg(1);
+    let next: *const u8 = ctx.arg(2);
+    // A task that is preempted on its way to sleep shows the state of the sleep, and stays runnable.
+    let preempted = ctx.arg::<u32>(0) & 0xff != 0;
+    if !preempted && sleeps_uninterruptibly(ctx, prev) {
+        fell_asleep(prev);
+    }
+    runs(next);
+}
+
+#[inline(always)]
+fn sleeps_uninterruptibly(ctx: &BtfTracePointContext, prev: *const u8) -> bool {
+    let state: u32 = if SWITCH_HAS_STATE.load() == 0 {
+        // SAFETY: `prev` is the tracepoint's `struct task_struct`; the state's low half holds every flag.
+        unsafe { field(prev, &TASK_STATE) }
+    } else {
+        ctx.arg(3)
+    };
+    state & (TASK_UNINTERRUPTIBLE | TASK_NOLOAD) == TASK_UNINTERRUPTIBLE
+}
+
+#[inline(always)]
+fn fell_asleep(task: *const u8) {
+    // SAFETY: the tracepoint's `struct task_struct`.
+    let (pid, cgroup) = unsafe { (field::<u32>(task, &TASK_PID), task_cgroup_id(task)) };
+    // SAFETY: the helper has no preconditions.
+    let start_ns = unsafe { bpf_ktime_get_ns() };
+    if SLEEPS.insert(pid, Sleep { cgroup, start_ns }, 0).is_err() {
+        drops::count(Drop::SleepTableFull);
+    }
+}
+
+#[inline(always)]
+fn runs(task: *const u8) {
+    // SAFETY: the tracepoint's `struct task_struct`, and what it points to.
+    let (pid, queued, contributes) = unsafe {
+        (
+            field::<u32>(task, &TASK_PID),
+            field::<u64>(task, &TASK_LAST_QUEUED),
+            field::<u8>(task, &TASK_CONTRIBUTES_BYTE) & TASK_CONTRIBUTES_MASK.load() as u8 != 0,
+        )
+    };
+    if pid == 0 {
+        return;
+    }
+    // SAFETY: as above.
+    let cgroup = unsafe { task_cgroup_id(task) };
+    // SAFETY: the helper has no preconditions.
+    let cpu = unsafe { bpf_get_smp_processor_id() };
+    let mut wait_ns = 0;
+    if queued != 0 {
+        // SAFETY: as above.
+        let clock: u64 =
+            unsafe { field(field::<*const u8>(field(task, &TASK_CFS_RQ), &CFS_RQ_RQ), &RQ_CLOCK) };
+        wait_ns = clock.saturating_sub(queued);
+        if let Some(book) = slots::sched_book(cgroup, cpu, Drop::WaitNoSlot) {
+            add_wait(book, wait_ns);
+        }
+    }
+    // The bit stays set after a sleep and is inherited over fork: a cheap filter, no proof.
+    if contributes {
+        woke_up(pid, wait_ns, cpu);
+    }
+}
+
+#[inline(always)]
+fn add_wait(book: *mut SchedBook, wait_ns: u64) {
+    // SAFETY: this CPU's own entry, with interrupts off: plain adds lose nothing.
+    unsafe {
+        (*book).wait_ns += wait_ns;
+        let waits = (&raw mut (*book).waits).cast::<u32>();
+        *waits.add(histogram::bucket(wait_ns)) += 1;
+    }
+}
+
+#[inline(never)]
+fn woke_up(pid: u32, wait_ns: u64, cpu: u32) {
+    // SAFETY: the value is copied before anything can remove it.
+    let Some(sleep) = (unsafe { SLEEPS.get(pid) }).copied() else { return };
+    let _ = SLEEPS.remove(pid);
+    // SAFETY: the helper has no preconditions.
+    let woken_ns = unsafe { bpf_ktime_get_ns() }.saturating_sub(wait_ns);
+    if let Some(book) = slots::sched_book(sleep.cgroup, cpu, Drop::SleepNoSlot) {
+        // SAFETY: this CPU's own entry, with interrupts off.
+        unsafe { (*book).uninterruptible_ns += woken_ns.saturating_sub(sleep.start_ns) };
+    }
+}

@@ -1,0 +1,155 @@
+//! From a cgroup to its slot: the tables, and the way a cgroup that is seen for the first time gets a slot.
+//!
+//! User space fills `FREE_SLOTS` and takes slots back; `OWNERS` is the one truth of whose a slot is.
+
+use crate::{drops, offsets::CPUS};
+use aya_ebpf::{
+    bindings::{BPF_F_MMAPABLE, BPF_NOEXIST},
+    macros::map,
+    maps::{Array, HashMap, Stack},
+};
+use observer_ebpf::{
+    CachedSlot, Control, DEFAULT_SLOTS, Drop, NetBook, SLOT_CACHE_ENTRIES, SchedBook, UNATTRIBUTED_SLOT,
+};
+
+/// Sizes that depend on the machine or the command line are set at load.
+#[map]
+static CGROUP_SLOTS: HashMap<u64, u32> = HashMap::with_max_entries(DEFAULT_SLOTS, 0);
+#[map]
+static FREE_SLOTS: Stack<u32> = Stack::with_max_entries(DEFAULT_SLOTS, 0);
+#[map]
+static OWNERS: Array<u64> = Array::with_max_entries(DEFAULT_SLOTS, BPF_F_MMAPABLE);
+#[map]
+static NET: Array<NetBook> = Array::with_max_entries(DEFAULT_SLOTS, BPF_F_MMAPABLE);
+#[map]
+static SCHED: Array<SchedBook> = Array::with_max_entries(DEFAULT_SLOTS, BPF_F_MMAPABLE);
+#[map]
+static SLOT_CACHE: Array<CachedSlot> = Array::with_max_entries(SLOT_CACHE_ENTRIES, 0);
+#[map]
+static CONTROL: Array<Control> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+
+const EEXIST: i32 = 17;
+
+/// Why a cgroup has no slot.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum NoSlot {
+    /// None is free.
+    NoneFree,
+    /// The slot table refused.
+    TableRefused,
+}
+
+/// What user space said last.
+#[inline(always)]
+pub(crate) fn control() -> Control {
+    CONTROL.get(0).copied().unwrap_or_default()
+}
+
+/// Whose the slot is; nobody's: 0.
+#[inline(always)]
+pub(crate) fn owner(slot: u32) -> u64 {
+    OWNERS.get(slot).copied().unwrap_or(0)
+}
+
+/// The traffic of a slot on a CPU.
+#[inline(always)]
+pub(crate) fn net_book(slot: u32, cpu: u32) -> Option<*mut NetBook> {
+    NET.get_ptr_mut(slot * CPUS.load() as u32 + cpu)
+}
+
+#[inline(always)]
+fn slot_sched_book(slot: u32, cpu: u32) -> Option<*mut SchedBook> {
+    SCHED.get_ptr_mut(slot * CPUS.load() as u32 + cpu)
+}
+
+#[inline(always)]
+fn cached_slot(cgroup: u64, cpu: u32) -> Option<*mut CachedSlot> {
+    SLOT_CACHE.get_ptr_mut(cpu * SLOT_CACHE_ENTRIES + (cgroup as u32 & (SLOT_CACHE_ENTRIES - 1)))
+}
+
+/// Where this CPU books the scheduling of a cgroup. The usual way costs no call: both lookups are inlined.
+#[inline(always)]
+pub(crate) fn sched_book(cgroup: u64, cpu: u32, lost: Drop) -> Option<*mut SchedBook> {
+    let cached = cached_slot(cgroup, cpu)?;
+    // SAFETY: a valid entry that only this CPU writes, with interrupts off.
+    let cached = unsafe { *cached };
+    if cached.cgroup == cgroup {
+        let book = slot_sched_book(cached.slot, cpu)?;
+        // SAFETY: as above; user space may zero the owner, which is one word.
+        if unsafe { (*book).owner } == cgroup {
+            return Some(book);
+        }
+    }
+    slot_sched_book(remember_slot(cgroup, cpu, lost), cpu)
+}
+
+/// The way of the first switch of a cgroup on a CPU, and of every switch while there is no slot for it.
+#[inline(never)]
+fn remember_slot(cgroup: u64, cpu: u32, lost: Drop) -> u32 {
+    let Some(cached) = cached_slot(cgroup, cpu) else { return UNATTRIBUTED_SLOT };
+    let generation = control().slot_generation;
+    // SAFETY: a valid entry that only this CPU writes, with interrupts off.
+    let known = unsafe { *cached };
+    if known.cgroup == cgroup && known.slot == UNATTRIBUTED_SLOT && known.generation == generation {
+        drops::count(lost);
+        return UNATTRIBUTED_SLOT;
+    }
+    let slot = match of_cgroup(cgroup) {
+        Ok(slot) => slot,
+        Err(NoSlot::NoneFree) => {
+            drops::count(lost);
+            UNATTRIBUTED_SLOT
+        }
+        Err(NoSlot::TableRefused) => {
+            // A passing state: not remembered.
+            drops::count(Drop::WaitSlotTable);
+            return UNATTRIBUTED_SLOT;
+        }
+    };
+    // SAFETY: as above.
+    unsafe { *cached = CachedSlot { cgroup, slot, generation } };
+    if slot != UNATTRIBUTED_SLOT
+        && let Some(book) = slot_sched_book(slot, cpu)
+    {
+        // SAFETY: this CPU's own entry.
+        unsafe { (*book).owner = cgroup };
+    }
+    slot
+}
+
+/// The slot of a cgroup, given to it now if it has none.
+#[inline(never)]
+pub(crate) fn of_cgroup(cgroup: u64) -> Result<u32, NoSlot> {
+    // SAFETY: the value is copied at once; an entry is not reused before user space saw its cgroup go.
+    if let Some(slot) = unsafe { CGROUP_SLOTS.get(cgroup) } {
+        return Ok(*slot);
+    }
+    let slot = match FREE_SLOTS.pop() {
+        Ok(Some(slot)) => slot,
+        Ok(None) => return Err(NoSlot::NoneFree),
+        Err(_) => return Err(NoSlot::TableRefused),
+    };
+    // The owner first: who finds the slot in the table finds its owner too.
+    set_owner(slot, cgroup);
+    match CGROUP_SLOTS.insert(cgroup, slot, u64::from(BPF_NOEXIST)) {
+        Ok(()) => Ok(slot),
+        Err(error) => {
+            set_owner(slot, 0);
+            let _ = FREE_SLOTS.push(slot, 0);
+            if error != -EEXIST {
+                return Err(NoSlot::TableRefused);
+            }
+            // Another CPU was first.
+            // SAFETY: as above.
+            unsafe { CGROUP_SLOTS.get(cgroup) }.copied().ok_or(NoSlot::TableRefused)
+        }
+    }
+}
+
+#[inline(always)]
+fn set_owner(slot: u32, cgroup: u64) {
+    if let Some(owner) = OWNERS.get_ptr_mut(slot) {
+        // SAFETY: an aligned word; the slot is ours alone until it is in the table.
+        unsafe { core::ptr::write_volatile(owner, cgroup) };
+    }
+}
