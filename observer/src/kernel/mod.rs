@@ -2,3 +2,4 @@
 #![allow(unsafe_code, clippy::allow_attributes, reason = "bpf(2), memory shared with the kernel programs, credentials")]
 
 pub mod btf;
+pub mod lock;
