@@ -1,0 +1,332 @@
+//! One guest: boots a kernel in QEMU with an image made for it, runs one command there, and brings back what it said.
+//!
+//! The command's output has a serial port to itself, apart from the kernel's console, and ends with a line that carries a nonce and
+//! the exit status; files come over a third port as an archive. So nothing the kernel prints can be taken for output, and output that
+//! was cut short is noticed.
+
+use super::initramfs::Initramfs;
+use super::kernels::Kernel;
+use super::modules;
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use std::fs;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+const INIT: &str = include_str!("init.sh");
+
+/// Starts the closing line: a control character (record separator) that no test prints.
+const CLOSING: u8 = 0x1e;
+
+/// How much of the console an error shows.
+const CONSOLE_LINES: usize = 25;
+
+/// A file that goes into the guest.
+#[derive(Debug, Clone)]
+pub(crate) struct GuestFile {
+    /// Where it is on this machine.
+    pub(crate) host: PathBuf,
+    /// Where the guest finds it, absolute.
+    pub(crate) guest: String,
+    /// Permission bits.
+    pub(crate) mode: u32,
+}
+
+/// What to boot and what to do there.
+#[derive(Debug, Clone)]
+pub(crate) struct Guest {
+    /// The kernel.
+    pub(crate) kernel: Kernel,
+    /// Files beside busybox, whose commands are all in /bin.
+    pub(crate) files: Vec<GuestFile>,
+    /// Modules inserted at boot, with what they depend on.
+    pub(crate) modules: Vec<String>,
+    /// Shell text, run as root in /root with stdin closed.
+    pub(crate) command: String,
+    /// Guest paths to bring back (what does not exist is left out).
+    pub(crate) bring: Vec<String>,
+    /// From power-on to power-off.
+    pub(crate) timeout: Duration,
+}
+
+/// What came of a guest that ran its command to the end.
+#[derive(Debug)]
+pub(crate) struct GuestRun {
+    /// The command's exit status.
+    pub(crate) exit_code: i32,
+    /// stdout and stderr of the command, in the order written.
+    pub(crate) output: String,
+    /// What the kernel printed while the command ran: warnings and worse.
+    pub(crate) console: String,
+    /// Wall time from QEMU's start to its end.
+    pub(crate) seconds: f64,
+    /// Guest time from the kernel's start to the command's.
+    pub(crate) boot_seconds: f64,
+    /// A tar archive of the files asked for; empty when none were.
+    pub(crate) archive: Vec<u8>,
+}
+
+impl Guest {
+    /// Boots, runs and powers off; `on_line` gets each line of output as it comes.
+    ///
+    /// # Errors
+    /// When a part is missing on this machine, the kernel panics, the time is up or the output is cut short; the last lines of the
+    /// console are part of the error.
+    pub(crate) fn run(&self, on_line: &mut dyn FnMut(&str)) -> Result<GuestRun> {
+        let directory = tempfile::tempdir().context("a temporary directory for the guest")?;
+        let nonce = nonce();
+        let settings = format!("NONCE={nonce}\nSHELL_WANTED=\nBRING='{}'\n", self.bring.join(" "));
+        let mut qemu = self.qemu(directory.path(), &settings)?;
+        let started = Instant::now();
+        let child = qemu.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+        let mut running = Running::new(child.context("start qemu-system-x86_64")?);
+        let outcome = running.follow(started + self.timeout, on_line);
+        let console = text(&directory.path().join("console"));
+        let told = outcome.and_then(|output| Closing::split(&output, &nonce).map_err(|error| anyhow!("{error}")));
+        let (output, closing) = told.with_context(|| self.failure(&console, &running.complaints()))?;
+        let archive = fs::read(directory.path().join("archive")).unwrap_or_default();
+        ensure!(
+            archive.len() == closing.archive,
+            "the guest sent {} bytes of files, {} arrived",
+            closing.archive,
+            archive.len()
+        );
+        Ok(GuestRun {
+            exit_code: closing.exit_code,
+            output,
+            console: since(&console, &nonce),
+            seconds: started.elapsed().as_secs_f64(),
+            boot_seconds: closing.booted,
+            archive,
+        })
+    }
+
+    /// Boots into a shell on this terminal; ends when the shell does.
+    ///
+    /// # Errors
+    /// When a part is missing on this machine or QEMU fails.
+    pub(crate) fn shell(&self) -> Result<()> {
+        let directory = tempfile::tempdir().context("a temporary directory for the guest")?;
+        let mut qemu = self.qemu(directory.path(), "SHELL_WANTED=yes\n")?;
+        let status = qemu.status().context("start qemu-system-x86_64")?;
+        ensure!(status.success(), "{}", self.failure(&text(&directory.path().join("console")), "QEMU failed"));
+        Ok(())
+    }
+
+    fn failure(&self, console: &str, complaints: &str) -> String {
+        let lines: Vec<_> = console.lines().chain(complaints.lines()).map(str::trim_end).collect();
+        let last = lines[lines.len().saturating_sub(CONSOLE_LINES)..].join("\n  ");
+        let what = if console.contains("Kernel panic") { "panicked" } else { "did not finish" };
+        format!("the guest with kernel {} {what}; the last of its console:\n  {last}\n", self.kernel.release)
+    }
+
+    fn qemu(&self, directory: &Path, settings: &str) -> Result<Command> {
+        let initramfs = directory.join("initramfs");
+        fs::write(&initramfs, self.image(settings)?).with_context(|| format!("write {}", initramfs.display()))?;
+        let port = |name: &str| format!("file:{}", directory.join(name).display());
+        let mut qemu = Command::new("qemu-system-x86_64");
+        qemu.args(["-accel", "tcg", "-cpu", "max", "-m", "1024", "-smp", "2", "-no-reboot"])
+            .args(["-nodefaults", "-display", "none", "-monitor", "none"])
+            .args(["-serial", &port("console"), "-serial", "stdio", "-serial", &port("archive")])
+            .arg("-kernel")
+            .arg(&self.kernel.image)
+            .arg("-initrd")
+            .arg(&initramfs)
+            // A panic or an oops ends the guest at once; the seed of the random numbers does not wait for an idle machine's entropy.
+            .args(["-append", "console=ttyS0 loglevel=5 panic=-1 oops=panic random.trust_cpu=on"]);
+        Ok(qemu)
+    }
+
+    /// The root file system: busybox with a link for each of its commands, the files, the modules, init and its settings.
+    fn image(&self, settings: &str) -> Result<Vec<u8>> {
+        let mut image = Initramfs::default();
+        image.device("/dev/console", (5, 1));
+        for file in &self.files {
+            let content = fs::read(&file.host).with_context(|| format!("read {}", file.host.display()))?;
+            image.file(&file.guest, file.mode, &content);
+        }
+        let busybox = busybox()?;
+        image.file("/bin/busybox", 0o755, &fs::read(&busybox)?);
+        for command in commands_of(&busybox)? {
+            let places = ["/bin", "/sbin", "/usr/bin", "/usr/sbin"].map(|place| format!("{place}/{command}"));
+            if !places.iter().any(|path| image.contains(path)) {
+                image.symlink(&places[0], "/bin/busybox");
+            }
+        }
+        for (number, module) in modules::in_order(&self.kernel, &self.modules)?.into_iter().enumerate() {
+            image.file(&format!("/guest/modules/{number:03}-{}.ko", module.name), 0o644, &module.object);
+        }
+        image.file("/etc/passwd", 0o644, b"root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n");
+        image.file("/etc/group", 0o644, b"root:x:0:\nnogroup:x:65534:\n");
+        image.file("/etc/hosts", 0o644, b"127.0.0.1 localhost\n::1 localhost\n127.0.1.1 guest\n");
+        image.file("/guest/settings", 0o644, settings.as_bytes());
+        image.file("/guest/command", 0o644, self.command.as_bytes());
+        image.file("/init", 0o755, INIT.as_bytes());
+        Ok(image.finish())
+    }
+}
+
+/// A statically linked busybox.
+///
+/// # Errors
+/// When there is none: the guest has no libraries.
+pub(crate) fn busybox() -> Result<PathBuf> {
+    let places = ["/bin/busybox", "/usr/bin/busybox"].map(PathBuf::from);
+    let found = places.into_iter().find(|path| path.exists()).context("no busybox here: install busybox-static")?;
+    let linked = Command::new("ldd").arg(&found).stderr(Stdio::null()).output();
+    let is_static = linked.map_or(true, |output| !String::from_utf8_lossy(&output.stdout).contains("=>"));
+    ensure!(is_static, "{} is dynamically linked: install busybox-static", found.display());
+    Ok(found)
+}
+
+fn commands_of(busybox: &Path) -> Result<Vec<String>> {
+    let output = Command::new(busybox).arg("--list").output().with_context(|| format!("run {}", busybox.display()))?;
+    let list = String::from_utf8_lossy(&output.stdout);
+    Ok(list.lines().filter(|name| *name != "busybox" && !name.contains('/')).map(str::to_owned).collect())
+}
+
+fn nonce() -> String {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    format!("guest-{:x}-{:x}", std::process::id(), now.as_nanos())
+}
+
+/// The console's lines after the one with the nonce, without the farewell of a kernel that powers off.
+fn since(console: &str, nonce: &str) -> String {
+    let lines = console.split_once(nonce).map_or("", |(_, after)| after).lines();
+    lines
+        .filter(|line| !line.is_empty() && !line.ends_with("reboot: Power down"))
+        .map(|line| format!("{line}\n"))
+        .collect()
+}
+
+fn text(path: &Path) -> String {
+    String::from_utf8_lossy(&fs::read(path).unwrap_or_default()).replace('\r', "")
+}
+
+/// QEMU while it runs, ended when dropped.
+struct Running {
+    child: Child,
+    output: Receiver<Vec<u8>>,
+    complaints: Receiver<Vec<u8>>,
+}
+
+impl Running {
+    fn new(mut child: Child) -> Self {
+        let output = pieces(child.stdout.take());
+        let complaints = pieces(child.stderr.take());
+        Self { child, output, complaints }
+    }
+
+    /// All that the command's port says until QEMU ends.
+    fn follow(&mut self, deadline: Instant, on_line: &mut dyn FnMut(&str)) -> Result<Vec<u8>> {
+        let mut output = Vec::new();
+        let mut shown = 0;
+        loop {
+            match self.output.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+                Ok(piece) => output.extend_from_slice(&piece),
+                Err(RecvTimeoutError::Disconnected) => break,
+                Err(RecvTimeoutError::Timeout) => {
+                    let last = String::from_utf8_lossy(&output[output.len().saturating_sub(2000)..]).into_owned();
+                    bail!("its time is up; it last said:\n{last}")
+                }
+            }
+            while let Some(length) = output[shown..].iter().position(|byte| *byte == b'\n') {
+                let line = &output[shown..shown + length];
+                shown += length + 1;
+                if !line.contains(&CLOSING) {
+                    on_line(String::from_utf8_lossy(line).trim_end_matches('\r'));
+                }
+            }
+        }
+        let status = self.child.wait().context("wait for QEMU")?;
+        ensure!(status.success(), "QEMU ended with {status}");
+        Ok(output)
+    }
+
+    fn complaints(&mut self) -> String {
+        self.end();
+        let bytes: Vec<u8> = self.complaints.iter().flatten().collect();
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    fn end(&mut self) {
+        // Both fail only when it has ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+/// Reads a pipe to its end in a thread of its own.
+fn pieces(pipe: Option<impl Read + Send + 'static>) -> Receiver<Vec<u8>> {
+    let (sender, receiver) = mpsc::channel();
+    std::thread::spawn(move || {
+        let Some(mut pipe) = pipe else { return };
+        let mut buffer = [0; 4096];
+        while let Ok(length @ 1..) = pipe.read(&mut buffer) {
+            if sender.send(buffer[..length].to_vec()).is_err() {
+                return;
+            }
+        }
+    });
+    receiver
+}
+
+/// The last line of the command's port: `<0x1e>NONCE exit=0 archive=0 booted=2.1`.
+#[derive(Debug, PartialEq)]
+struct Closing {
+    exit_code: i32,
+    archive: usize,
+    booted: f64,
+}
+
+impl Closing {
+    /// Parts the command's output from the closing line.
+    fn split(bytes: &[u8], nonce: &str) -> Result<(String, Self)> {
+        let position = bytes.iter().rposition(|byte| *byte == CLOSING).context("its output has no end")?;
+        let (output, line) = bytes.split_at(position);
+        let line = String::from_utf8_lossy(&line[1..]).into_owned();
+        let mut words = line.split_whitespace();
+        ensure!(words.next() == Some(nonce), "its output has no end");
+        let mut field = |name: &str| words.next().and_then(|word| word.strip_prefix(name)?.strip_prefix('='));
+        let closing = (|| {
+            let exit_code = field("exit")?.parse().ok()?;
+            Some(Self { exit_code, archive: field("archive")?.parse().ok()?, booted: field("booted")?.parse().ok()? })
+        })();
+        let closing = closing.with_context(|| format!("its closing line is cut short: {line}"))?;
+        Ok((String::from_utf8_lossy(output).into_owned(), closing))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn output_ends_where_the_closing_line_with_this_runs_nonce_starts() {
+        let (output, closing) = Closing::split(b"one\ntwo\x1en1 exit=3 archive=512 booted=2.25\n", "n1").unwrap();
+        assert_eq!(output, "one\ntwo");
+        assert_eq!(closing, Closing { exit_code: 3, archive: 512, booted: 2.25 });
+    }
+
+    #[test]
+    fn the_console_of_a_run_starts_after_boot() {
+        let console = "[0.1] mtrr: odd\nn1\n[2.0] WARNING: here\n[3.0] reboot: Power down\n";
+        assert_eq!(since(console, "n1"), "[2.0] WARNING: here\n");
+        assert_eq!(since("[3.0] reboot: Power down\n", "n1"), "");
+    }
+
+    #[test]
+    fn output_that_was_cut_short_is_an_error() {
+        for bytes in [&b"one\n"[..], b"", b"one\n\x1eother exit=0 archive=0 booted=1\n", b"one\n\x1en1 exit=0 arch"] {
+            assert!(Closing::split(bytes, "n1").is_err(), "{bytes:?}");
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! What runs in a guest: our binaries, linked statically, and programs of this machine with the libraries they need.
+
+use super::machine::GuestFile;
+use anyhow::{Context, Result, ensure};
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+const TARGET: &str = "x86_64-unknown-linux-gnu";
+const PROFILE: &str = "test-release";
+
+/// Builds `packages` of the workspace at `root` without a dynamic linker and returns the directory of the binaries
+/// (`target/static/…`: flags of their own, so a directory of their own, or each build would undo the other's).
+///
+/// # Errors
+/// When cargo fails.
+pub(crate) fn build_static(root: &Path, packages: &[&str]) -> Result<PathBuf> {
+    let directory = root.join("target/static");
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo
+        .current_dir(root)
+        .args(["build", "--quiet", "--target", TARGET, "--profile", PROFILE, "--target-dir"])
+        .arg(&directory)
+        .args(packages.iter().flat_map(|package| ["--package", package]))
+        .env("RUSTFLAGS", "-C target-feature=+crt-static");
+    let status = cargo.status().context("run cargo")?;
+    ensure!(status.success(), "the static build of {} failed", packages.join(", "));
+    Ok(directory.join(TARGET).join(PROFILE))
+}
+
+/// A program of this machine, found on the search path, and every library it is linked to, at the same paths in the guest.
+///
+/// # Errors
+/// When it is not installed or a library of it is missing.
+pub(crate) fn with_libraries(name: &str) -> Result<Vec<GuestFile>> {
+    let program = find(name).with_context(|| format!("{name} is not installed"))?;
+    let output = Command::new("ldd").arg(&program).output().context("run ldd")?;
+    let libraries = libraries(&String::from_utf8_lossy(&output.stdout))
+        .map_err(|missing| anyhow::anyhow!("{} needs {missing}, which is not installed", program.display()))?;
+    let paths = libraries.into_iter().chain([program]);
+    Ok(paths.map(|path| GuestFile { guest: path.to_string_lossy().into_owned(), host: path, mode: 0o755 }).collect())
+}
+
+fn find(name: &str) -> Option<PathBuf> {
+    if name.contains('/') {
+        return Some(PathBuf::from(name)).filter(|path| path.is_file());
+    }
+    // Programs for the administrator are not on everyone's path.
+    let path = format!("{}:/usr/sbin:/sbin:/usr/bin:/bin", std::env::var("PATH").unwrap_or_default());
+    path.split(':').map(|directory| Path::new(directory).join(name)).find(|path| path.is_file())
+}
+
+/// Reads what ldd says: `libc.so.6 => /lib/…/libc.so.6 (0x…)`, `/lib64/ld-linux-x86-64.so.2 (0x…)`, `libx.so => not found`; the kernel's own
+/// vdso has no path. A static program has none of these lines.
+fn libraries(ldd: &str) -> Result<Vec<PathBuf>, String> {
+    let mut found = BTreeSet::new();
+    for line in ldd.lines().map(str::trim) {
+        if let Some((name, _)) = line.split_once(" => not found") {
+            return Err(name.to_owned());
+        }
+        let path = line.split_once(" => ").map_or(line, |(_, path)| path);
+        if path.starts_with('/')
+            && let Some((path, _)) = path.split_once(" (")
+        {
+            found.insert(PathBuf::from(path));
+        }
+    }
+    Ok(found.into_iter().collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn libraries_are_what_ldd_says() {
+        let ldd =
+            "\tlinux-vdso.so.1 (0x1)\n\tlibc.so.6 => /lib/x/libc.so.6 (0x2)\n\t/lib64/ld-linux-x86-64.so.2 (0x3)\n";
+        let expected = ["/lib/x/libc.so.6", "/lib64/ld-linux-x86-64.so.2"].map(PathBuf::from);
+        assert_eq!(libraries(ldd).unwrap(), expected);
+        assert_eq!(libraries("\tlibx.so.1 => not found\n").unwrap_err(), "libx.so.1");
+        assert!(libraries("\tstatically linked\n").unwrap().is_empty());
+        assert!(libraries("\tnot a dynamic executable\n").unwrap().is_empty());
+    }
+}
