@@ -1,5 +1,21 @@
 //! The kernel side: loading, attaching and reading the programs, and the privileges that needs.
 #![allow(unsafe_code, clippy::allow_attributes, reason = "bpf(2), memory shared with the kernel programs, credentials")]
 
+mod books;
 pub mod btf;
+mod events;
+mod load;
 pub mod lock;
+mod offsets;
+mod scopes;
+mod shared;
+mod sleeps;
+mod sys;
+
+pub use books::{Presence, SlotBooks};
+pub use events::{Events, Lifetime};
+pub use load::{Kernel, LoadError, LoadOptions};
+pub use offsets::program;
+pub use scopes::ScopeTable;
+pub use sleeps::{OpenSleeps, TaskState};
+pub use sys::{monotonic_ns, possible_cpus};

@@ -1,0 +1,245 @@
+//! Reading the slots, and taking them back when their cgroup is gone.
+//!
+//! The programs only ever add; this side remembers what it has seen and hands on the difference. A slot goes back in
+//! two steps: first nobody can find it any more (table, owner and per-CPU marks are cleared), and only when every program
+//! that still might have known it has long ended is its last value booked and the slot free for another.
+
+use super::shared::SharedArray;
+use crate::ledger::{Added, Sample};
+use aya::maps::{HashMap as BpfHashMap, MapData, Stack};
+use observer_ebpf::{Control, DROPS, Drop, NetBook, SCOPES, SchedBook, Traffic, UNATTRIBUTED_SLOT, histogram};
+use std::{io, sync::atomic::Ordering};
+
+/// How long a cleared slot rests before it is free. A program lasts microseconds; one that is preempted, a little more.
+const REST_NS: u64 = 2_000_000_000;
+/// Words of a [`Traffic`].
+const TRAFFIC_WORDS: usize = 4;
+
+/// What is known of a cgroup when its slot is looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Presence {
+    /// It is there, or may be.
+    Live,
+    /// It was removed: its slot can go back.
+    Gone,
+}
+
+/// The maps this room reads; see observer-ebpf's `slots.rs`.
+pub(super) struct SlotMaps {
+    pub(super) cgroup_slots: BpfHashMap<MapData, u64, u32>,
+    pub(super) free_slots: Stack<MapData, u32>,
+    pub(super) owners: SharedArray<u64>,
+    pub(super) net: SharedArray<NetBook>,
+    pub(super) sched: SharedArray<SchedBook>,
+    pub(super) control: SharedArray<Control>,
+    pub(super) drops: SharedArray<u64>,
+}
+
+/// The slots as user space knows them.
+pub struct SlotBooks {
+    maps: SlotMaps,
+    cpus: usize,
+    /// What has been handed on, by slot; as long as the highest slot seen in use.
+    booked: Vec<Totals>,
+    resting: Vec<Resting>,
+    in_use: usize,
+    /// Packets and waits that had found no slot when slots last came free.
+    refused: u64,
+}
+
+/// A slot on its way back.
+struct Resting {
+    slot: u32,
+    cgroup: u64,
+    since_ns: u64,
+}
+
+#[derive(Clone, Default)]
+struct Totals {
+    traffic: [Traffic; SCOPES],
+    waits: [u32; histogram::BUCKETS],
+    wait_ns: u64,
+    uninterruptible_ns: u64,
+}
+
+impl SlotBooks {
+    /// Takes the maps over and fills the stack of free slots, low numbers on top.
+    pub(super) fn new(mut maps: SlotMaps, cpus: u32, slots: u32) -> Result<Self, aya::maps::MapError> {
+        for slot in (UNATTRIBUTED_SLOT + 1..slots).rev() {
+            maps.free_slots.push(slot, 0)?;
+        }
+        Ok(Self { maps, cpus: cpus as usize, booked: Vec::new(), resting: Vec::new(), in_use: 0, refused: 0 })
+    }
+
+    /// Reads every slot in use and adds what is new to `sample`. `presence` is asked for the owner of each.
+    pub fn read(&mut self, now_ns: u64, mut presence: impl FnMut(u64) -> Presence, sample: &mut Sample) -> io::Result<()> {
+        self.read_slot(UNATTRIBUTED_SLOT, 0, sample)?;
+        self.in_use = 0;
+        for slot in 1..self.maps.owners.len() as u32 {
+            let cgroup = self.maps.owners.words(slot as usize)?[0].load(Ordering::Acquire);
+            if cgroup == 0 {
+                continue;
+            }
+            self.in_use += 1;
+            self.read_slot(slot, cgroup, sample)?;
+            if presence(cgroup) == Presence::Gone {
+                self.clear(slot, cgroup, now_ns)?;
+            }
+        }
+        self.free_rested(now_ns, sample)
+    }
+
+    /// Slots with an owner, and slots there are.
+    pub fn usage(&self) -> (u64, u64) {
+        ((self.in_use + self.resting.len()) as u64, self.maps.owners.len() as u64 - 1)
+    }
+
+    /// What the programs could not count where it belongs, by [`Drop`].
+    pub fn drops(&mut self) -> io::Result<[u64; DROPS]> {
+        let mut drops = [0; DROPS];
+        for (reason, count) in drops.iter_mut().enumerate() {
+            *count = self.maps.drops.words(reason)?[0].load(Ordering::Relaxed);
+        }
+        Ok(drops)
+    }
+
+    /// Makes every socket decide its scope again.
+    pub fn scopes_changed(&mut self) -> io::Result<()> {
+        self.control(|control| Control { scope_generation: control.scope_generation.wrapping_add(1), ..control })
+    }
+
+    fn slots_came_free(&mut self) -> io::Result<()> {
+        self.control(|control| Control { slot_generation: control.slot_generation.wrapping_add(1), ..control })
+    }
+
+    /// `Control` is one word: two halves, in the order of its fields.
+    fn control(&mut self, change: impl FnOnce(Control) -> Control) -> io::Result<()> {
+        let word = &self.maps.control.words(0)?[0];
+        let [scope_generation, slot_generation] = halves(word.load(Ordering::Relaxed));
+        let Control { scope_generation, slot_generation } = change(Control { scope_generation, slot_generation });
+        word.store(whole([scope_generation, slot_generation]), Ordering::Release);
+        Ok(())
+    }
+
+    fn read_slot(&mut self, slot: u32, cgroup: u64, sample: &mut Sample) -> io::Result<()> {
+        let totals = self.totals(slot)?;
+        if self.booked.len() <= slot as usize {
+            self.booked.resize(slot as usize + 1, Totals::default());
+        }
+        let booked = &mut self.booked[slot as usize];
+        let added = totals.since(booked, cgroup);
+        *booked = totals;
+        if added != (Added { cgroup, ..Added::default() }) {
+            sample.added.push(added);
+        }
+        Ok(())
+    }
+
+    fn totals(&mut self, slot: u32) -> io::Result<Totals> {
+        let mut totals = Totals::default();
+        for cpu in 0..self.cpus {
+            let entry = slot as usize * self.cpus + cpu;
+            let net = self.maps.net.words(entry)?;
+            for (traffic, words) in totals.traffic.iter_mut().zip(net.chunks_exact(TRAFFIC_WORDS)) {
+                traffic.transmit_bytes += words[0].load(Ordering::Relaxed);
+                traffic.transmit_packets += words[1].load(Ordering::Relaxed);
+                traffic.receive_bytes += words[2].load(Ordering::Relaxed);
+                traffic.receive_packets += words[3].load(Ordering::Relaxed);
+            }
+            let sched = self.maps.sched.words(entry)?;
+            totals.wait_ns += sched[1].load(Ordering::Relaxed);
+            totals.uninterruptible_ns += sched[2].load(Ordering::Relaxed);
+            for (pair, word) in totals.waits.chunks_exact_mut(2).zip(&sched[3..]) {
+                for (count, half) in pair.iter_mut().zip(halves(word.load(Ordering::Relaxed))) {
+                    *count = count.wrapping_add(half);
+                }
+            }
+        }
+        Ok(totals)
+    }
+
+    /// The first step: from now on nobody finds this slot.
+    fn clear(&mut self, slot: u32, cgroup: u64, now_ns: u64) -> io::Result<()> {
+        match self.maps.cgroup_slots.remove(&cgroup) {
+            Ok(()) | Err(aya::maps::MapError::KeyNotFound) => {}
+            Err(aya::maps::MapError::SyscallError(error)) if error.io_error.raw_os_error() == Some(libc::ENOENT) => {}
+            Err(error) => return Err(io::Error::other(error)),
+        }
+        self.maps.owners.words(slot as usize)?[0].store(0, Ordering::Release);
+        self.unmark(slot)?;
+        self.resting.push(Resting { slot, cgroup, since_ns: now_ns });
+        Ok(())
+    }
+
+    /// Takes the per-CPU marks away; true when there was one.
+    fn unmark(&mut self, slot: u32) -> io::Result<bool> {
+        let mut found = false;
+        for cpu in 0..self.cpus {
+            let owner = &self.maps.sched.words(slot as usize * self.cpus + cpu)?[0];
+            found |= owner.swap(0, Ordering::AcqRel) != 0;
+        }
+        Ok(found)
+    }
+
+    /// The second step. A mark that came back was set by a program that had looked before the first step: rest again.
+    fn free_rested(&mut self, now_ns: u64, sample: &mut Sample) -> io::Result<()> {
+        let mut freed = false;
+        let mut resting = std::mem::take(&mut self.resting);
+        let mut at = 0;
+        while let Some(Resting { slot, cgroup, since_ns }) = resting.get_mut(at) {
+            if now_ns.saturating_sub(*since_ns) >= REST_NS {
+                if self.unmark(*slot)? {
+                    *since_ns = now_ns;
+                } else {
+                    self.read_slot(*slot, *cgroup, sample)?;
+                    self.maps.free_slots.push(*slot, 0).map_err(io::Error::other)?;
+                    resting.swap_remove(at);
+                    freed = true;
+                    continue;
+                }
+            }
+            self.read_slot(*slot, *cgroup, sample)?;
+            at += 1;
+        }
+        self.resting = resting;
+        let drops = self.drops()?;
+        let refused = drops[Drop::PacketNoSlot as usize] + drops[Drop::WaitNoSlot as usize];
+        // Each change of the generation costs every slotless socket one look: only when somebody was refused since.
+        if freed && refused != self.refused {
+            self.slots_came_free()?;
+            self.refused = refused;
+        }
+        Ok(())
+    }
+}
+
+impl Totals {
+    fn since(&self, before: &Self, cgroup: u64) -> Added {
+        let Self { traffic, waits, wait_ns, uninterruptible_ns } = self;
+        Added {
+            cgroup,
+            traffic: std::array::from_fn(|scope| {
+                let (now, then) = (&traffic[scope], &before.traffic[scope]);
+                Traffic {
+                    transmit_bytes: now.transmit_bytes.wrapping_sub(then.transmit_bytes),
+                    transmit_packets: now.transmit_packets.wrapping_sub(then.transmit_packets),
+                    receive_bytes: now.receive_bytes.wrapping_sub(then.receive_bytes),
+                    receive_packets: now.receive_packets.wrapping_sub(then.receive_packets),
+                }
+            }),
+            waits: std::array::from_fn(|bucket| waits[bucket].wrapping_sub(before.waits[bucket])),
+            wait_ns: wait_ns.wrapping_sub(before.wait_ns),
+            uninterruptible_ns: uninterruptible_ns.wrapping_sub(before.uninterruptible_ns),
+        }
+    }
+}
+
+fn halves(word: u64) -> [u32; 2] {
+    let [a, b, c, d, e, f, g, h] = word.to_ne_bytes();
+    [u32::from_ne_bytes([a, b, c, d]), u32::from_ne_bytes([e, f, g, h])]
+}
+
+fn whole([first, second]: [u32; 2]) -> u64 {
+    let ([a, b, c, d], [e, f, g, h]) = (first.to_ne_bytes(), second.to_ne_bytes());
+    u64::from_ne_bytes([a, b, c, d, e, f, g, h])
+}

@@ -1,0 +1,64 @@
+//! Which structure fields each program needs, and where this kernel has them.
+
+use super::btf::{Btf, BtfError};
+
+/// The programs of the object, by their names there.
+pub mod program {
+    /// Bytes that sockets send.
+    pub const EGRESS: &str = "observer_egress";
+    /// Bytes that sockets receive.
+    pub const INGRESS: &str = "observer_ingress";
+    /// Waits and uninterruptible sleep.
+    pub const SWITCH: &str = "observer_switch";
+    /// Cgroups that are made.
+    pub const MKDIR: &str = "observer_mkdir";
+    /// Cgroups that are removed.
+    pub const RMDIR: &str = "observer_rmdir";
+}
+
+/// A read-only global of the object and its value.
+pub(super) type Global = (&'static str, u64);
+
+/// A field: the global that holds its place, the structure, and the path in it.
+struct Field(&'static str, &'static str, &'static str);
+
+const CGROUP_ID: [Field; 2] =
+    [Field("CGROUP_KN", "cgroup", "kn"), Field("KERNFS_NODE_ID", "kernfs_node", "id")];
+
+const SWITCH: [Field; 7] = [
+    Field("TASK_PID", "task_struct", "pid"),
+    Field("TASK_LAST_QUEUED", "task_struct", "sched_info.last_queued"),
+    Field("TASK_CFS_RQ", "task_struct", "se.cfs_rq"),
+    Field("TASK_CGROUPS", "task_struct", "cgroups"),
+    Field("CFS_RQ_RQ", "cfs_rq", "rq"),
+    Field("RQ_CLOCK", "rq", "clock"),
+    Field("CSS_SET_DFL_CGRP", "css_set", "dfl_cgrp"),
+];
+
+const LIFETIMES: [Field; 2] = [
+    Field("CGROUP_ROOT", "cgroup", "root"),
+    Field("CGROUP_ROOT_HIERARCHY_ID", "cgroup_root", "hierarchy_id"),
+];
+
+/// The globals of the scheduler's program.
+pub(super) fn switch(btf: &Btf<'_>) -> Result<Vec<Global>, BtfError> {
+    let mut globals = places(btf, CGROUP_ID.iter().chain(&SWITCH))?;
+    let contributes = btf.field("task_struct", "sched_contributes_to_load")?;
+    globals.push(("TASK_CONTRIBUTES_BYTE", u64::from(contributes.byte_offset)));
+    globals.push(("TASK_CONTRIBUTES_MASK", 1 << contributes.bit_offset_in_byte.unwrap_or(0)));
+    // The fourth argument came with 5.18; the typedef's prototype has one more, for the tracepoint's own data.
+    let has_state = btf.function_prototype_parameters("btf_trace_sched_switch").is_some_and(|parameters| parameters >= 5);
+    globals.push(("SWITCH_HAS_STATE", u64::from(has_state)));
+    let state = btf.field("task_struct", "__state").or_else(|_| btf.field("task_struct", "state"))?;
+    globals.push(("TASK_STATE", u64::from(state.byte_offset)));
+    Ok(globals)
+}
+
+/// The globals of the programs that follow the lifetimes of cgroups.
+pub(super) fn lifetimes(btf: &Btf<'_>) -> Result<Vec<Global>, BtfError> {
+    places(btf, CGROUP_ID.iter().chain(&LIFETIMES))
+}
+
+fn places<'a>(btf: &Btf<'_>, fields: impl Iterator<Item = &'a Field>) -> Result<Vec<Global>, BtfError> {
+    fields.map(|Field(global, of, path)| Ok((*global, u64::from(btf.field(of, path)?.byte_offset)))).collect()
+}

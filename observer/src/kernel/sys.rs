@@ -1,0 +1,108 @@
+//! The bpf(2) calls that aya has no name for: a batch of a hash map, and what a program cost. Also the clock that the
+//! programs stamp with, and the number of CPUs that they index by.
+
+use aya_obj::generated::{bpf_attr, bpf_cmd, bpf_prog_info};
+use std::{
+    fs, io, mem,
+    os::fd::{AsRawFd as _, BorrowedFd},
+};
+
+/// `CLOCK_MONOTONIC` in nanoseconds: the clock of `bpf_ktime_get_ns`.
+pub fn monotonic_ns() -> u64 {
+    let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC).expect("every Linux has CLOCK_MONOTONIC");
+    now.tv_sec() as u64 * 1_000_000_000 + now.tv_nsec() as u64
+}
+
+/// One more than the largest number a CPU may ever have, from `/sys/devices/system/cpu/possible` (`0-7`, `0,2-3`).
+pub fn possible_cpus() -> io::Result<u32> {
+    let path = "/sys/devices/system/cpu/possible";
+    let text = fs::read_to_string(path)?;
+    text.trim()
+        .rsplit([',', '-'])
+        .next()
+        .and_then(|last| last.parse::<u32>().ok())
+        .map(|last| last + 1)
+        .ok_or_else(|| io::Error::other(format!("{path} holds {text:?}, which is no list of CPUs")))
+}
+
+fn bpf(command: bpf_cmd, attr: &mut bpf_attr) -> io::Result<i64> {
+    // SAFETY: every caller fills the part of `attr` that the command reads, with pointers that outlive the call.
+    let result = unsafe { libc::syscall(libc::SYS_bpf, command, &raw mut *attr, size_of::<bpf_attr>()) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}
+
+/// Reads all entries of a hash map, a few hundred at a time. `K` and `V` must be plain data of the map's own sizes.
+pub(super) fn read_hash<K: aya::Pod + Default, V: aya::Pod + Default>(
+    map: BorrowedFd<'_>,
+    keys: &mut Vec<K>,
+    values: &mut Vec<V>,
+) -> io::Result<()> {
+    keys.clear();
+    values.clear();
+    let mut chunk = 256;
+    let mut position = 0u32;
+    let mut started = false;
+    loop {
+        let at = keys.len();
+        keys.resize(at + chunk, K::default());
+        values.resize(at + chunk, V::default());
+        let mut next = 0u32;
+        // SAFETY: all zeroes is a valid `bpf_attr`.
+        let mut attr: bpf_attr = unsafe { mem::zeroed() };
+        // SAFETY: the member of the union that BPF_MAP_LOOKUP_BATCH reads.
+        let batch = unsafe { &mut attr.batch };
+        batch.in_batch = if started { (&raw const position) as u64 } else { 0 };
+        batch.out_batch = (&raw mut next) as u64;
+        batch.keys = keys[at..].as_mut_ptr() as u64;
+        batch.values = values[at..].as_mut_ptr() as u64;
+        batch.count = chunk as u32;
+        batch.map_fd = map.as_raw_fd() as u32;
+        let result = bpf(bpf_cmd::BPF_MAP_LOOKUP_BATCH, &mut attr);
+        // SAFETY: the kernel wrote how many entries it copied.
+        let count = unsafe { attr.batch.count } as usize;
+        let finished = match result {
+            Ok(_) => false,
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => true,
+            Err(error) if error.raw_os_error() == Some(libc::ENOSPC) => {
+                // One bucket holds more than the room given: again, with more.
+                keys.truncate(at);
+                values.truncate(at);
+                chunk *= 4;
+                continue;
+            }
+            Err(error) => {
+                keys.truncate(at);
+                values.truncate(at);
+                return Err(error);
+            }
+        };
+        keys.truncate(at + count);
+        values.truncate(at + count);
+        if finished {
+            return Ok(());
+        }
+        position = next;
+        started = true;
+    }
+}
+
+/// Nanoseconds a program ran and how often. Both are zero unless the kernel's statistics are on.
+pub(super) fn program_run_time(program: BorrowedFd<'_>) -> io::Result<(u64, u64)> {
+    // SAFETY: all zeroes is valid for both.
+    let (mut attr, mut info): (bpf_attr, bpf_prog_info) = unsafe { (mem::zeroed(), mem::zeroed()) };
+    // SAFETY: the member of the union that BPF_OBJ_GET_INFO_BY_FD reads.
+    let request = unsafe { &mut attr.info };
+    request.bpf_fd = program.as_raw_fd() as u32;
+    request.info = (&raw mut info) as u64;
+    request.info_len = size_of::<bpf_prog_info>() as u32;
+    bpf(bpf_cmd::BPF_OBJ_GET_INFO_BY_FD, &mut attr)?;
+    Ok((info.run_time_ns, info.run_cnt))
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_kernel_has_a_cpu() {
+        assert!(super::possible_cpus().unwrap() >= 1);
+    }
+}

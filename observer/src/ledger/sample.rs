@@ -1,0 +1,33 @@
+//! What one reading of the kernel brings: by cgroup, what was added since the reading before.
+
+use observer_ebpf::{SCOPES, Traffic, histogram};
+
+/// One reading. Its buffers are used again for the next.
+#[derive(Clone, Debug, Default)]
+pub struct Sample {
+    /// Only cgroups to which something was added; a cgroup may stand here twice.
+    pub added: Vec<Added>,
+}
+
+/// What was added to a cgroup's books.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Added {
+    /// The cgroup's id; 0 is nobody's: what found no free slot.
+    pub cgroup: u64,
+    /// Traffic by scope.
+    pub traffic: [Traffic; SCOPES],
+    /// Waits by bucket.
+    pub waits: [u32; histogram::BUCKETS],
+    /// Nanoseconds waited.
+    pub wait_ns: u64,
+    /// Task-nanoseconds in uninterruptible sleep.
+    pub uninterruptible_ns: u64,
+}
+
+impl Added {
+    /// How many packets and waits these are: what a drop reason counts when they have no owner.
+    pub fn events(&self) -> u64 {
+        let packets: u64 = self.traffic.iter().map(|t| t.transmit_packets + t.receive_packets).sum();
+        packets + self.waits.iter().map(|w| u64::from(*w)).sum::<u64>()
+    }
+}
