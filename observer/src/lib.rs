@@ -5,6 +5,7 @@
 pub mod agent;
 pub mod cgroup;
 pub mod cli;
+pub mod config;
 pub mod kernel;
 pub mod ledger;
 pub mod metrics;
