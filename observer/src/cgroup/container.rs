@@ -112,13 +112,17 @@ mod tests {
 
     #[test]
     fn the_systemd_driver_names_the_runtime() {
-        let pod = "/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod0a1b2c3d_0000_1111_2222_333344445555.slice";
+        let pod =
+            "/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod0a1b2c3d_0000_1111_2222_333344445555.slice";
         assert_eq!(runtime_of(&format!("{pod}/cri-containerd-ID.scope")), Some(Runtime::Containerd));
         assert_eq!(runtime_of(&format!("{pod}/crio-ID.scope")), Some(Runtime::CriO));
         assert_eq!(runtime_of(&format!("{pod}/docker-ID.scope")), Some(Runtime::Docker));
         assert_eq!(runtime_of("/machine.slice/libpod-ID.scope"), Some(Runtime::Podman));
         assert_eq!(runtime_of("/machine.slice/libpod-ID.scope/container"), Some(Runtime::Podman));
-        assert_eq!(runtime_of("/user.slice/user-1000.slice/user@1000.service/user.slice/libpod-ID.scope"), Some(Runtime::Podman));
+        assert_eq!(
+            runtime_of("/user.slice/user-1000.slice/user@1000.service/user.slice/libpod-ID.scope"),
+            Some(Runtime::Podman)
+        );
         assert_eq!(runtime_of("/system.slice/docker-ID.scope"), Some(Runtime::Docker));
     }
 
@@ -142,7 +146,9 @@ mod tests {
 
     #[test]
     fn what_is_no_container_is_none() {
-        for path in ["/", "/system.slice/sshd.service", "/system.slice/docker-short.scope", "/docker", "/kubepods/besteffort"] {
+        for path in
+            ["/", "/system.slice/sshd.service", "/system.slice/docker-short.scope", "/docker", "/kubepods/besteffort"]
+        {
             assert_eq!(ContainerRef::of_path(path), None, "{path}");
         }
         assert_eq!(runtime_of("/ID"), None);

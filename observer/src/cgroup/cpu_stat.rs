@@ -23,7 +23,9 @@ fn parse(text: &[u8]) -> Option<CpuUsage> {
     let mut throttling = Throttling::default();
     let mut throttled = false;
     for line in text.split(|byte| *byte == b'\n') {
-        let Some((name, value)) = std::str::from_utf8(line).ok().and_then(|line| line.split_once(' ')) else { continue };
+        let Some((name, value)) = std::str::from_utf8(line).ok().and_then(|line| line.split_once(' ')) else {
+            continue;
+        };
         let Ok(value) = value.trim_end().parse::<u64>() else { continue };
         match name {
             "usage_usec" => usage_us = Some(value),

@@ -84,8 +84,7 @@ impl Tree {
         let id = fs::metadata(&self.root)?.ino();
         self.saw(id, b"/");
         self.walk_below(&self.root.clone(), &mut Vec::new(), 0)?;
-        let unseen: Vec<u64> =
-            self.live().filter(|(_, cgroup)| cgroup.walk < self.walks).map(|(id, _)| id).collect();
+        let unseen: Vec<u64> = self.live().filter(|(_, cgroup)| cgroup.walk < self.walks).map(|(id, _)| id).collect();
         for id in unseen {
             // An event may have told of it while we walked elsewhere: only its directory knows.
             let there = self.get(id).is_some_and(|cgroup| {
@@ -155,7 +154,9 @@ fn escape(path: &[u8]) -> String {
         }
     }
     // FNV-1a: stable from one run to the next, so the series stays the same.
-    let hash = path.iter().fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3));
+    let hash = path
+        .iter()
+        .fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3));
     let _ = write!(text, "~{hash:016x}");
     text
 }

@@ -72,7 +72,12 @@ impl SlotBooks {
     }
 
     /// Reads every slot in use and adds what is new to `sample`. `presence` is asked for the owner of each.
-    pub fn read(&mut self, now_ns: u64, mut presence: impl FnMut(u64) -> Presence, sample: &mut Sample) -> io::Result<()> {
+    pub fn read(
+        &mut self,
+        now_ns: u64,
+        mut presence: impl FnMut(u64) -> Presence,
+        sample: &mut Sample,
+    ) -> io::Result<()> {
         self.read_slot(UNATTRIBUTED_SLOT, 0, sample)?;
         self.in_use = 0;
         for slot in 1..self.maps.owners.len() as u32 {

@@ -43,7 +43,9 @@ pub struct LoadOptions<'a> {
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
     /// The binary was built without the object.
-    #[error("this binary holds no kernel programs: it was built without the eBPF tool-chain; build it with `cargo xtask build`")]
+    #[error(
+        "this binary holds no kernel programs: it was built without the eBPF tool-chain; build it with `cargo xtask build`"
+    )]
     NoObject,
     /// Type information is missing or damaged.
     #[error(transparent)]
@@ -121,7 +123,8 @@ impl Kernel {
     }
 
     fn attach(&mut self, names: &[&'static str], attach: impl Fn(&mut Ebpf, &str) -> Result<(), String>) {
-        for state in self.states.iter_mut().filter(|state| names.contains(&state.name) && state.down_because.is_none()) {
+        for state in self.states.iter_mut().filter(|state| names.contains(&state.name) && state.down_because.is_none())
+        {
             state.down_because = attach(&mut self.ebpf, state.name).err();
         }
     }
@@ -208,10 +211,7 @@ fn attach_to_cgroup(ebpf: &mut Ebpf, name: &str, root: BorrowedFd<'_>) -> Result
 
 fn attach_tracepoint(ebpf: &mut Ebpf, name: &str) -> Result<(), String> {
     let program = ebpf.program_mut(name).ok_or("the object does not hold it")?;
-    <&mut BtfTracePoint>::try_from(program)
-        .and_then(BtfTracePoint::attach)
-        .map(drop)
-        .map_err(|error| reason(&error))
+    <&mut BtfTracePoint>::try_from(program).and_then(BtfTracePoint::attach).map(drop).map_err(|error| reason(&error))
 }
 
 /// One line that says why; the verifier's last words when it refused.

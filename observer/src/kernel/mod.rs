@@ -7,6 +7,7 @@ mod events;
 mod load;
 pub mod lock;
 mod offsets;
+pub mod privileges;
 mod scopes;
 mod shared;
 mod sleeps;

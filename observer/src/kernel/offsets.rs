@@ -22,8 +22,7 @@ pub(super) type Global = (&'static str, u64);
 /// A field: the global that holds its place, the structure, and the path in it.
 struct Field(&'static str, &'static str, &'static str);
 
-const CGROUP_ID: [Field; 2] =
-    [Field("CGROUP_KN", "cgroup", "kn"), Field("KERNFS_NODE_ID", "kernfs_node", "id")];
+const CGROUP_ID: [Field; 2] = [Field("CGROUP_KN", "cgroup", "kn"), Field("KERNFS_NODE_ID", "kernfs_node", "id")];
 
 const SWITCH: [Field; 7] = [
     Field("TASK_PID", "task_struct", "pid"),
@@ -35,10 +34,8 @@ const SWITCH: [Field; 7] = [
     Field("CSS_SET_DFL_CGRP", "css_set", "dfl_cgrp"),
 ];
 
-const LIFETIMES: [Field; 2] = [
-    Field("CGROUP_ROOT", "cgroup", "root"),
-    Field("CGROUP_ROOT_HIERARCHY_ID", "cgroup_root", "hierarchy_id"),
-];
+const LIFETIMES: [Field; 2] =
+    [Field("CGROUP_ROOT", "cgroup", "root"), Field("CGROUP_ROOT_HIERARCHY_ID", "cgroup_root", "hierarchy_id")];
 
 /// The globals of the scheduler's program.
 pub(super) fn switch(btf: &Btf<'_>) -> Result<Vec<Global>, BtfError> {
@@ -47,7 +44,8 @@ pub(super) fn switch(btf: &Btf<'_>) -> Result<Vec<Global>, BtfError> {
     globals.push(("TASK_CONTRIBUTES_BYTE", u64::from(contributes.byte_offset)));
     globals.push(("TASK_CONTRIBUTES_MASK", 1 << contributes.bit_offset_in_byte.unwrap_or(0)));
     // The fourth argument came with 5.18; the typedef's prototype has one more, for the tracepoint's own data.
-    let has_state = btf.function_prototype_parameters("btf_trace_sched_switch").is_some_and(|parameters| parameters >= 5);
+    let has_state =
+        btf.function_prototype_parameters("btf_trace_sched_switch").is_some_and(|parameters| parameters >= 5);
     globals.push(("SWITCH_HAS_STATE", u64::from(has_state)));
     let state = btf.field("task_struct", "__state").or_else(|_| btf.field("task_struct", "state"))?;
     globals.push(("TASK_STATE", u64::from(state.byte_offset)));

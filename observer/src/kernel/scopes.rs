@@ -1,6 +1,9 @@
 //! The table of address ranges that decides a scope.
 
-use aya::maps::{MapData, MapError, lpm_trie::{Key, LpmTrie}};
+use aya::maps::{
+    MapData, MapError,
+    lpm_trie::{Key, LpmTrie},
+};
 use ipnet::IpNet;
 use observer_ebpf::{Address, MAX_SCOPE_PREFIXES, Scope};
 use std::{collections::BTreeMap, net::IpAddr};

@@ -56,13 +56,20 @@ impl OpenSleeps {
     pub fn seed(&mut self, thread: u32, cgroup: u64, now_ns: u64) -> io::Result<()> {
         let new = SleepValue(Sleep { cgroup, start_ns: now_ns });
         match self.map.insert(thread, new, BPF_NOEXIST) {
-            Err(MapError::SyscallError(error)) if error.io_error.raw_os_error() != Some(libc::EEXIST) => Err(error.io_error),
+            Err(MapError::SyscallError(error)) if error.io_error.raw_os_error() != Some(libc::EEXIST) => {
+                Err(error.io_error)
+            }
             _ => Ok(()),
         }
     }
 
     /// Books what lasts and removes what is none; returns how many entries stay.
-    pub fn read(&mut self, now_ns: u64, mut state: impl FnMut(u32) -> TaskState, sample: &mut Sample) -> io::Result<u64> {
+    pub fn read(
+        &mut self,
+        now_ns: u64,
+        mut state: impl FnMut(u32) -> TaskState,
+        sample: &mut Sample,
+    ) -> io::Result<u64> {
         let mut keys = std::mem::take(&mut self.keys);
         let mut values = std::mem::take(&mut self.values);
         sys::read_hash(self.fd.as_fd(), &mut keys, &mut values)?;
@@ -75,7 +82,11 @@ impl OpenSleeps {
             match state(*thread) {
                 TaskState::Uninterruptible => {
                     if self.move_start(*thread, *sleep, now_ns)? {
-                        sample.added.push(Added { cgroup: sleep.cgroup, uninterruptible_ns: age_ns, ..Added::default() });
+                        sample.added.push(Added {
+                            cgroup: sleep.cgroup,
+                            uninterruptible_ns: age_ns,
+                            ..Added::default()
+                        });
                     }
                 }
                 TaskState::Other if age_ns >= OLD_NS => {

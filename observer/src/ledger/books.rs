@@ -177,7 +177,9 @@ impl Ledger {
                 account.gone_at_ns = None;
             }
             // Its last packets came after it went.
-            Some(gone) if account.live.is_empty() => account.gone_at_ns = Some(account.gone_at_ns.map_or(gone, |at| at.max(gone))),
+            Some(gone) if account.live.is_empty() => {
+                account.gone_at_ns = Some(account.gone_at_ns.map_or(gone, |at| at.max(gone)))
+            }
             Some(_) => {}
         }
         at
