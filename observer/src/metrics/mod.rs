@@ -1,1 +1,25 @@
 //! The exposition: the catalogue of families, and the encoder that renders a snapshot of the books.
+//!
+//! ```text
+//! catalogue (one row per family) ──> encoder: Snapshot -> page ──> /metrics
+//!                                └─> docs:    docs/metrics.md
+//! ```
+//! What is booked to whom is the ledger's business, how a page travels the server's.
+
+mod catalogue;
+mod docs;
+mod encoder;
+mod family;
+mod label;
+mod number;
+mod page;
+mod samples;
+#[cfg(test)]
+mod tests;
+
+pub use catalogue::FAMILIES;
+pub use docs::docs;
+pub use encoder::Encoder;
+pub use family::{Family, Kind, Room, Series, Unit, Value};
+pub use label::{MAX_VALUE_BYTES, UNATTRIBUTED};
+pub use samples::{REVISION, VERSION};

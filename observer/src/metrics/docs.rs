@@ -1,0 +1,136 @@
+//! docs/metrics.md, generated from the catalogue.
+
+use super::label::{MAX_VALUE_BYTES, UNATTRIBUTED};
+use super::samples::BOUND_LABELS;
+use super::{FAMILIES, Family, Series};
+use observer_ebpf::{Drop, Scope};
+use std::fmt::{self, Write};
+
+/// The text of docs/metrics.md.
+pub fn docs() -> String {
+    let mut text = String::from(INTRODUCTION);
+    write_sections(&mut text).and_then(|()| write_label_values(&mut text)).expect("a String grows as needed");
+    text
+}
+
+const INTRODUCTION: &str = "\
+# Metrics
+
+<!-- Generated from observer/src/metrics/catalogue.rs by `observer metrics-docs > docs/metrics.md`. -->
+
+`GET /metrics` on port 9810 answers in the Prometheus text format 0.0.4, compressed when the client accepts gzip. Counters
+end in `_total`, never fall while the agent runs and begin at 0 when it starts; units are base units; times are exact to
+the nanosecond where the kernel counts nanoseconds. A series appears with the first thing it counts and lives as long as
+its cgroup, and two minutes more. A peak is the largest of the last 60 one-second windows; a scrape does not reset it.
+
+An *entity* is a cgroup that runs something itself, named by its path below the cgroup v2 root (kernel threads are `/`).
+Every byte and every wait is booked to exactly one entity; what could not be is on `cgroup=\"unattributed\"`, so sums over
+all entities are whole. *Room* is the module of the agent that brings the numbers.
+";
+
+type Belongs = fn(&Series) -> bool;
+
+static SECTIONS: &[(&str, &str, Belongs)] = &[
+    ("Cgroups", "One series for each entity, and for each scope where there is such a label.", |series| {
+        matches!(series, Series::PerScope(_) | Series::PerEntity(_) | Series::Waits)
+    }),
+    ("The node", "What the node says of itself, to compare the cgroups' sums with.", |series| {
+        matches!(series, Series::Node(_) | Series::PerDevice(_) | Series::Unattributed(_))
+    }),
+    ("The agent", "Whether to trust the rest, and what it costs.", |series| {
+        !SECTIONS[..2].iter().any(|(_, _, belongs)| belongs(series))
+    }),
+];
+
+fn write_sections(text: &mut String) -> fmt::Result {
+    for (title, lead, belongs) in SECTIONS {
+        writeln!(text, "\n## {title}\n\n{lead}\n")?;
+        writeln!(text, "| family | type | unit | labels | room | meaning |\n|---|---|---|---|---|---|")?;
+        for Family { name, kind, unit, room, series, help } in FAMILIES.iter().filter(|family| belongs(&family.series))
+        {
+            let labels: Vec<String> = series.labels().iter().map(|label| format!("`{label}`")).collect();
+            let (kind, unit, room, labels) = (kind.word(), unit.word(), room.word(), labels.join(", "));
+            writeln!(text, "| `{name}` | {kind} | {unit} | {labels} | {room} | {help} |")?;
+        }
+    }
+    Ok(())
+}
+
+fn write_label_values(text: &mut String) -> fmt::Result {
+    writeln!(text, "\n## Label values\n")?;
+    writeln!(
+        text,
+        "Backslash, double quote and newline are escaped. A value of more than {MAX_VALUE_BYTES} bytes is cut and ends in\n\
+         `~` and sixteen hexadecimal digits, a hash of the whole, so that distinct names stay distinct. No cgroup is named\n\
+         `{UNATTRIBUTED}`: paths begin with a slash."
+    )?;
+    writeln!(text, "\n`scope`, where the other end is:\n\n| scope | meaning |\n|---|---|")?;
+    for scope in Scope::ALL {
+        writeln!(text, "| `{}` | {} |", scope.label(), scope_meaning(scope))?;
+    }
+    writeln!(text, "\n`reason` of `observer_dropped_total`; the agent may add reasons of its own:\n")?;
+    writeln!(text, "| reason | meaning |\n|---|---|")?;
+    for reason in Drop::ALL {
+        writeln!(text, "| `{}` | {} |", reason.label(), drop_meaning(reason))?;
+    }
+    let bounds = BOUND_LABELS.map(|label| format!("`{}`", label.trim_start_matches(",le=\"").trim_end_matches('"')));
+    writeln!(text, "\n`le` of `observer_run_queue_wait_seconds`, in seconds: {} and `+Inf`.", bounds.join(", "))
+}
+
+const fn scope_meaning(scope: Scope) -> &'static str {
+    match scope {
+        Scope::Loopback => "127.0.0.0/8 or `::1`",
+        Scope::Node => "this node: one of its addresses",
+        Scope::Intranet => {
+            "private, shared (RFC 6598), unique local, link-local and multicast addresses, and the ranges of --intranet-cidr"
+        }
+        Scope::Internet => "everything else",
+    }
+}
+
+const fn drop_meaning(reason: Drop) -> &'static str {
+    match reason {
+        Drop::PacketNoSlot => "packets on `unattributed` because no slot was free; raise --max-cgroups",
+        Drop::WaitNoSlot => "waits on `unattributed` because no slot was free; raise --max-cgroups",
+        Drop::PacketSlotTable => {
+            "packets on `unattributed` because the kernel refused the cgroup's slot (memory, contention)"
+        }
+        Drop::WaitSlotTable => {
+            "waits on `unattributed` because the kernel refused the cgroup's slot (memory, contention)"
+        }
+        Drop::SleepTableFull => "uninterruptible sleeps not recorded: more tasks slept at once than the table holds",
+        Drop::SleepNoSlot => "uninterruptible sleeps on `unattributed` because no slot was free; raise --max-cgroups",
+        Drop::EventRingFull => "cgroup events lost when too many came at once; the next walk of the tree heals it",
+        Drop::PacketUnreadable => {
+            "packets whose headers could not be read: booked as `internet`, not corrected for GSO"
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_committed_documentation_is_the_catalogue() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/metrics.md");
+        let committed = std::fs::read_to_string(path).unwrap_or_default();
+        assert!(
+            committed == docs(),
+            "docs/metrics.md is not what the catalogue says; run `cargo run -q -p observer -- metrics-docs > docs/metrics.md`"
+        );
+    }
+
+    #[test]
+    fn every_family_is_documented_once() {
+        let text = docs();
+        for Family { name, .. } in FAMILIES {
+            assert_eq!(text.matches(&format!("\n| `{name}` |")).count(), 1, "{name}");
+        }
+    }
+
+    #[test]
+    fn no_cell_breaks_its_table() {
+        assert!(FAMILIES.iter().all(|family| !family.help.contains('|')));
+    }
+}

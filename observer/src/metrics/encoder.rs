@@ -1,0 +1,45 @@
+//! From a snapshot to a page of the text format 0.0.4: the hot path of a scrape.
+//!
+//! A page of 250 pods has 10 000 lines. What makes it cheap: an entity's labels are escaped once in its life, numbers are
+//! written without floats, and everything goes into one buffer that is used again as soon as the last page is dropped.
+//! Nothing kept on crates.io does that, so this is our own.
+
+use super::FAMILIES;
+use super::label::EntityLabels;
+use super::page::Page;
+use super::samples::Samples;
+use crate::ledger::Snapshot;
+use bytes::{Bytes, BytesMut};
+
+/// Renders pages; keeps what can be used again for the next.
+#[derive(Debug, Default)]
+pub struct Encoder {
+    page: BytesMut,
+    /// Bytes of the last page.
+    expected: usize,
+    labels: EntityLabels,
+}
+
+impl Encoder {
+    /// An encoder that has rendered nothing.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The page for a snapshot. Once the label sets of its entities are known and the page before it is dropped, no memory
+    /// is allocated.
+    ///
+    /// Entities with equal identities would make duplicate series: the ledger has one entity for each.
+    pub fn render(&mut self, snapshot: &Snapshot<'_>) -> Bytes {
+        self.labels.align(snapshot.node_name, snapshot.entities);
+        // A sixteenth more than last time: a page that grows a little does not double the buffer.
+        self.page.reserve(self.expected + self.expected / 16);
+        let mut page = Page::new(&mut self.page);
+        let samples = Samples { snapshot, labels: &self.labels };
+        for family in FAMILIES {
+            page.family(family, |page| samples.write(page, family));
+        }
+        self.expected = self.page.len();
+        self.page.split().freeze()
+    }
+}

@@ -1,0 +1,192 @@
+//! The samples of each kind of series: which of a snapshot's numbers are written, under which labels.
+
+use super::label::EntityLabels;
+use super::page::Page;
+use super::{Family, Series, Value};
+use crate::ledger::{AgentFacts, Books, Device, Entity, Identity, MapFacts, NodeFacts, ProgramFacts, Snapshot};
+use observer_ebpf::{SCOPES, Traffic, histogram};
+
+/// The version in `observer_build_info`.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+/// The revision in `observer_build_info`, as the build was told it.
+pub const REVISION: &str = match option_env!("OBSERVER_REVISION") {
+    Some(revision) => revision,
+    None => "unknown",
+};
+
+/// What follows an entity's labels in a series of each scope.
+const SCOPE_LABELS: [&str; SCOPES] =
+    [",scope=\"loopback\"", ",scope=\"node\"", ",scope=\"intranet\"", ",scope=\"internet\""];
+/// What follows an entity's labels in each exported bucket, written as Prometheus normalises it.
+pub(super) const BOUND_LABELS: [&str; histogram::EXPORTED] = [
+    ",le=\"1.024e-06\"",
+    ",le=\"4.096e-06\"",
+    ",le=\"1.6384e-05\"",
+    ",le=\"6.5536e-05\"",
+    ",le=\"0.000262144\"",
+    ",le=\"0.001048576\"",
+    ",le=\"0.004194304\"",
+    ",le=\"0.016777216\"",
+    ",le=\"0.067108864\"",
+    ",le=\"0.268435456\"",
+    ",le=\"1.073741824\"",
+    ",le=\"4.294967296\"",
+];
+/// Of the kernel's buckets, every second bound is exported.
+const BUCKETS_PER_BOUND: usize = 2;
+const _: () = assert!(BUCKETS_PER_BOUND * histogram::EXPORTED == histogram::BUCKETS);
+
+/// A snapshot on its way to a page.
+#[derive(Clone, Copy)]
+pub(super) struct Samples<'a> {
+    pub(super) snapshot: &'a Snapshot<'a>,
+    /// Aligned with the snapshot's entities.
+    pub(super) labels: &'a EntityLabels,
+}
+
+impl Samples<'_> {
+    /// Writes every sample of a family.
+    pub(super) fn write(self, page: &mut Page<'_>, family: &Family) {
+        let name = family.name;
+        match family.series {
+            Series::PerScope(read) => self.scopes(page, name, read),
+            Series::PerEntity(read) => self.entities(page, name, read),
+            Series::Waits => self.waits(page, name),
+            Series::Unattributed(read) => self.unattributed(page, name, read),
+            Series::Node(read) => self.node(page, name, read),
+            Series::PerDevice(read) => self.devices(page, name, read),
+            Series::Build => page.labelled(name, &[("version", VERSION), ("revision", REVISION)], Value::Count(1)),
+            Series::ProgramUp => self.programs_up(page, name),
+            Series::PerProgram(read) => self.programs(page, name, read),
+            Series::PerMap(read) => self.maps(page, name, read),
+            Series::PerDrop => self.drops(page, name),
+            Series::Agent(read) => self.agent(page, name, read),
+            Series::Page => page.sample([name, ""], b"", "", Value::Count(page.samples() + 1)),
+        }
+    }
+
+    /// Both directions of a scope have a series as soon as one of them has traffic.
+    fn scopes(self, page: &mut Page<'_>, name: &str, read: fn(&Traffic) -> u64) {
+        for (entity, labels) in self.snapshot.entities.iter().zip(self.labels.sets()) {
+            for (traffic, scope) in entity.books.traffic.iter().zip(SCOPE_LABELS) {
+                if *traffic != Traffic::default() {
+                    page.sample([name, ""], labels, scope, Value::Count(read(traffic)));
+                }
+            }
+        }
+    }
+
+    fn entities(self, page: &mut Page<'_>, name: &str, read: fn(&Entity, u64) -> Option<Value>) {
+        for (entity, labels) in self.snapshot.entities.iter().zip(self.labels.sets()) {
+            if let Some(value) = read(entity, self.snapshot.window) {
+                page.sample([name, ""], labels, "", value);
+            }
+        }
+    }
+
+    fn waits(self, page: &mut Page<'_>, name: &str) {
+        for (entity, labels) in self.snapshot.entities.iter().zip(self.labels.sets()) {
+            write_waits(page, name, labels, &entity.books);
+        }
+    }
+
+    fn unattributed(self, page: &mut Page<'_>, name: &str, read: fn(&Traffic) -> u64) {
+        let nobody = self.snapshot.entities.iter().filter(|entity| entity.identity == Identity::Unattributed);
+        let sum = nobody.flat_map(|entity| &entity.books.traffic).map(read).sum();
+        page.labelled(name, &[("node", self.snapshot.node_name)], Value::Count(sum));
+    }
+
+    fn node(self, page: &mut Page<'_>, name: &str, read: fn(&NodeFacts) -> Option<Value>) {
+        if let Some(value) = read(self.snapshot.node) {
+            page.labelled(name, &[("node", self.snapshot.node_name)], value);
+        }
+    }
+
+    fn devices(self, page: &mut Page<'_>, name: &str, read: fn(&Device) -> u64) {
+        for device in &self.snapshot.node.devices {
+            let labels = [("node", self.snapshot.node_name), ("device", device.name.as_str())];
+            page.labelled(name, &labels, Value::Count(read(device)));
+        }
+    }
+
+    fn programs_up(self, page: &mut Page<'_>, name: &str) {
+        for program in &self.snapshot.agent.programs {
+            let labels = [("program", program.name), ("reason", program.down_because.as_deref().unwrap_or_default())];
+            match program.down_because {
+                None => page.labelled(name, &labels[..1], Value::Count(1)),
+                Some(_) => page.labelled(name, &labels, Value::Count(0)),
+            }
+        }
+    }
+
+    fn programs(self, page: &mut Page<'_>, name: &str, read: fn(&ProgramFacts) -> Option<Value>) {
+        for program in &self.snapshot.agent.programs {
+            if let Some(value) = read(program) {
+                page.labelled(name, &[("program", program.name)], value);
+            }
+        }
+    }
+
+    fn maps(self, page: &mut Page<'_>, name: &str, read: fn(&MapFacts) -> u64) {
+        for map in &self.snapshot.agent.maps {
+            page.labelled(name, &[("map", map.name)], Value::Count(read(map)));
+        }
+    }
+
+    fn drops(self, page: &mut Page<'_>, name: &str) {
+        for (reason, count) in &self.snapshot.agent.drops {
+            page.labelled(name, &[("reason", reason)], Value::Count(*count));
+        }
+    }
+
+    fn agent(self, page: &mut Page<'_>, name: &str, read: fn(&AgentFacts) -> Option<Value>) {
+        if let Some(value) = read(self.snapshot.agent) {
+            page.sample([name, ""], b"", "", value);
+        }
+    }
+}
+
+fn write_waits(page: &mut Page<'_>, name: &str, labels: &[u8], books: &Books) {
+    let count: u64 = books.waits.iter().sum();
+    if count == 0 {
+        return;
+    }
+    let mut below = 0;
+    let mut buckets = books.waits.as_slice();
+    for (exported, bound) in BOUND_LABELS.into_iter().enumerate() {
+        // The first exported bound is the kernel's first; each other closes two of the kernel's buckets.
+        let (closed, rest) = buckets.split_at(if exported == 0 { 1 } else { BUCKETS_PER_BOUND });
+        below += closed.iter().sum::<u64>();
+        buckets = rest;
+        page.sample([name, "_bucket"], labels, bound, Value::Count(below));
+    }
+    page.sample([name, "_bucket"], labels, ",le=\"+Inf\"", Value::Count(count));
+    page.sample([name, "_sum"], labels, "", Value::Nanoseconds(books.wait_ns));
+    page.sample([name, "_count"], labels, "", Value::Count(count));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use observer_ebpf::Scope;
+
+    #[test]
+    fn the_scope_labels_are_the_scopes() {
+        for scope in Scope::ALL {
+            assert_eq!(SCOPE_LABELS[scope as usize], format!(",scope=\"{}\"", scope.label()));
+        }
+    }
+
+    #[test]
+    fn the_bounds_are_every_second_bound_of_the_kernel() {
+        for (exported, label) in BOUND_LABELS.into_iter().enumerate() {
+            let seconds: f64 = label[5..].trim_end_matches('"').parse().unwrap();
+            let ns = histogram::bound_ns(BUCKETS_PER_BOUND * exported).unwrap();
+            assert_eq!((seconds * 1e9).round() as u64, ns, "{label}");
+            let plain = format!("{seconds}");
+            // Go's shortest form: an exponent of two digits below 1e-4.
+            let normal = if seconds < 1e-4 { format!("{seconds:e}").replace("e-", "e-0") } else { plain };
+            assert_eq!(label, format!(",le=\"{normal}\""));
+        }
+    }
+}
