@@ -50,7 +50,7 @@ pub(crate) fn book(ctx: &SkBuffContext, direction: Direction) {
     let key = far_end(skb, direction).map_or(0, |mixed| peer_key(mixed, control.scope_generation as u16) | PEER_KNOWN);
     let socket = if sk.is_null() { core::ptr::null_mut() } else { storage(sk, core::ptr::null_mut(), 0) };
     let place = known_place(socket, key).unwrap_or_else(|| settle(skb, sk, socket, key, direction));
-    let (bytes, packets) = if gso_size == 0 { (u64::from(bytes), 1) } else { segmented(skb) };
+    let (bytes, packets) = if gso_size == 0 { (u64::from(bytes), 1) } else { unpack(segmented(skb)) };
     // SAFETY: the helper has no preconditions.
     let cpu = unsafe { bpf_get_smp_processor_id() };
     let Some(book) = slots::net_book((place >> 8) as u32, cpu) else { return };
@@ -201,17 +201,30 @@ fn mapped(address: [u8; 4]) -> Address {
 
 /// Bytes and packets on the wire of a packet that the device, or the stack behind this hook, cuts into segments.
 #[inline(never)]
-fn segmented(skb: *mut __sk_buff) -> (u64, u64) {
+fn segmented(skb: *mut __sk_buff) -> u64 {
     // SAFETY: the context of the program.
     let (bytes, gso_size, gso_segs) = unsafe { ((*skb).len, (*skb).gso_size, (*skb).gso_segs) };
-    match headers(skb) {
-        Some((headers, removed)) => wire::on_the_wire(bytes.saturating_sub(removed), headers, gso_size, gso_segs),
-        None => {
-            drops::count(Drop::PacketUnreadable);
-            (u64::from(bytes), 1)
-        }
-    }
+    let Some((headers, removed)) = headers(skb) else {
+        drops::count(Drop::PacketUnreadable);
+        return pack(u64::from(bytes), 1);
+    };
+    let (bytes, packets) = wire::on_the_wire(bytes.saturating_sub(removed), headers, gso_size, gso_segs);
+    pack(bytes, packets)
 }
+
+/// Bytes and packets of one `sk_buff` in a word: a function of its own has one register to return.
+#[inline(always)]
+fn pack(bytes: u64, packets: u64) -> u64 {
+    (bytes << PACKETS_BITS) | packets
+}
+
+#[inline(always)]
+fn unpack(word: u64) -> (u64, u64) {
+    (word >> PACKETS_BITS, word & ((1 << PACKETS_BITS) - 1))
+}
+
+/// More than the segments that 2^20 bytes can be cut into.
+const PACKETS_BITS: u32 = 24;
 
 const TCP: u8 = 6;
 const UDP: u8 = 17;

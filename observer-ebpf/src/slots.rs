@@ -118,30 +118,43 @@ fn remember_slot(cgroup: u64, cpu: u32, lost: Drop) -> u32 {
 }
 
 /// The slot of a cgroup, given to it now if it has none.
-#[inline(never)]
+#[inline(always)]
 pub(crate) fn of_cgroup(cgroup: u64) -> Result<u32, NoSlot> {
+    match find_or_give(cgroup) {
+        NONE_FREE => Err(NoSlot::NoneFree),
+        TABLE_REFUSED => Err(NoSlot::TableRefused),
+        slot => Ok(slot as u32),
+    }
+}
+
+/// Answers of [`find_or_give`] that are no slot: a function of its own has one register to return.
+const NONE_FREE: u64 = u64::MAX;
+const TABLE_REFUSED: u64 = u64::MAX - 1;
+
+#[inline(never)]
+fn find_or_give(cgroup: u64) -> u64 {
     // SAFETY: the value is copied at once; an entry is not reused before user space saw its cgroup go.
     if let Some(slot) = unsafe { CGROUP_SLOTS.get(cgroup) } {
-        return Ok(*slot);
+        return u64::from(*slot);
     }
     let slot = match FREE_SLOTS.pop() {
         Ok(Some(slot)) => slot,
-        Ok(None) => return Err(NoSlot::NoneFree),
-        Err(_) => return Err(NoSlot::TableRefused),
+        Ok(None) => return NONE_FREE,
+        Err(_) => return TABLE_REFUSED,
     };
     // The owner first: who finds the slot in the table finds its owner too.
     set_owner(slot, cgroup);
     match CGROUP_SLOTS.insert(cgroup, slot, u64::from(BPF_NOEXIST)) {
-        Ok(()) => Ok(slot),
+        Ok(()) => u64::from(slot),
         Err(error) => {
             set_owner(slot, 0);
             let _ = FREE_SLOTS.push(slot, 0);
             if error != -EEXIST {
-                return Err(NoSlot::TableRefused);
+                return TABLE_REFUSED;
             }
             // Another CPU was first.
             // SAFETY: as above.
-            unsafe { CGROUP_SLOTS.get(cgroup) }.copied().ok_or(NoSlot::TableRefused)
+            unsafe { CGROUP_SLOTS.get(cgroup) }.map_or(TABLE_REFUSED, |slot| u64::from(*slot))
         }
     }
 }

@@ -35,13 +35,15 @@ pub struct Cgroup {
 pub struct Tree {
     root: PathBuf,
     cgroups: HashMap<u64, Cgroup>,
+    /// The living children of each cgroup that has some, by its path.
+    children: HashMap<Arc<str>, Vec<u64>>,
     walks: u64,
 }
 
 impl Tree {
     /// The tree below `root`, a directory of a mounted v2 hierarchy. Empty until [`Tree::walk`].
     pub fn new(root: PathBuf) -> Self {
-        Self { root, cgroups: HashMap::new(), walks: 0 }
+        Self { root, cgroups: HashMap::new(), children: HashMap::new(), walks: 0 }
     }
 
     /// A cgroup by its id.
@@ -54,6 +56,17 @@ impl Tree {
         self.cgroups.iter().filter(|(_, cgroup)| cgroup.gone_at_ns.is_none()).map(|(id, cgroup)| (*id, cgroup))
     }
 
+    /// The living cgroups right below one.
+    pub fn children(&self, id: u64) -> &[u64] {
+        self.get(id).and_then(|cgroup| self.children.get(&cgroup.path)).map_or(&[], Vec::as_slice)
+    }
+
+    /// The cgroups found gone at or after a time.
+    pub fn gone_since(&self, since_ns: u64) -> impl Iterator<Item = u64> {
+        let gone = move |cgroup: &Cgroup| cgroup.gone_at_ns.is_some_and(|gone| gone >= since_ns);
+        self.cgroups.iter().filter(move |(_, cgroup)| gone(cgroup)).map(|(id, _)| *id)
+    }
+
     /// Its directory.
     pub fn directory(&self, cgroup: &Cgroup) -> PathBuf {
         let name = cgroup.raw.as_deref().unwrap_or(cgroup.path.as_bytes());
@@ -62,13 +75,25 @@ impl Tree {
 
     /// A cgroup was made.
     pub fn made(&mut self, id: u64, path: &[u8]) {
-        self.cgroups.insert(id, Cgroup::new(path, self.walks));
+        let cgroup = Cgroup::new(path, self.walks);
+        if let Some(parent) = parent(&cgroup.path)
+            && !self.cgroups.contains_key(&id)
+        {
+            self.children.entry(parent.into()).or_default().push(id);
+        }
+        self.cgroups.insert(id, cgroup);
     }
 
     /// A cgroup was removed.
     pub fn removed(&mut self, id: u64, now_ns: u64) {
-        if let Some(cgroup) = self.cgroups.get_mut(&id) {
-            cgroup.gone_at_ns.get_or_insert(now_ns);
+        let Some(cgroup) = self.cgroups.get_mut(&id) else { return };
+        cgroup.gone_at_ns.get_or_insert(now_ns);
+        let Some(parent) = parent(&cgroup.path) else { return };
+        if let Some(children) = self.children.get_mut(parent) {
+            children.retain(|child| *child != id);
+            if children.is_empty() {
+                self.children.remove(parent);
+            }
         }
     }
 
@@ -103,8 +128,10 @@ impl Tree {
     }
 
     fn saw(&mut self, id: u64, path: &[u8]) {
-        let walk = self.walks;
-        self.cgroups.entry(id).or_insert_with(|| Cgroup::new(path, walk)).walk = walk;
+        match self.cgroups.get_mut(&id) {
+            Some(cgroup) => cgroup.walk = self.walks,
+            None => self.made(id, path),
+        }
     }
 
     fn walk_below(&mut self, directory: &Path, path: &mut Vec<u8>, depth: usize) -> io::Result<()> {
@@ -140,6 +167,15 @@ impl Cgroup {
             Err(_) => (Arc::from(escape(path)), Some(Box::from(path))),
         };
         Self { path, gone_at_ns: None, raw, walk }
+    }
+}
+
+/// The path of the cgroup above; none above the root.
+fn parent(path: &str) -> Option<&str> {
+    match path.rsplit_once('/')? {
+        ("", "") => None,
+        ("", _) => Some("/"),
+        (parent, _) => Some(parent),
     }
 }
 
@@ -206,6 +242,19 @@ mod tests {
         assert_eq!(tree.get(u64::MAX).unwrap().gone_at_ns, Some(2));
         assert!(tree.live().any(|(_, cgroup)| &*cgroup.path == "/made"));
         assert!(!tree.live().any(|(_, cgroup)| &*cgroup.path == "/lost"));
+    }
+
+    #[test]
+    fn children_are_the_living_cgroups_right_below() {
+        let (_root, mut tree) = tree();
+        for (id, path) in [(1, "/"), (2, "/a"), (3, "/a/b"), (4, "/a/c"), (5, "/d")] {
+            tree.made(id, path.as_bytes());
+        }
+        assert_eq!(tree.children(1), [2, 5]);
+        tree.removed(3, 1);
+        assert_eq!(tree.children(2), [4]);
+        tree.removed(4, 1);
+        assert_eq!(tree.children(2), [0; 0]);
     }
 
     #[test]

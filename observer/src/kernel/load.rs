@@ -219,7 +219,8 @@ fn reason(error: &ProgramError) -> String {
     if let ProgramError::LoadError { io_error, verifier_log } = error {
         let log = verifier_log.to_string();
         tracing::debug!(log, "the verifier's log");
-        let words = log.lines().rev().find(|line| !line.is_empty() && !line.starts_with("processed ")).unwrap_or("");
+        let statistics = |line: &str| ["processed ", "verification time", "stack depth"].iter().any(|head| line.starts_with(head));
+        let words = log.lines().rev().find(|line| !line.is_empty() && !statistics(line)).unwrap_or("");
         return match io_error.raw_os_error() {
             Some(libc::EPERM) => "not permitted to load it: CAP_BPF with CAP_NET_ADMIN (bytes) or CAP_PERFMON (scheduler, lifetimes) is missing".into(),
             _ => format!("the kernel refused it: {io_error}; {words}"),

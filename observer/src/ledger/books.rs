@@ -75,6 +75,11 @@ impl Ledger {
         self.nameless
     }
 
+    /// The cgroups that are there and have an entity.
+    pub fn live_cgroups(&self) -> impl Iterator<Item = u64> {
+        self.accounts.iter().flat_map(|account| account.live.iter().copied())
+    }
+
     /// Books a sample. `name` is asked for each cgroup that has no entity yet.
     pub fn book(&mut self, sample: &Sample, name: impl Fn(u64) -> Option<Name>) {
         for added in &sample.added {

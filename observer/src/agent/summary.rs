@@ -1,0 +1,96 @@
+//! The few lines a newcomer sees: who sent the most and who waited the longest since the lines before.
+
+use crate::{
+    cgroup::ContainerRef,
+    ledger::{EntityId, Identity, Snapshot},
+};
+use std::{collections::HashMap, fmt::Write as _};
+
+/// Entities named in each list.
+const TOP: usize = 5;
+/// Columns of a name.
+const NAME_COLUMNS: usize = 56;
+
+/// Remembers the sums at the last summary.
+#[derive(Debug, Default)]
+pub(super) struct Summary {
+    before: HashMap<EntityId, (u64, u64)>,
+    at_ns: u64,
+}
+
+struct Line<'a> {
+    identity: &'a Identity,
+    sent: u64,
+    waited_ns: u64,
+}
+
+impl Summary {
+    /// The text for what came since the last call; `None` the first time.
+    pub(super) fn render(&mut self, snapshot: &Snapshot<'_>, now_ns: u64) -> Option<String> {
+        let mut sums = HashMap::with_capacity(snapshot.entities.len());
+        let mut lines = Vec::new();
+        for entity in snapshot.entities {
+            let sent = entity.books.traffic.iter().map(|traffic| traffic.transmit_bytes).sum();
+            let waited_ns = entity.books.wait_ns;
+            let (sent_before, waited_before) = self.before.get(&entity.id).copied().unwrap_or_default();
+            sums.insert(entity.id, (sent, waited_ns));
+            lines.push(Line { identity: &entity.identity, sent: sent - sent_before, waited_ns: waited_ns - waited_before });
+        }
+        self.before = sums;
+        let seconds = (now_ns - std::mem::replace(&mut self.at_ns, now_ns)) as f64 / 1e9;
+        if seconds >= now_ns as f64 / 1e9 {
+            return None;
+        }
+        let mut text = format!("\n{:<NAME_COLUMNS$} {:>12}   over {seconds:.0} s\n", "heaviest senders", "sent/s");
+        lines.sort_by_key(|line| std::cmp::Reverse(line.sent));
+        for line in lines.iter().take(TOP).filter(|line| line.sent > 0) {
+            let _ = writeln!(text, "  {:<54} {:>12}", name(line.identity), rate(line.sent as f64 / seconds));
+        }
+        let _ = writeln!(text, "{:<NAME_COLUMNS$} {:>12}", "longest waiters for a CPU", "tasks waiting");
+        lines.sort_by_key(|line| std::cmp::Reverse(line.waited_ns));
+        for line in lines.iter().take(TOP).filter(|line| line.waited_ns > 0) {
+            let _ = writeln!(text, "  {:<54} {:>12.3}", name(line.identity), line.waited_ns as f64 / 1e9 / seconds);
+        }
+        Some(text)
+    }
+}
+
+fn name(identity: &Identity) -> String {
+    let path = match identity {
+        Identity::Unattributed => return "(unattributed)".into(),
+        Identity::Cgroup { path } if &**path == "/" => return "/ (kernel threads)".into(),
+        Identity::Cgroup { path } => path,
+    };
+    if let Some(container) = ContainerRef::of_path(path) {
+        return format!("{} {:.12}", container.runtime.name(), container.id);
+    }
+    let columns = path.chars().count();
+    if columns <= NAME_COLUMNS - 2 { path.to_string() } else { format!("…{}", path.chars().skip(columns + 3 - NAME_COLUMNS).collect::<String>()) }
+}
+
+fn rate(bytes: f64) -> String {
+    let (value, unit) = [(1e9, "GB"), (1e6, "MB"), (1e3, "kB")]
+        .into_iter()
+        .find(|(size, _)| bytes >= *size)
+        .map_or((bytes, "B"), |(size, unit)| (bytes / size, unit));
+    format!("{value:.1} {unit}/s")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rates_have_a_unit_that_fits() {
+        assert_eq!(rate(12.0), "12.0 B/s");
+        assert_eq!(rate(1_500_000.0), "1.5 MB/s");
+    }
+
+    #[test]
+    fn a_container_goes_by_its_runtime_and_short_id() {
+        let path = format!("/system.slice/docker-{}.scope", "ab".repeat(32));
+        assert_eq!(name(&Identity::Cgroup { path: path.into() }), "docker abababababab");
+        let long = format!("/{}", "x".repeat(80));
+        assert_eq!(name(&Identity::Cgroup { path: long.into() }).chars().count(), NAME_COLUMNS - 2);
+    }
+}
