@@ -1,3 +1,18 @@
-//! What /proc tells of the node and of this process: load averages, network devices, states of tasks.
+//! What /proc tells of the node and of this process: load averages, network devices, addresses, states of tasks.
 //!
-//! The root is a parameter (`--proc-path`): in a container the host's /proc is mounted elsewhere.
+//! The root is a parameter (`--proc-path`): in a container the host's /proc is mounted elsewhere. Nothing here needs a
+//! privilege, and what is called each second reads into buffers that are kept.
+
+mod addresses;
+mod devices;
+mod file;
+mod loadavg;
+mod process;
+mod tasks;
+
+pub use addresses::{Addresses, addresses};
+pub use devices::DeviceReader;
+pub use file::Vantage;
+pub use loadavg::loadavg;
+pub use process::process;
+pub use tasks::{UninterruptibleTask, task_state, uninterruptible_tasks};
