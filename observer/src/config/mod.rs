@@ -1,27 +1,151 @@
-//! What the agent is told: defaults, then the file, then the environment, then flags.
+//! What the agent is told: defaults, overruled by a TOML file, by the environment, by flags.
+//!
+//! Every setting is one row of the table in `settings`: how it is spelt, read and shown. [`resolve`] is a pure function
+//! of the sources, and reports every mistake of all of them together, before anything is opened or bound.
+
+mod error;
+mod file;
+mod settings;
+#[cfg(test)]
+mod tests;
+
+pub use error::{ConfigError, ConfigErrors, Origin};
 
 use ipnet::IpNet;
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use settings::SETTINGS;
+use std::fmt::Write as _;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// What a setting's environment variable starts with: `--node-name` is `OBSERVER_NODE_NAME`.
+pub const VARIABLE_PREFIX: &str = "OBSERVER_";
 
 /// The agent's configuration, checked and complete.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AgentConfig {
-    /// Where /metrics is served.
+    /// Where /metrics is served. Port 0 lets the kernel choose.
     pub metrics_listen: SocketAddr,
-    /// The value of the `node` label.
+    /// The value of the `node` label; never empty.
     pub node_name: String,
     /// Slots for cgroups that run something.
     pub max_cgroups: u32,
-    /// How often the books are read.
+    /// How often the books are read: 100 ms to 60 s.
     pub sample_interval: Duration,
-    /// Who the agent becomes after attach; `None` keeps the user.
+    /// Who the agent becomes after attach, as `--user` says; [`User::chosen`](crate::kernel::privileges::User::chosen)
+    /// knows who that is. `None`, the default: nobody when started as root. `keep` keeps the user.
     pub user: Option<String>,
     /// The host's /proc.
     pub proc_path: PathBuf,
     /// The root of the v2 hierarchy; found in mountinfo when absent.
     pub cgroup_path: Option<PathBuf>,
-    /// Ranges that count as intranet besides the private ones.
+    /// Ranges that count as intranet besides the private ones, without host bits.
     pub intranet_cidr: Vec<IpNet>,
-    /// How often a summary is printed; zero: never.
+    /// How often a summary is printed, at least 1 s; zero: never.
     pub summary_interval: Duration,
+    /// How log lines look on stderr.
+    pub log_format: LogFormat,
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+impl AgentConfig {
+    /// What holds where nothing is said. `hostname` is the default of `--node-name`.
+    pub fn with_defaults(hostname: &str) -> Self {
+        Self {
+            metrics_listen: SocketAddr::from((Ipv4Addr::UNSPECIFIED, 9810)),
+            node_name: hostname.to_owned(),
+            max_cgroups: observer_ebpf::DEFAULT_SLOTS,
+            sample_interval: Duration::from_secs(1),
+            user: None,
+            proc_path: PathBuf::from("/proc"),
+            cgroup_path: None,
+            intranet_cidr: Vec::new(),
+            summary_interval: Duration::ZERO,
+            log_format: LogFormat::Text,
+        }
+    }
+}
+
+/// Everything the configuration is made from.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Sources<'a> {
+    /// The flags given: a name such as `node-name`, and its values as written.
+    pub flags: &'a [(&'static str, Vec<String>)],
+    /// The environment's variables; those that are no setting's are passed over, since an orchestrator makes up names
+    /// like `OBSERVER_SERVICE_HOST` by itself. An empty one counts as not set.
+    pub environment: &'a [(String, String)],
+    /// The configuration file's path and text.
+    pub file: Option<(&'a Path, &'a str)>,
+    /// The default of `--node-name`.
+    pub hostname: &'a str,
+}
+
+/// A configuration, and where each of its values comes from.
+#[derive(Clone, Debug)]
+pub struct Effective {
+    /// The configuration.
+    pub config: AgentConfig,
+    /// By the rows of the table of settings.
+    origins: Vec<Origin>,
+}
+
+/// Makes the configuration.
+///
+/// # Errors
+/// All mistakes of all sources together.
+pub fn resolve(sources: &Sources<'_>) -> Result<Effective, ConfigErrors> {
+    let mut errors = Vec::new();
+    let mut given = Vec::new();
+    if let Some((path, text)) = sources.file {
+        given.extend(file::read(path, text, &mut errors));
+    }
+    for setting in &SETTINGS {
+        let variable = setting.variable();
+        let values = sources.environment.iter().filter(|(name, value)| *name == variable && !value.is_empty());
+        given.extend(values.map(|(_, value)| (setting.key, vec![value.clone()], Origin::Variable(variable.clone()))));
+    }
+    given.extend(sources.flags.iter().map(|(key, values)| (*key, values.clone(), Origin::Flag(key))));
+
+    let mut effective = Effective {
+        config: AgentConfig::with_defaults(sources.hostname),
+        origins: SETTINGS.iter().map(|_| Origin::Default).collect(),
+    };
+    // From the weakest source to the strongest: the last one that speaks decides, and each is checked.
+    for (key, values, origin) in given {
+        let row = SETTINGS.iter().position(|setting| setting.key == key);
+        let row = row.expect("flags and keys of the file are taken from the table");
+        match (SETTINGS[row].read)(&mut effective.config, &values) {
+            Ok(()) => effective.origins[row] = origin,
+            Err(message) => errors.push(ConfigError::about(key, origin, &message)),
+        }
+    }
+    if effective.config.node_name.is_empty() && errors.is_empty() {
+        let message = "this machine has no host name to take instead; give a name".to_owned();
+        errors.push(ConfigError { origin: Origin::Flag("node-name"), message });
+    }
+    if errors.is_empty() { Ok(effective) } else { Err(ConfigErrors(errors)) }
+}
+
+impl Effective {
+    /// The configuration as a TOML file that gives the same configuration, with a comment on where each value comes from.
+    pub fn to_toml(&self) -> String {
+        let mut text = String::new();
+        for (setting, origin) in SETTINGS.iter().zip(&self.origins) {
+            let line = match (setting.show)(&self.config) {
+                Some(value) => format!("{} = {value}", setting.key),
+                None => format!("# {} is not set: {}", setting.key, setting.when_absent),
+            };
+            let _ = writeln!(text, "{line:<48} # {origin}");
+        }
+        text
+    }
 }

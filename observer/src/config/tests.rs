@@ -1,0 +1,152 @@
+//! The sources are injected: no test reads this machine's environment or files.
+
+use super::*;
+
+const FILE: &str = "/etc/observer.toml";
+
+fn flags(given: &[(&'static str, &str)]) -> Vec<(&'static str, Vec<String>)> {
+    given.iter().map(|(key, value)| (*key, vec![(*value).to_owned()])).collect()
+}
+
+fn resolved(
+    given: &[(&'static str, &str)],
+    environment: &[(&str, &str)],
+    file: Option<&str>,
+) -> Result<Effective, ConfigErrors> {
+    let environment: Vec<_> = environment.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
+    let file = file.map(|text| (Path::new(FILE), text));
+    resolve(&Sources { flags: &flags(given), environment: &environment, file, hostname: "node-7" })
+}
+
+fn errors(given: &[(&'static str, &str)], environment: &[(&str, &str)], file: Option<&str>) -> Vec<String> {
+    resolved(given, environment, file).unwrap_err().to_string().lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn nothing_said_gives_the_defaults() {
+    let config = resolved(&[], &[], None).unwrap().config;
+    assert_eq!(config, AgentConfig::with_defaults("node-7"));
+    assert_eq!(config.metrics_listen.to_string(), "0.0.0.0:9810");
+    assert_eq!((config.max_cgroups, config.sample_interval), (4096, Duration::from_secs(1)));
+}
+
+#[test]
+fn flags_overrule_the_environment_which_overrules_the_file() {
+    let file = "node-name = 'file'\nmax-cgroups = 10\nsample-interval = '2s'\n";
+    let environment = [("OBSERVER_NODE_NAME", "variable"), ("OBSERVER_MAX_CGROUPS", "20")];
+    let config = resolved(&[("node-name", "flag")], &environment, Some(file)).unwrap().config;
+    assert_eq!((config.node_name.as_str(), config.max_cgroups), ("flag", 20));
+    assert_eq!(config.sample_interval, Duration::from_secs(2));
+}
+
+#[test]
+fn every_setting_is_read_from_every_source() {
+    let given = [
+        ("metrics-listen", "[::1]:0"),
+        ("node-name", "a \"name\"\n"),
+        ("max-cgroups", "12"),
+        ("sample-interval", "500ms"),
+        ("user", "keep"),
+        ("proc-path", "/host/proc"),
+        ("cgroup-path", "/host/sys/fs/cgroup"),
+        ("intranet-cidr", "203.0.113.7/24, 2001:db8::/32,192.0.2.1"),
+        ("summary-interval", "5m"),
+        ("log-format", "json"),
+    ];
+    let by_flags = resolved(&given, &[], None).unwrap();
+    let variables = given.map(|(key, value)| (Origin::variable_of(key), value));
+    let variables: Vec<_> = variables.iter().map(|(name, value)| (name.as_str(), *value)).collect();
+    let by_variables = resolved(&[], &variables, None).unwrap();
+    let by_file = resolved(&[], &[], Some(&by_flags.to_toml())).unwrap();
+
+    assert_eq!(by_flags.config, by_variables.config);
+    assert_eq!(by_flags.config, by_file.config, "--print-config makes a file that says the same");
+    let ranges: Vec<_> = by_flags.config.intranet_cidr.iter().map(ToString::to_string).collect();
+    assert_eq!(ranges, ["203.0.113.0/24", "2001:db8::/32", "192.0.2.1/32"]);
+    assert_eq!(by_flags.config.summary_interval, Duration::from_mins(5));
+    assert_eq!(by_flags.config.cgroup_path, Some("/host/sys/fs/cgroup".into()));
+    let unlike_default = AgentConfig::with_defaults("node-7");
+    assert_ne!(by_flags.config.log_format, unlike_default.log_format);
+    assert_eq!(given.len(), SETTINGS.len(), "a new setting belongs into this test");
+}
+
+#[test]
+fn the_effective_configuration_says_where_each_value_comes_from() {
+    let file = "# ours\n\nsummary-interval = \"5s\"\nintranet-cidr = [\n  \"192.0.2.0/24\",\n]\n";
+    let environment = [("OBSERVER_USER", "990")];
+    let text = resolved(&[("max-cgroups", "7")], &environment, Some(file)).unwrap().to_toml();
+    let line = |key: &str| {
+        text.lines().find(|line| line.contains(key)).unwrap().split_whitespace().collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(line("max-cgroups"), "max-cgroups = 7 # --max-cgroups");
+    assert_eq!(line("user"), "user = \"990\" # OBSERVER_USER");
+    assert_eq!(line("summary-interval"), "summary-interval = \"5s\" # /etc/observer.toml line 3");
+    assert_eq!(line("intranet-cidr"), "intranet-cidr = [\"192.0.2.0/24\"] # /etc/observer.toml line 4");
+    assert_eq!(line("node-name"), "node-name = \"node-7\" # default");
+    assert_eq!(line("cgroup-path"), "# cgroup-path is not set: found in mountinfo # default");
+}
+
+#[test]
+fn all_mistakes_are_reported_together_each_with_its_place() {
+    let file = "node-nane = 'x'\nmax-cgroups = true\n\nsample_interval = '1s'\nlog-format = 'xml'\n";
+    let environment = [("OBSERVER_SAMPLE_INTERVAL", "1 second"), ("OBSERVER_PORT", "tcp://10.0.0.1:9810")];
+    let told = errors(&[("metrics-listen", "9810"), ("max-cgroups", "0")], &environment, Some(file));
+    assert_eq!(told.len(), 7, "{told:#?}");
+    assert!(told[0].starts_with("/etc/observer.toml line 1: unknown key \"node-nane\"; the keys are metrics-listen, "));
+    assert_eq!(told[1], "/etc/observer.toml line 2: max-cgroups: must be a string in quotes or a whole number");
+    assert_eq!(told[2], "/etc/observer.toml line 4: unknown key \"sample_interval\"; write sample-interval");
+    assert_eq!(told[3], "/etc/observer.toml line 5: log-format: \"xml\" is not right; wanted: \"text\" or \"json\"");
+    assert!(told[4].starts_with("OBSERVER_SAMPLE_INTERVAL: \"1 second\" is not right"), "{}", told[4]);
+    assert!(told[5].starts_with("--metrics-listen: \"9810\" is not right; wanted: an address and a port"));
+    assert_eq!(told[6], "--max-cgroups: \"0\" is not right; wanted: a number from 1 to 262144");
+}
+
+#[test]
+fn text_that_is_no_toml_is_an_error_with_its_line() {
+    for (text, line) in [("node-name = 'a'\nmax-cgroups = = 3\n", 2), ("[", 1), ("a b", 1), ("x = 1\nx = 2\n", 2)] {
+        let told = errors(&[], &[], Some(text));
+        let expected = format!("/etc/observer.toml line {line}: not valid TOML: ");
+        assert!(told.iter().any(|error| error.starts_with(&expected)), "{text:?}: {told:?}");
+    }
+    let table = errors(&[], &[], Some("[agent]\nnode-name = 'x'\n"));
+    assert!(table[0].starts_with("/etc/observer.toml line 1: unknown key \"agent\""), "{table:?}");
+}
+
+#[test]
+fn durations_have_a_unit_and_bounds() {
+    let interval =
+        |text| resolved(&[("sample-interval", text)], &[], None).map(|effective| effective.config.sample_interval);
+    assert_eq!(interval("100ms"), Ok(Duration::from_millis(100)));
+    assert_eq!(interval("60s"), interval("1m"));
+    for wrong in
+        ["", "1", "s", "1.5s", "-1s", "1 s", "99ms", "61s", "1h", "18446744073709551615h", "1d", "1ss", "\u{661}s"]
+    {
+        assert!(interval(wrong).is_err(), "{wrong:?}");
+    }
+    let summary = |text| resolved(&[("summary-interval", text)], &[], None).is_ok();
+    assert!(summary("0s") && summary("1s") && !summary("500ms") && !summary("25h"));
+}
+
+#[test]
+fn an_empty_variable_counts_as_not_set_and_an_empty_flag_does_not() {
+    assert_eq!(resolved(&[], &[("OBSERVER_NODE_NAME", "")], None).unwrap().config.node_name, "node-7");
+    for key in ["node-name", "user", "proc-path", "metrics-listen"] {
+        assert!(errors(&[(key, "")], &[], None)[0].starts_with(&format!("--{key}: ")));
+    }
+}
+
+#[test]
+fn a_machine_without_a_name_needs_one_given() {
+    let error = resolve(&Sources::default()).unwrap_err().to_string();
+    assert!(error.starts_with("--node-name: ") && error.contains("give a name"), "{error}");
+}
+
+#[test]
+fn a_file_with_one_value_where_a_list_may_be() {
+    let config = resolved(&[], &[], Some("intranet-cidr = '192.0.2.0/24'")).unwrap().config;
+    assert_eq!(config.intranet_cidr.len(), 1);
+    let told = errors(&[], &[], Some("intranet-cidr = [1]"));
+    assert_eq!(told[0], "/etc/observer.toml line 1: intranet-cidr: every item must be a string in quotes");
+    let told = errors(&[], &[], Some("node-name = ['a']"));
+    assert!(told[0].contains("line 1: node-name: must be a string"), "{told:?}");
+}
