@@ -15,7 +15,7 @@ const NAME_COLUMNS: usize = 56;
 #[derive(Debug, Default)]
 pub(super) struct Summary {
     before: HashMap<EntityId, (u64, u64)>,
-    at_ns: u64,
+    at_ns: Option<u64>,
 }
 
 struct Line<'a> {
@@ -37,10 +37,8 @@ impl Summary {
             lines.push(Line { identity: &entity.identity, sent: sent - sent_before, waited_ns: waited_ns - waited_before });
         }
         self.before = sums;
-        let seconds = (now_ns - std::mem::replace(&mut self.at_ns, now_ns)) as f64 / 1e9;
-        if seconds >= now_ns as f64 / 1e9 {
-            return None;
-        }
+        let before_ns = self.at_ns.replace(now_ns)?;
+        let seconds = (now_ns - before_ns) as f64 / 1e9;
         let mut text = format!("\n{:<NAME_COLUMNS$} {:>12}   over {seconds:.0} s\n", "heaviest senders", "sent/s");
         lines.sort_by_key(|line| std::cmp::Reverse(line.sent));
         for line in lines.iter().take(TOP).filter(|line| line.sent > 0) {

@@ -2,7 +2,10 @@
 
 use aya::maps::{MapData, RingBuf};
 use observer_ebpf::CgroupEvent;
-use std::os::fd::{AsRawFd, RawFd};
+use std::{
+    io,
+    os::fd::{AsRawFd as _, BorrowedFd, OwnedFd},
+};
 
 /// What came to pass with a cgroup.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +34,12 @@ impl Events {
         Self { ring }
     }
 
+    /// A descriptor that is readable when there are events.
+    pub fn duplicate(&self) -> io::Result<OwnedFd> {
+        // SAFETY: the ring buffer holds its descriptor open for as long as this borrow lasts.
+        unsafe { BorrowedFd::borrow_raw(self.ring.as_raw_fd()) }.try_clone_to_owned()
+    }
+
     /// Hands every event on, oldest first.
     pub fn drain(&mut self, mut each: impl FnMut(Lifetime<'_>)) {
         while let Some(record) = self.ring.next() {
@@ -38,12 +47,6 @@ impl Events {
                 each(event);
             }
         }
-    }
-}
-
-impl AsRawFd for Events {
-    fn as_raw_fd(&self) -> RawFd {
-        self.ring.as_raw_fd()
     }
 }
 

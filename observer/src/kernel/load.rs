@@ -148,6 +148,11 @@ impl Kernel {
         sys::program_run_time(self.ebpf.program(name)?.fd().ok()?.as_fd()).ok()
     }
 
+    /// Whether the tables that are read through bpf(2) can be read with the privileges of this moment.
+    pub fn can_read(&self) -> bool {
+        self.sleeps.can_read()
+    }
+
     /// Replaces the address ranges that decide a scope; every socket decides again. Returns how many did not fit.
     pub fn set_scopes(&mut self, table: ScopeTable) -> io::Result<usize> {
         let (current, map) = &mut self.scopes;

@@ -52,6 +52,11 @@ impl OpenSleeps {
         Ok(Self { map: BpfHashMap::try_from(Map::HashMap(data))?, fd, keys: Vec::new(), values: Vec::new() })
     }
 
+    /// Whether the table can be read with the privileges of this moment.
+    pub(super) fn can_read(&self) -> bool {
+        sys::read_hash::<u32, SleepValue>(self.fd.as_fd(), &mut Vec::new(), &mut Vec::new()).is_ok()
+    }
+
     /// Enters a sleep that began before the programs did, unless the table has one for that thread.
     pub fn seed(&mut self, thread: u32, cgroup: u64, now_ns: u64) -> io::Result<()> {
         let new = SleepValue(Sleep { cgroup, start_ns: now_ns });

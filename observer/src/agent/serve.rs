@@ -1,0 +1,130 @@
+//! The running agent: a reading each second, cgroup events as they come, scrapes when asked.
+
+use super::{
+    start::{self, Started},
+    station::Station,
+    summary::Summary,
+};
+use crate::{
+    kernel::monotonic_ns,
+    metrics::Encoder,
+    server::{self, Source},
+};
+use bytes::Bytes;
+use std::{
+    os::fd::OwnedFd,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+use tokio::{
+    io::{Interest, unix::AsyncFd},
+    net::TcpListener,
+    signal::unix::{SignalKind, signal},
+    time::{MissedTickBehavior, interval, sleep},
+};
+
+/// A pause after cgroup events: a storm of them wakes the agent ten times a second, not once for each.
+const EVENT_PAUSE: Duration = Duration::from_millis(100);
+/// How often the node's own addresses are read again.
+const ADDRESSES_EVERY: Duration = Duration::from_secs(10);
+
+/// What the tasks share. They take turns on one thread; the lock is never held over an `await`.
+struct Books(Mutex<(Station, Encoder)>);
+
+impl Books {
+    fn lock(&self) -> MutexGuard<'_, (Station, Encoder)> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Source for Books {
+    async fn metrics(&self) -> Result<Bytes, String> {
+        let mut guard = self.lock();
+        let (station, encoder) = &mut *guard;
+        let began = Instant::now();
+        station.read_for_scrape().map_err(|error| format!("cannot read the kernel's books: {error}"))?;
+        let page = encoder.render(&station.snapshot());
+        station.scraped(began.elapsed().as_secs_f64());
+        Ok(page)
+    }
+
+    fn ready(&self) -> Result<(), String> {
+        if self.lock().0.has_sampled() { Ok(()) } else { Err("no sample has been booked yet".into()) }
+    }
+}
+
+/// Serves until SIGTERM or SIGINT. Dropping the station on the way out detaches every program.
+pub(super) async fn serve(started: Started, sample_interval: Duration, summary_interval: Duration) -> anyhow::Result<()> {
+    let Started { station, listener, events, lock, proc_path, intranet } = started;
+    let books = Arc::new(Books(Mutex::new((station, Encoder::new()))));
+    let listener = TcpListener::from_std(listener)?;
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    books.lock().0.read()?;
+    tracing::info!("metrics on http://{}/metrics", listener.local_addr()?);
+    let stop = async {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    };
+    tokio::select! {
+        result = server::serve(listener, Arc::clone(&books), stop) => result?,
+        result = sample(&books, sample_interval) => result?,
+        result = follow_events(&books, events) => result?,
+        result = follow_addresses(&books, &proc_path, &intranet) => result?,
+        result = summarise(&books, summary_interval) => result?,
+    }
+    drop(books);
+    drop(lock);
+    tracing::info!("stopped; nothing is attached any more");
+    Ok(())
+}
+
+async fn sample(books: &Books, every: Duration) -> anyhow::Result<()> {
+    let mut ticks = interval(every);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        if let Err(error) = books.lock().0.tick() {
+            tracing::error!(%error, "cannot read the kernel's books; trying again at the next sample");
+        }
+    }
+}
+
+async fn follow_events(books: &Books, events: OwnedFd) -> anyhow::Result<()> {
+    let events = AsyncFd::with_interest(events, Interest::READABLE)?;
+    loop {
+        // Cleared before the drain: what comes while we drain wakes us again.
+        events.readable().await?.clear_ready();
+        books.lock().0.drain_events();
+        sleep(EVENT_PAUSE).await;
+    }
+}
+
+async fn follow_addresses(books: &Books, proc_path: &std::path::Path, intranet: &[ipnet::IpNet]) -> anyhow::Result<()> {
+    loop {
+        sleep(ADDRESSES_EVERY).await;
+        if let Err(error) = start::set_scopes(books.lock().0.kernel(), proc_path, intranet) {
+            tracing::error!(error = format!("{error:#}"), "scopes keep the address ranges they had");
+        }
+    }
+}
+
+/// Prints a summary now and then; never, if `every` is zero.
+async fn summarise(books: &Books, every: Duration) -> anyhow::Result<()> {
+    if every.is_zero() {
+        std::future::pending::<()>().await;
+    }
+    let mut summary = Summary::default();
+    let mut ticks = interval(every);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let text = summary.render(&books.lock().0.snapshot(), monotonic_ns());
+        if let Some(text) = text {
+            use std::io::Write as _;
+            // Who reads along may have gone: counting goes on.
+            let _ = std::io::stdout().write_all(text.as_bytes());
+        }
+    }
+}

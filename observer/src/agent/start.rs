@@ -1,0 +1,156 @@
+//! From nothing to counting, with as few privileges as possible for as short as possible.
+
+use super::station::{Parts, Station};
+use crate::{
+    cgroup::{Tree, mount},
+    config::AgentConfig,
+    kernel::{
+        Kernel, LoadOptions, OBJECT, ScopeTable, btf,
+        lock::NodeLock,
+        monotonic_ns,
+        privileges::{self, Feature, Held, User},
+        program,
+    },
+    ledger::ProgramFacts,
+    procfs,
+};
+use anyhow::{Context as _, bail};
+use ipnet::IpNet;
+use std::{
+    fs::File,
+    net::TcpListener,
+    os::fd::{AsFd as _, OwnedFd},
+    path::Path,
+};
+
+/// A process id that every /proc has and that is not ours.
+const INIT: u32 = 1;
+
+/// An agent that counts and has no privileges left.
+pub(super) struct Started {
+    pub(super) station: Station,
+    pub(super) listener: TcpListener,
+    /// Readable when cgroups came or went.
+    pub(super) events: OwnedFd,
+    /// Held as long as this process counts.
+    pub(super) lock: NodeLock,
+    pub(super) proc_path: std::path::PathBuf,
+    pub(super) intranet: Vec<IpNet>,
+}
+
+/// Attaches everything that this kernel and these privileges allow, and gives the privileges up.
+pub(super) fn start(config: AgentConfig) -> anyhow::Result<Started> {
+    let user = User::chosen(config.user.as_deref())?;
+    let listener = bind(&config)?;
+    let mount = mount::locate(config.cgroup_path.as_deref())?;
+    if !mount.true_root {
+        tracing::warn!(path = %mount.path.display(), "this mount shows a part of the cgroup hierarchy: only what is below it is counted; pass the host's /sys/fs/cgroup in to count the node");
+    }
+    let lock = NodeLock::take(&mount.path, &config.proc_path)?;
+    check_privileges()?;
+    let options = LoadOptions { object: OBJECT, slots: config.max_cgroups + 1, btf: Path::new(btf::VMLINUX) };
+    let (mut kernel, events) = Kernel::load(&options)?;
+    let root = File::open(&mount.path).with_context(|| format!("cannot open {}", mount.path.display()))?;
+    kernel.attach_lifetimes();
+    let mut tree = Tree::new(mount.path.clone());
+    tree.walk(monotonic_ns()).with_context(|| format!("cannot walk {}", mount.path.display()))?;
+    set_scopes(&mut kernel, &config.proc_path, &config.intranet_cidr)?;
+    kernel.attach_counters(root.as_fd());
+    report(&kernel.programs())?;
+    let tasks_visible = procfs::task_state(&config.proc_path, INIT).is_ok_and(|state| state.is_some());
+    if kernel.is_up(program::SWITCH) {
+        seed_sleeps(&mut kernel, &tree, &config.proc_path);
+    }
+    let events_fd = events.duplicate().context("cannot watch the ring buffer of cgroup events")?;
+    let keep_bpf = privileges::reading_needs_bpf(|| kernel.can_read())?;
+    let dropped = privileges::drop_everything(user, keep_bpf)?;
+    tracing::info!(uid = dropped.uid, cap_bpf_kept = dropped.bpf_kept, "counting; privileges are dropped");
+    // Another user may see less of /proc than root did.
+    let tasks_visible = tasks_visible && procfs::task_state(&config.proc_path, INIT).is_ok_and(|state| state.is_some());
+    if !tasks_visible {
+        tracing::warn!(path = %config.proc_path.display(), "the states of other users' tasks cannot be read here (hidepid, or not the host's /proc): uninterruptible sleep is booked when it ends, not while it lasts");
+    }
+    let station = Station::new(Parts {
+        kernel,
+        events,
+        tree,
+        node_name: config.node_name,
+        proc_path: config.proc_path.clone(),
+        true_root: mount.true_root,
+        tasks_visible,
+    });
+    let (proc_path, intranet) = (config.proc_path, config.intranet_cidr);
+    Ok(Started { station, listener, events: events_fd, lock, proc_path, intranet })
+}
+
+/// Brings the ranges that decide a scope up to date. Addresses that cannot be read leave `node` to what is local by itself.
+pub(super) fn set_scopes(kernel: &mut Kernel, proc_path: &Path, intranet: &[IpNet]) -> anyhow::Result<()> {
+    let node = procfs::addresses(proc_path).map(|addresses| addresses.list).unwrap_or_default();
+    let left_out = kernel.set_scopes(ScopeTable::new(&node, intranet)).context("cannot set the address ranges of the scopes")?;
+    if left_out > 0 {
+        tracing::warn!(left_out, "more address ranges than the kernel's table holds: addresses in the rest count as internet");
+    }
+    Ok(())
+}
+
+fn bind(config: &AgentConfig) -> anyhow::Result<TcpListener> {
+    let address = config.metrics_listen;
+    let listener = match TcpListener::bind(address) {
+        Ok(listener) => listener,
+        Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => {
+            bail!("cannot listen on {address}: the port is in use; stop who has it (ss -ltnp), or choose another with --metrics-listen")
+        }
+        Err(error) => bail!("cannot listen on {address}: {error}; choose another with --metrics-listen"),
+    };
+    listener.set_nonblocking(true)?;
+    Ok(listener)
+}
+
+/// Says what is missing for what; fails when nothing could be counted at all.
+fn check_privileges() -> anyhow::Result<()> {
+    let held = Held::read();
+    let mut possible = false;
+    let mut missing = Vec::new();
+    for feature in Feature::ALL {
+        let lacks = held.missing_for(feature);
+        possible |= lacks.is_empty() && feature != Feature::CgroupEvents;
+        if !lacks.is_empty() {
+            missing.push(format!("{feature}: {}", privileges::listed(&lacks)));
+        }
+    }
+    let missing = missing.join("; ");
+    if !possible {
+        bail!("not permitted to count anything. Missing for {missing}. Run it as root, or give the binary these capabilities");
+    }
+    if !missing.is_empty() {
+        tracing::warn!("some figures will be absent. Missing for {missing}");
+    }
+    Ok(())
+}
+
+/// Logs each program that is down; fails when none counts.
+fn report(programs: &[ProgramFacts]) -> anyhow::Result<()> {
+    let mut reasons = Vec::new();
+    for ProgramFacts { name, down_because, .. } in programs {
+        if let Some(reason) = down_because {
+            tracing::warn!(program = name, reason, "a kernel program does not run: its figures are absent");
+            reasons.push(format!("{name}: {reason}"));
+        }
+    }
+    let counts = |wanted: &str| programs.iter().any(|program| program.name == wanted && program.down_because.is_none());
+    if !counts(program::EGRESS) && !counts(program::INGRESS) && !counts(program::SWITCH) {
+        bail!("no kernel program could be attached: {}; `observer check` tells what to do", reasons.join("; "));
+    }
+    Ok(())
+}
+
+/// Tasks that sleep uninterruptibly before the program saw them fall asleep: counted from now on.
+fn seed_sleeps(kernel: &mut Kernel, tree: &Tree, proc_path: &Path) {
+    let Ok(tasks) = procfs::uninterruptible_tasks(proc_path) else { return };
+    for task in tasks {
+        let Ok(cgroup) = tree.id_of(task.cgroup.as_os_str().as_encoded_bytes()) else { continue };
+        if let Err(error) = kernel.sleeps.seed(task.tid, cgroup, monotonic_ns()) {
+            tracing::warn!(thread = task.tid, %error, "a task that sleeps uninterruptibly already cannot be counted until it sleeps again");
+        }
+    }
+}
