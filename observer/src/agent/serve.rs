@@ -6,7 +6,7 @@ use super::{
     summary::Summary,
 };
 use crate::{
-    kernel::monotonic_ns,
+    kernel::{EventSignal, monotonic_ns},
     metrics::Encoder,
     server::{self, Source},
 };
@@ -17,7 +17,6 @@ use std::{
     time::{Duration, Instant},
 };
 use tokio::{
-    io::{Interest, unix::AsyncFd},
     net::TcpListener,
     signal::unix::{SignalKind, signal},
     time::{MissedTickBehavior, interval, sleep},
@@ -92,10 +91,9 @@ async fn sample(books: &Books, every: Duration) -> anyhow::Result<()> {
 }
 
 async fn follow_events(books: &Books, events: OwnedFd) -> anyhow::Result<()> {
-    let events = AsyncFd::with_interest(events, Interest::READABLE)?;
+    let events = EventSignal::new(events)?;
     loop {
-        // Cleared before the drain: what comes while we drain wakes us again.
-        events.readable().await?.clear_ready();
+        events.wait().await?;
         books.lock().0.drain_events();
         sleep(EVENT_PAUSE).await;
     }

@@ -5,7 +5,7 @@ use crate::{
     cgroup::{Cgroup, Tree},
     kernel::{Events, Kernel, Lifetime, Presence, TaskState, monotonic_ns, program},
     ledger::{AgentFacts, Ledger, MapFacts, Name, NodeFacts, Sample, Snapshot},
-    procfs,
+    procfs::{self, DeviceReader},
 };
 use observer_ebpf::{Drop, MAX_OPEN_SLEEPS};
 use std::{collections::HashMap, io, path::PathBuf};
@@ -37,6 +37,7 @@ pub(super) struct Station {
     sample: Sample,
     own_cpu: OwnCpu,
     node: NodeFacts,
+    device_reader: DeviceReader,
     facts: AgentFacts,
     window_started_ns: u64,
     walked_ns: u64,
@@ -58,6 +59,7 @@ impl Station {
             sample: Sample::default(),
             own_cpu: OwnCpu::default(),
             node: NodeFacts::default(),
+            device_reader: DeviceReader::default(),
             facts: AgentFacts::default(),
             window_started_ns: now_ns,
             walked_ns: now_ns,
@@ -131,10 +133,10 @@ impl Station {
     pub(super) fn read_for_scrape(&mut self) -> io::Result<()> {
         self.read()?;
         self.own_cpu.read(&self.parts.tree, &mut self.ledger);
-        self.node = NodeFacts {
-            load: procfs::loadavg(&self.parts.proc_path).ok(),
-            devices: procfs::devices(&self.parts.proc_path).map(|devices| devices.list).unwrap_or_default(),
-        };
+        self.node.load = procfs::loadavg(&self.parts.proc_path).ok();
+        if self.device_reader.read(&self.parts.proc_path, &mut self.node.devices).is_err() {
+            self.node.devices.clear();
+        }
         let drops = self.parts.kernel.books.drops()?;
         let facts = &mut self.facts;
         facts.drops.clear();
@@ -145,7 +147,7 @@ impl Station {
         facts.maps.clear();
         facts.maps.push(MapFacts { name: "CGROUP_SLOTS", entries: slots, max_entries: max_slots });
         facts.maps.push(MapFacts { name: "SLEEPS", entries: self.open_sleeps, max_entries: MAX_OPEN_SLEEPS.into() });
-        facts.process = procfs::process();
+        facts.process = procfs::process()?;
         Ok(())
     }
 

@@ -6,6 +6,7 @@ use std::{
     io,
     os::fd::{AsRawFd as _, BorrowedFd, OwnedFd},
 };
+use tokio::io::{Interest, unix::AsyncFd};
 
 /// What came to pass with a cgroup.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,6 +48,23 @@ impl Events {
                 each(event);
             }
         }
+    }
+}
+
+/// Tells when there are events. Needs a tokio runtime.
+pub struct EventSignal(AsyncFd<OwnedFd>);
+
+impl EventSignal {
+    /// Watches what [`Events::duplicate`] gave.
+    pub fn new(events: OwnedFd) -> io::Result<Self> {
+        // SAFETY: an owned descriptor is open, and stays open, for as long as it is watched.
+        Ok(Self(unsafe { AsyncFd::register_with_interest(events, Interest::READABLE) }?))
+    }
+
+    /// Waits for events that came since the last call returned. Drain them then: what comes meanwhile wakes again.
+    pub async fn wait(&self) -> io::Result<()> {
+        self.0.readable().await?.clear_ready();
+        Ok(())
     }
 }
 

@@ -6,6 +6,7 @@ pub mod btf;
 mod events;
 mod load;
 pub mod lock;
+mod object;
 mod offsets;
 pub mod privileges;
 mod scopes;
@@ -14,8 +15,9 @@ mod sleeps;
 mod sys;
 
 pub use books::{Presence, SlotBooks};
-pub use events::{Events, Lifetime};
+pub use events::{EventSignal, Events, Lifetime};
 pub use load::{Kernel, LoadError, LoadOptions};
+pub use object::OBJECT;
 pub use offsets::program;
 pub use scopes::ScopeTable;
 pub use sleeps::{OpenSleeps, TaskState};
