@@ -2,7 +2,10 @@
 #![no_std]
 #![no_main]
 #![feature(core_intrinsics)]
-#![expect(internal_features, reason = "the BPF target has no AtomicU64::fetch_add; the intrinsic is the same instruction")]
+#![expect(
+    internal_features,
+    reason = "the BPF target has no AtomicU64::fetch_add; the intrinsic is the same instruction"
+)]
 #![allow(unsafe_code, clippy::allow_attributes, reason = "kernel memory and helpers; each use says why it is sound")]
 
 mod cgroups;

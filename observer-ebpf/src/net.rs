@@ -117,7 +117,8 @@ fn settle(skb: *mut __sk_buff, sk: *mut bpf_sock, known: *mut SocketBook, key: u
     if socket.is_null() && !sk.is_null() {
         // SAFETY: the context of the program, which has a socket.
         let cgroup = unsafe { bpf_skb_cgroup_id(skb) };
-        let mut new = SocketBook { cgroup, peer: 0, slot: UNATTRIBUTED_SLOT, slot_generation: generation.wrapping_sub(1) };
+        let mut new =
+            SocketBook { cgroup, peer: 0, slot: UNATTRIBUTED_SLOT, slot_generation: generation.wrapping_sub(1) };
         socket = storage(sk, &raw mut new, BPF_SK_STORAGE_GET_F_CREATE.into());
     }
     if socket.is_null() {

@@ -82,8 +82,7 @@ fn runs(task: *const u8) {
     let mut wait_ns = 0;
     if queued != 0 {
         // SAFETY: as above.
-        let clock: u64 =
-            unsafe { field(field::<*const u8>(field(task, &TASK_CFS_RQ), &CFS_RQ_RQ), &RQ_CLOCK) };
+        let clock: u64 = unsafe { field(field::<*const u8>(field(task, &TASK_CFS_RQ), &CFS_RQ_RQ), &RQ_CLOCK) };
         wait_ns = clock.saturating_sub(queued);
         if let Some(book) = slots::sched_book(cgroup, cpu, Drop::WaitNoSlot) {
             add_wait(book, wait_ns);

@@ -34,7 +34,11 @@ impl Summary {
             let waited_ns = entity.books.wait_ns;
             let (sent_before, waited_before) = self.before.get(&entity.id).copied().unwrap_or_default();
             sums.insert(entity.id, (sent, waited_ns));
-            lines.push(Line { identity: &entity.identity, sent: sent - sent_before, waited_ns: waited_ns - waited_before });
+            lines.push(Line {
+                identity: &entity.identity,
+                sent: sent - sent_before,
+                waited_ns: waited_ns - waited_before,
+            });
         }
         self.before = sums;
         let before_ns = self.at_ns.replace(now_ns)?;
@@ -63,7 +67,11 @@ fn name(identity: &Identity) -> String {
         return format!("{} {:.12}", container.runtime.name(), container.id);
     }
     let columns = path.chars().count();
-    if columns <= NAME_COLUMNS - 2 { path.to_string() } else { format!("…{}", path.chars().skip(columns + 3 - NAME_COLUMNS).collect::<String>()) }
+    if columns <= NAME_COLUMNS - 2 {
+        path.to_string()
+    } else {
+        format!("…{}", path.chars().skip(columns + 3 - NAME_COLUMNS).collect::<String>())
+    }
 }
 
 fn rate(bytes: f64) -> String {

@@ -15,7 +15,7 @@ use crate::ledger::ProgramFacts;
 use aya::{
     Ebpf, EbpfError, EbpfLoader, VerifierLogLevel,
     maps::{HashMap as BpfHashMap, Map, MapData, MapError, RingBuf, Stack, lpm_trie::LpmTrie},
-    programs::{BtfTracePoint, CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, ProgramError},
+    programs::{BtfTracePoint, CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, Program, ProgramError},
 };
 use observer_ebpf::{Address, DROPS, SLOT_CACHE_ENTRIES};
 use std::{
@@ -134,6 +134,11 @@ impl Kernel {
         self.states.iter().any(|state| state.name == name && state.down_because.is_none())
     }
 
+    /// One program, loaded: for the benchmark, which attaches and runs them one at a time.
+    pub fn program_mut(&mut self, name: &str) -> Option<&mut Program> {
+        self.ebpf.program_mut(name)
+    }
+
     /// Every program with its state, and its cost where the kernel keeps statistics.
     pub fn programs(&self) -> Vec<ProgramFacts> {
         let facts = |state: &ProgramState| ProgramFacts {
@@ -224,7 +229,8 @@ fn reason(error: &ProgramError) -> String {
     if let ProgramError::LoadError { io_error, verifier_log } = error {
         let log = verifier_log.to_string();
         tracing::debug!(log, "the verifier's log");
-        let statistics = |line: &str| ["processed ", "verification time", "stack depth"].iter().any(|head| line.starts_with(head));
+        let statistics =
+            |line: &str| ["processed ", "verification time", "stack depth"].iter().any(|head| line.starts_with(head));
         let words = log.lines().rev().find(|line| !line.is_empty() && !statistics(line)).unwrap_or("");
         return match io_error.raw_os_error() {
             Some(libc::EPERM) => "not permitted to load it: CAP_BPF with CAP_NET_ADMIN (bytes) or CAP_PERFMON (scheduler, lifetimes) is missing".into(),

@@ -1,0 +1,86 @@
+//! The CPU that a measurement is pinned to, and what a process has used of it.
+
+use anyhow::{Context as _, Result};
+use nix::{
+    sched::{CpuSet, sched_getaffinity, sched_setaffinity},
+    time::{ClockId, clock_gettime},
+    unistd::Pid,
+};
+use std::{fs, path::Path, time::Duration};
+
+/// The CPUs this process may use, as it was started.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Cpus {
+    all: CpuSet,
+    last: usize,
+    first: usize,
+}
+
+impl Cpus {
+    /// Reads them.
+    pub(crate) fn read() -> Result<Self> {
+        let all = sched_getaffinity(Pid::this()).context("read the CPU affinity")?;
+        let allowed: Vec<usize> = (0..CpuSet::count()).filter(|cpu| all.is_set(*cpu).unwrap_or(false)).collect();
+        let (first, last) = (allowed.first().copied(), allowed.last().copied());
+        Ok(Self { all, first: first.context("no CPU allowed")?, last: last.context("no CPU allowed")? })
+    }
+
+    /// Pins this thread, and what it starts, to one CPU: the last, where least else is pinned by habit.
+    pub(crate) fn pin(&self) -> Result<()> {
+        pin_to(self.last)
+    }
+
+    /// The pinned CPU and another one, the same if there is only one.
+    pub(crate) fn two(&self) -> (usize, usize) {
+        (self.last, self.first)
+    }
+
+    /// Allows every CPU again.
+    pub(crate) fn unpin(&self) -> Result<()> {
+        sched_setaffinity(Pid::this(), &self.all).context("reset the CPU affinity")
+    }
+}
+
+/// Pins this thread, and what it starts, to a CPU.
+pub(crate) fn pin_to(cpu: usize) -> Result<()> {
+    let mut one = CpuSet::new();
+    one.set(cpu).context("a CPU's number")?;
+    sched_setaffinity(Pid::this(), &one).with_context(|| format!("pin to CPU {cpu}"))
+}
+
+/// CPU time of this thread, nanoseconds. Time that others take on the same CPU is not in it.
+pub(crate) fn thread_ns() -> Result<u64> {
+    let time = clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).context("read the thread's CPU clock")?;
+    Ok(Duration::from(time).as_nanos() as u64)
+}
+
+/// What the scheduler knows of a task.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SchedStat {
+    /// Nanoseconds on a CPU, without the stretch that is under way.
+    pub(crate) run_ns: u64,
+    /// How often it came onto a CPU.
+    pub(crate) switches_in: u64,
+}
+
+/// Reads a task's `schedstat`.
+pub(crate) fn schedstat(pid: u32) -> Result<SchedStat> {
+    read_schedstat(Path::new(&format!("/proc/{pid}/schedstat")))
+}
+
+/// CPU time of all threads of a process, nanoseconds; a thread that has ended is no longer in it.
+pub(crate) fn process_ns(pid: u32) -> Result<u64> {
+    let mut sum = 0;
+    for task in fs::read_dir(format!("/proc/{pid}/task"))?.flatten() {
+        sum += read_schedstat(&task.path().join("schedstat"))?.run_ns;
+    }
+    Ok(sum)
+}
+
+fn read_schedstat(path: &Path) -> Result<SchedStat> {
+    let text = fs::read_to_string(path).with_context(|| format!("read {}", path.display()))?;
+    let mut fields = text.split_ascii_whitespace().map(str::parse);
+    let mut next = || fields.next().context("three numbers")?.context("a number");
+    let (run_ns, _wait_ns, switches_in) = (next()?, next()?, next()?);
+    Ok(SchedStat { run_ns, switches_in })
+}
