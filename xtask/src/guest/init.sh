@@ -34,7 +34,7 @@ done
 
 . /guest/settings
 if [ -n "$SHELL_WANTED" ]; then
-    setsid sh -c 'exec sh -l </dev/ttyS1 >/dev/ttyS1 2>&1'
+    setsid /bin/sh -c 'exec /bin/sh -l </dev/ttyS1 >/dev/ttyS1 2>&1'
     poweroff -f
 fi
 
@@ -44,12 +44,25 @@ stty raw -echo <&4
 read -r booted _ </proc/uptime
 echo "$NONCE" >/dev/console
 cd /root
-sh /guest/command </dev/null >&3 2>&3
+# Through a pipe: what runs sees no terminal. What it left running must not keep the pipe open.
+mkfifo /run/output
+cat </run/output >&3 &
+copier=$!
+/bin/sh /guest/command </dev/null >/run/output 2>&1 3>&- 4>&-
 status=$?
+for process in /proc/[0-9]*; do
+    process=${process#/proc/}
+    [ "$process" = 1 ] || [ "$process" = "$copier" ] || kill -9 "$process" 2>/dev/null
+done
+wait "$copier"
 cd /
 size=0
-if [ -n "$BRING" ]; then
-    tar -cf /run/brought.tar $BRING
+set --
+for path in $BRING; do
+    [ ! -e "$path" ] || set -- "$@" "${path#/}"
+done
+if [ $# != 0 ]; then
+    tar -cf /run/brought.tar "$@"
     size=$(stat -c %s /run/brought.tar)
     cat /run/brought.tar >&4
 fi

@@ -7,7 +7,8 @@
 use super::initramfs::Initramfs;
 use super::kernels::Kernel;
 use super::modules;
-use anyhow::{Context, Result, anyhow, bail, ensure};
+use super::programs;
+use anyhow::{Context, Error, Result, anyhow, bail, ensure};
 use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -56,8 +57,6 @@ pub(crate) struct Guest {
 pub(crate) struct GuestRun {
     /// The command's exit status.
     pub(crate) exit_code: i32,
-    /// stdout and stderr of the command, in the order written.
-    pub(crate) output: String,
     /// What the kernel printed while the command ran: warnings and worse.
     pub(crate) console: String,
     /// Wall time from QEMU's start to its end.
@@ -84,8 +83,8 @@ impl Guest {
         let mut running = Running::new(child.context("start qemu-system-x86_64")?);
         let outcome = running.follow(started + self.timeout, on_line);
         let console = text(&directory.path().join("console"));
-        let told = outcome.and_then(|output| Closing::split(&output, &nonce).map_err(|error| anyhow!("{error}")));
-        let (output, closing) = told.with_context(|| self.failure(&console, &running.complaints()))?;
+        let told = outcome.and_then(|output| Closing::read(&output, &nonce));
+        let closing = told.map_err(|error| self.failure(&error, &console, &running.complaints()))?;
         let archive = fs::read(directory.path().join("archive")).unwrap_or_default();
         ensure!(
             archive.len() == closing.archive,
@@ -95,7 +94,6 @@ impl Guest {
         );
         Ok(GuestRun {
             exit_code: closing.exit_code,
-            output,
             console: since(&console, &nonce),
             seconds: started.elapsed().as_secs_f64(),
             boot_seconds: closing.booted,
@@ -111,15 +109,14 @@ impl Guest {
         let directory = tempfile::tempdir().context("a temporary directory for the guest")?;
         let mut qemu = self.qemu(directory.path(), "SHELL_WANTED=yes\n")?;
         let status = qemu.status().context("start qemu-system-x86_64")?;
-        ensure!(status.success(), "{}", self.failure(&text(&directory.path().join("console")), "QEMU failed"));
-        Ok(())
+        let console = text(&directory.path().join("console"));
+        if status.success() { Ok(()) } else { Err(self.failure(&anyhow!("QEMU ended with {status}"), &console, "")) }
     }
 
-    fn failure(&self, console: &str, complaints: &str) -> String {
-        let lines: Vec<_> = console.lines().chain(complaints.lines()).map(str::trim_end).collect();
-        let last = lines[lines.len().saturating_sub(CONSOLE_LINES)..].join("\n  ");
+    fn failure(&self, error: &Error, console: &str, complaints: &str) -> Error {
         let what = if console.contains("Kernel panic") { "panicked" } else { "did not finish" };
-        format!("the guest with kernel {} {what}; the last of its console:\n  {last}\n", self.kernel.release)
+        let told = excerpt(console).chain(complaints.lines()).collect::<Vec<_>>().join("\n  ");
+        anyhow!("the guest with kernel {} {what}: {error:#}; its console:\n  {told}", self.kernel.release)
     }
 
     fn qemu(&self, directory: &Path, settings: &str) -> Result<Command> {
@@ -139,11 +136,19 @@ impl Guest {
         Ok(qemu)
     }
 
-    /// The root file system: busybox with a link for each of its commands, the files, the modules, init and its settings.
+    /// The root file system: the files, busybox with a link for each command that is not among them, the modules, init and its settings.
     fn image(&self, settings: &str) -> Result<Vec<u8>> {
         let mut image = Initramfs::default();
         image.device("/dev/console", (5, 1));
-        for file in &self.files {
+        // The shell of the command, where there is one: busybox's own prefers its commands to whatever else is in the path.
+        let shell = programs::with_libraries("dash").unwrap_or_default();
+        if let Some(dash) = shell.last() {
+            image.symlink("/bin/sh", &dash.guest);
+        }
+        for file in shell.iter().chain(&self.files) {
+            if image.contains(&file.guest) {
+                continue;
+            }
             let content = fs::read(&file.host).with_context(|| format!("read {}", file.host.display()))?;
             image.file(&file.guest, file.mode, &content);
         }
@@ -161,6 +166,7 @@ impl Guest {
         image.file("/etc/passwd", 0o644, b"root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n");
         image.file("/etc/group", 0o644, b"root:x:0:\nnogroup:x:65534:\n");
         image.file("/etc/hosts", 0o644, b"127.0.0.1 localhost\n::1 localhost\n127.0.1.1 guest\n");
+        image.symlink("/var/run", "/run");
         image.file("/guest/settings", 0o644, settings.as_bytes());
         image.file("/guest/command", 0o644, self.command.as_bytes());
         image.file("/init", 0o755, INIT.as_bytes());
@@ -192,13 +198,19 @@ fn nonce() -> String {
     format!("guest-{:x}-{:x}", std::process::id(), now.as_nanos())
 }
 
+/// The lines that tell most: where a kernel's trouble starts, else the last.
+fn excerpt(console: &str) -> impl Iterator<Item = &str> {
+    let lines: Vec<_> = console.lines().map(str::trim_end).filter(|line| !line.is_empty()).collect();
+    let trouble = |line: &&str| ["BUG:", "Oops", "Kernel panic"].iter().any(|word| line.contains(word));
+    let start = lines.iter().position(trouble).unwrap_or(lines.len().saturating_sub(CONSOLE_LINES));
+    lines.into_iter().skip(start).take(CONSOLE_LINES)
+}
+
 /// The console's lines after the one with the nonce, without the farewell of a kernel that powers off.
 fn since(console: &str, nonce: &str) -> String {
     let lines = console.split_once(nonce).map_or("", |(_, after)| after).lines();
-    lines
-        .filter(|line| !line.is_empty() && !line.ends_with("reboot: Power down"))
-        .map(|line| format!("{line}\n"))
-        .collect()
+    let told = lines.filter(|line| !line.is_empty() && !line.ends_with("reboot: Power down"));
+    told.collect::<Vec<_>>().join("\n")
 }
 
 fn text(path: &Path) -> String {
@@ -288,11 +300,10 @@ struct Closing {
 }
 
 impl Closing {
-    /// Parts the command's output from the closing line.
-    fn split(bytes: &[u8], nonce: &str) -> Result<(String, Self)> {
+    /// Finds the closing line at the end of what the command's port said.
+    fn read(bytes: &[u8], nonce: &str) -> Result<Self> {
         let position = bytes.iter().rposition(|byte| *byte == CLOSING).context("its output has no end")?;
-        let (output, line) = bytes.split_at(position);
-        let line = String::from_utf8_lossy(&line[1..]).into_owned();
+        let line = String::from_utf8_lossy(&bytes[position + 1..]).into_owned();
         let mut words = line.split_whitespace();
         ensure!(words.next() == Some(nonce), "its output has no end");
         let mut field = |name: &str| words.next().and_then(|word| word.strip_prefix(name)?.strip_prefix('='));
@@ -300,8 +311,7 @@ impl Closing {
             let exit_code = field("exit")?.parse().ok()?;
             Some(Self { exit_code, archive: field("archive")?.parse().ok()?, booted: field("booted")?.parse().ok()? })
         })();
-        let closing = closing.with_context(|| format!("its closing line is cut short: {line}"))?;
-        Ok((String::from_utf8_lossy(output).into_owned(), closing))
+        closing.with_context(|| format!("its closing line is cut short: {line}"))
     }
 }
 
@@ -311,22 +321,31 @@ mod tests {
 
     #[test]
     fn output_ends_where_the_closing_line_with_this_runs_nonce_starts() {
-        let (output, closing) = Closing::split(b"one\ntwo\x1en1 exit=3 archive=512 booted=2.25\n", "n1").unwrap();
-        assert_eq!(output, "one\ntwo");
+        let closing = Closing::read(b"one\ntwo\x1en1 exit=3 archive=512 booted=2.25\n", "n1").unwrap();
         assert_eq!(closing, Closing { exit_code: 3, archive: 512, booted: 2.25 });
+    }
+
+    #[test]
+    fn an_excerpt_starts_where_the_trouble_does() {
+        let quiet = (0..100).map(|number| format!("line {number}")).collect::<Vec<_>>().join("\n");
+        assert_eq!(excerpt(&quiet).next(), Some("line 75"));
+        let oops = format!("booting\n[1.0] BUG: kernel NULL pointer\n{quiet}");
+        assert_eq!(excerpt(&oops).next(), Some("[1.0] BUG: kernel NULL pointer"));
+        assert_eq!(excerpt(&oops).count(), CONSOLE_LINES);
+        assert_eq!(excerpt("").count(), 0);
     }
 
     #[test]
     fn the_console_of_a_run_starts_after_boot() {
         let console = "[0.1] mtrr: odd\nn1\n[2.0] WARNING: here\n[3.0] reboot: Power down\n";
-        assert_eq!(since(console, "n1"), "[2.0] WARNING: here\n");
+        assert_eq!(since(console, "n1"), "[2.0] WARNING: here");
         assert_eq!(since("[3.0] reboot: Power down\n", "n1"), "");
     }
 
     #[test]
     fn output_that_was_cut_short_is_an_error() {
         for bytes in [&b"one\n"[..], b"", b"one\n\x1eother exit=0 archive=0 booted=1\n", b"one\n\x1en1 exit=0 arch"] {
-            assert!(Closing::split(bytes, "n1").is_err(), "{bytes:?}");
+            assert!(Closing::read(bytes, "n1").is_err(), "{bytes:?}");
         }
     }
 }

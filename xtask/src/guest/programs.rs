@@ -28,7 +28,7 @@ pub(crate) fn build_static(root: &Path, packages: &[&str]) -> Result<PathBuf> {
     Ok(directory.join(TARGET).join(PROFILE))
 }
 
-/// A program of this machine, found on the search path, and every library it is linked to, at the same paths in the guest.
+/// A program of this machine, found on the search path, at the same path in the guest, after every library it is linked to.
 ///
 /// # Errors
 /// When it is not installed or a library of it is missing.

@@ -1,18 +1,22 @@
 //! The live tests on every kernel of the matrix: the level `kernels` of `cargo xtask test`.
 
-use super::command::MODULES;
+use super::command::{MODULES, quoted};
 use super::kernels::{self, Kernel};
 use super::machine::{self, Guest, GuestFile};
 use super::programs;
+use super::results::Results;
 use anyhow::{Context, Result, ensure};
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 /// Debian packages that the guests need.
-pub(crate) const PACKAGES: [&str; 2] = ["qemu-system-x86", "busybox-static"];
+pub(crate) const PACKAGES: [&str; 3] = ["qemu-system-x86", "busybox-static", "iproute2"];
+
+/// Programs of this machine that tests in a guest use when they are there.
+const PROGRAMS: [&str; 2] = ["ip", "stress-ng"];
 
 /// Each guest has two virtual CPUs and no hardware help: more of them at a time only slow each other down.
 const AT_A_TIME: usize = 2;
@@ -20,52 +24,55 @@ const AT_A_TIME: usize = 2;
 /// For the whole suite on one kernel.
 const TIMEOUT: Duration = Duration::from_mins(15);
 
-/// What came of the tests on all kernels.
+/// What came of the tests on all kernels. A line starts with its kernel: `6.1: name_of_the_test`.
 #[derive(Debug, Default)]
 pub(crate) struct Summary {
     /// Tests that passed, over all kernels.
     pub(crate) passed: usize,
-    /// One line for each that failed, with its kernel; a guest that did not finish is one.
+    /// One line for each that failed; a guest that did not finish is one.
     pub(crate) failed: Vec<String>,
     /// One line for each test, kernel or the whole level that was left out, with the reason.
     pub(crate) skipped: Vec<String>,
 }
 
-/// Runs the live tests that `filters` (passed on to the harness) choose on every kernel, and prints each result as it comes, the kernel first.
+/// Runs the live tests that `arguments` (filters and flags of the harness) choose on every kernel. `on_line` gets every line that is
+/// said as it comes, each with its kernel in front.
 ///
 /// What this machine cannot do (no QEMU, no Debian archive, no network for the first fetch) is skipped with its reason.
 ///
 /// # Errors
 /// When the test binaries do not build.
-pub(crate) fn run(root: &Path, filters: &[String]) -> Result<Summary> {
+pub(crate) fn run(root: &Path, arguments: &[String], on_line: &(dyn Fn(&str) + Sync)) -> Result<Summary> {
     let mut summary = Summary::default();
     if let Err(error) = is_possible() {
-        summary.skipped.push(format!("kernels: {error:#}"));
+        summary.skipped.push(format!("every kernel: {error:#}"));
         return Ok(summary);
     }
     let mut kernels = Vec::new();
-    for entry in kernels::fetch(&root.join("target/kernels"), &mut |line| eprintln!("{line}")) {
+    for entry in kernels::fetch(&root.join("target/kernels"), &mut |line| on_line(line)) {
         match entry.kernel {
             Ok(kernel) => kernels.push(kernel),
-            Err(error) => summary.skipped.push(format!("kernels of {}: {error:#}", entry.suite)),
+            Err(error) => summary.skipped.push(format!("the kernel of {}: {error:#}", entry.suite)),
         }
     }
     if kernels.is_empty() {
         return Ok(summary);
     }
-    let files = binaries(root)?;
+    let mut files = binaries(root)?;
+    // What is not installed is not there in the guest either, and the tests that need it say so.
+    files.extend(PROGRAMS.iter().filter_map(|name| programs::with_libraries(name).ok()).flatten());
     let (next, summary) = (AtomicUsize::new(0), Mutex::new(summary));
     std::thread::scope(|scope| {
         for _ in 0..AT_A_TIME {
             scope.spawn(|| {
                 while let Some(kernel) = kernels.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let of_this = run_on(kernel, &files, filters);
-                    summary.lock().unwrap_or_else(std::sync::PoisonError::into_inner).add(of_this);
+                    let of_this = run_on(kernel, &files, arguments, on_line);
+                    summary.lock().unwrap_or_else(PoisonError::into_inner).add(of_this);
                 }
             });
         }
     });
-    Ok(summary.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner))
+    Ok(summary.into_inner().unwrap_or_else(PoisonError::into_inner))
 }
 
 /// `observer` and `observer-live`, statically linked, in /bin.
@@ -87,73 +94,47 @@ fn is_possible() -> Result<()> {
     machine::busybox().map(drop)
 }
 
-fn run_on(kernel: &Kernel, files: &[GuestFile], filters: &[String]) -> Summary {
-    let mut summary = Summary::default();
+fn run_on(kernel: &Kernel, files: &[GuestFile], arguments: &[String], on_line: &dyn Fn(&str)) -> Summary {
     let label = &kernel.label;
-    let filters: Vec<_> = filters.iter().map(|word| super::command::quoted(word)).collect();
+    let arguments: Vec<_> = arguments.iter().map(|word| quoted(word)).collect();
     let guest = Guest {
         kernel: kernel.clone(),
         files: files.to_vec(),
         modules: MODULES.map(str::to_owned).to_vec(),
-        command: format!(
-            "OBSERVER_BIN=/bin/observer exec observer-live --guest-suite --test-threads=1 {}",
-            filters.join(" ")
-        ),
+        command: format!("OBSERVER_BIN=/bin/observer exec observer-live --guest {}", arguments.join(" ")),
         bring: Vec::new(),
         timeout: TIMEOUT,
     };
+    let mut results = Results::default();
     let outcome = guest.run(&mut |line| {
-        println!("{label}: {line}");
-        summary.note(label, line);
+        on_line(&format!("{label}: {line}"));
+        results.read(line);
     });
+    let mut summary = Summary::default();
     match outcome {
-        Ok(run) if run.exit_code != 0 && summary.failed.is_empty() => {
-            summary.failed.push(format!("{label}: the tests ended with exit code {}\n{}", run.exit_code, run.console));
+        Ok(run) => {
+            let (seconds, boot) = (run.seconds, run.boot_seconds);
+            on_line(&format!("{label}: {} in {seconds:.0} s, of which {boot:.0} s to boot", kernel.release));
+            for line in run.console.lines() {
+                on_line(&format!("{label}: console: {line}"));
+            }
+            if let Err(error) = results.complete(run.exit_code) {
+                summary.failed.push(format!("{label}: {error:#}"));
+            }
         }
-        Ok(_) => {}
         Err(error) => summary.failed.push(format!("{label}: {error:#}")),
     }
+    summary.passed += results.passed;
+    summary.failed.extend(results.failed.iter().map(|name| format!("{label}: {name}")));
+    summary.skipped.extend(results.skipped.iter().map(|name| format!("{label}: {name}")));
     summary
 }
 
 impl Summary {
-    /// Counts the line if it is a test's result as libtest and its like print it: `test NAME ... ok`.
-    fn note(&mut self, label: &str, line: &str) {
-        let Some((name, result)) = line.strip_prefix("test ").and_then(|rest| rest.rsplit_once(" ... ")) else {
-            return;
-        };
-        let line = format!("{label}: {}", name.trim_end());
-        if result == "ok" {
-            self.passed += 1;
-        } else if result.starts_with("FAILED") {
-            self.failed.push(line);
-        } else if result.starts_with("ignored") {
-            self.skipped.push(line);
-        }
-    }
-
     fn add(&mut self, other: Self) {
         let Self { passed, failed, skipped } = other;
         self.passed += passed;
         self.failed.extend(failed);
         self.skipped.extend(skipped);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn result_lines_are_counted_and_nothing_else_is() {
-        let mut summary = Summary::default();
-        let lines = "running 3 tests\ntest bytes::tcp ... ok\ntest wait ... FAILED\ntest dload        ... ignored\n\
-                     the test of ... nothing\ntest result: FAILED. 1 passed; 1 failed; 1 ignored\n";
-        for line in lines.lines() {
-            summary.note("6.1", line);
-        }
-        assert_eq!(summary.passed, 1);
-        assert_eq!(summary.failed, ["6.1: wait"]);
-        assert_eq!(summary.skipped, ["6.1: dload"]);
     }
 }

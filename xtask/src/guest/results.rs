@@ -1,0 +1,102 @@
+//! Reads what libtest, and harnesses that speak like it, say about tests.
+
+use anyhow::{Result, bail, ensure};
+
+/// What the lines so far said.
+#[derive(Debug, Default)]
+pub(crate) struct Results {
+    /// Tests that passed.
+    pub(crate) passed: usize,
+    /// The names of those that failed.
+    pub(crate) failed: Vec<String>,
+    /// The names of those left out, with the reason where one was given.
+    pub(crate) skipped: Vec<String>,
+    /// A test whose result did not follow on its own line, because something was printed meanwhile.
+    open: Option<String>,
+    /// The harness's own count of passed, failed and ignored ones.
+    total: Option<[usize; 3]>,
+}
+
+impl Results {
+    /// Takes one line: `test NAME ... ok`, or the result alone after other output, or the closing `test result: …`.
+    pub(crate) fn read(&mut self, line: &str) {
+        if let Some(total) = line.strip_prefix("test result: ") {
+            self.total = counts(total);
+        } else if let Some((name, rest)) = line.strip_prefix("test ").and_then(|rest| rest.split_once(" ... ")) {
+            self.open = Some(name.trim_end().to_owned());
+            self.close(rest);
+        } else {
+            self.close(line);
+        }
+    }
+
+    fn close(&mut self, result: &str) {
+        let word = result.split([',', ' ']).next().unwrap_or_default();
+        if !["ok", "FAILED", "ignored"].contains(&word) {
+            return;
+        }
+        let Some(name) = self.open.take() else { return };
+        match word {
+            "ok" => self.passed += 1,
+            "FAILED" => self.failed.push(name),
+            _ => {
+                // libtest writes `ignored, REASON`, libtest-mimic `ignored (REASON)`.
+                let reason = result[word.len()..].trim_start_matches([',', ' ', '(']).trim_end_matches(')');
+                self.skipped.push(if reason.is_empty() { name } else { format!("{name}: {reason}") });
+            }
+        }
+    }
+
+    /// Whether the harness came to its end and counted what was read here.
+    ///
+    /// # Errors
+    /// When it did not.
+    pub(crate) fn complete(&self, exit_code: i32) -> Result<()> {
+        let Some(total) = self.total else { bail!("the tests broke off with exit code {exit_code}") };
+        let read = [self.passed, self.failed.len(), self.skipped.len()];
+        ensure!(total == read, "the harness counts {total:?} passed, failed and ignored tests, and said {read:?}");
+        ensure!((exit_code == 0) == self.failed.is_empty(), "the tests ended with exit code {exit_code}");
+        Ok(())
+    }
+}
+
+/// Reads `ok. 3 passed; 0 failed; 1 ignored; …`.
+fn counts(text: &str) -> Option<[usize; 3]> {
+    let (_, text) = text.split_once(". ")?;
+    let mut parts = text.split("; ");
+    let mut count = |name: &str| parts.next()?.strip_suffix(name)?.trim_end().parse().ok();
+    Some([count("passed")?, count("failed")?, count("ignored")?])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Results {
+        let mut results = Results::default();
+        text.lines().for_each(|line| results.read(line));
+        results
+    }
+
+    const MIXED: &str = "\nrunning 6 tests\ntest bytes::tcp    ... ok\ntest wait         ... FAILED\n\
+        test prometheus   ... ignored (runs on hosts only)\ntest long         ... ignored\ntest other        ... ignored, why\ntest storm ... observer-live: waiting\nok\n\nfailures:\n\n---- wait ----\nok\n";
+
+    #[test]
+    fn every_result_is_read_and_nothing_else_is() {
+        let results =
+            read(&format!("{MIXED}test result: FAILED. 2 passed; 1 failed; 3 ignored; 0 measured; 3 filtered out\n"));
+        assert_eq!(results.passed, 2);
+        assert_eq!(results.failed, ["wait"]);
+        assert_eq!(results.skipped, ["prometheus: runs on hosts only", "long", "other: why"]);
+        results.complete(101).unwrap();
+        assert!(results.complete(0).is_err());
+    }
+
+    #[test]
+    fn a_harness_that_broke_off_or_counts_otherwise_is_an_error() {
+        assert!(read(MIXED).complete(101).unwrap_err().to_string().contains("broke off"));
+        let other = read(&format!("{MIXED}test result: FAILED. 5 passed; 1 failed; 1 ignored; 0 measured\n"));
+        assert!(other.complete(101).unwrap_err().to_string().contains("[5, 1, 1]"));
+        assert!(read("").complete(0).is_err());
+    }
+}
