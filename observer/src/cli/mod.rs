@@ -1,8 +1,109 @@
-//! The command line: one file per subcommand.
+//! The command line: one file per subcommand. Exit codes: 0, 1 failed, 2 wrong use.
 
+mod agent;
+mod metrics_docs;
+
+use crate::metrics::{REVISION, VERSION};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use std::ffi::OsString;
+use std::io::{self, Write};
 use std::process::ExitCode;
+use std::sync::LazyLock;
+
+const FAILED: u8 = 1;
+const WRONG_USE: u8 = 2;
+
+/// Books every byte and every task-second of a node to the cgroup it belongs to.
+#[derive(Debug, Parser)]
+#[command(name = "observer", disable_help_subcommand = true)]
+struct CommandLine {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Count, and serve the books at /metrics.
+    Agent(Box<agent::Arguments>),
+    /// Print docs/metrics.md.
+    #[command(hide = true)]
+    MetricsDocs,
+}
 
 /// Parses the arguments and runs the subcommand.
 pub fn main() -> ExitCode {
-    ExitCode::SUCCESS
+    match parse(std::env::args_os()) {
+        Ok(Command::Agent(arguments)) => agent::main(&arguments),
+        Ok(Command::MetricsDocs) => metrics_docs::main(),
+        Err(answer) => {
+            // Help and the version come this way too. Nobody is left to tell when the terminal is gone.
+            let _ = answer.print();
+            exit_code(u8::try_from(answer.exit_code()).unwrap_or(WRONG_USE))
+        }
+    }
+}
+
+fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, clap::Error> {
+    let matches = CommandLine::command().version(VERSION_LINE.as_str()).try_get_matches_from(arguments)?;
+    Ok(CommandLine::from_arg_matches(&matches)?.command)
+}
+
+/// The version, and the revision where the build knew one.
+static VERSION_LINE: LazyLock<String> =
+    LazyLock::new(|| if REVISION.is_empty() { VERSION.to_owned() } else { format!("{VERSION} ({REVISION})") });
+
+fn exit_code(code: u8) -> ExitCode {
+    ExitCode::from(code)
+}
+
+/// Prints a subcommand's result. A reader that went away, such as `head`, is no failure.
+fn print(text: &str) -> ExitCode {
+    let mut output = io::stdout().lock();
+    match output.write_all(text.as_bytes()).and_then(|()| output.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            complain(&format!("cannot write to standard output: {error}"));
+            exit_code(FAILED)
+        }
+        _ => ExitCode::SUCCESS,
+    }
+}
+
+/// Says what went wrong, where standard error still has a reader.
+fn complain(message: &str) {
+    for line in message.lines() {
+        let _ = writeln!(io::stderr(), "observer: {line}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(line: &str) -> Result<Command, clap::Error> {
+        parse(line.split_whitespace().map(OsString::from))
+    }
+
+    #[test]
+    fn the_definition_is_sound() {
+        CommandLine::command().debug_assert();
+    }
+
+    #[test]
+    fn wrong_use_ends_with_2_and_help_with_0() {
+        for wrong in ["observer", "observer agent --no-such-flag", "observer agent --user", "observer fly"] {
+            assert_eq!(parsed(wrong).unwrap_err().exit_code(), i32::from(WRONG_USE), "{wrong}");
+        }
+        for fine in ["observer --help", "observer agent --help", "observer --version"] {
+            assert_eq!(parsed(fine).unwrap_err().exit_code(), 0, "{fine}");
+        }
+    }
+
+    #[test]
+    fn the_version_has_the_revision_and_the_help_hides_what_is_for_builders() {
+        let version = parsed("observer --version").unwrap_err().to_string();
+        assert_eq!(version.trim(), format!("observer {}", *VERSION_LINE));
+        let help = parsed("observer --help").unwrap_err().to_string();
+        assert!(help.contains("agent") && !help.contains("metrics-docs"), "{help}");
+        assert!(matches!(parsed("observer metrics-docs"), Ok(Command::MetricsDocs)));
+    }
 }

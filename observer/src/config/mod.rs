@@ -13,6 +13,7 @@ pub use error::{ConfigError, ConfigErrors, Origin};
 
 use ipnet::IpNet;
 use settings::SETTINGS;
+use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -87,6 +88,28 @@ pub struct Sources<'a> {
     pub file: Option<(&'a Path, &'a str)>,
     /// The default of `--node-name`.
     pub hostname: &'a str,
+}
+
+/// The keys of all settings: their flags without dashes.
+pub fn keys() -> Vec<&'static str> {
+    SETTINGS.iter().map(|setting| setting.key).collect()
+}
+
+/// Takes the settings' variables out of an environment, and complains of those that are not UTF-8.
+pub fn environment(all: impl Iterator<Item = (OsString, OsString)>) -> (Vec<(String, String)>, Vec<ConfigError>) {
+    let (mut variables, mut errors) = (Vec::new(), Vec::new());
+    let names: Vec<String> = SETTINGS.iter().map(settings::Setting::variable).collect();
+    for (name, value) in all {
+        let Some(name) = name.to_str().filter(|name| names.iter().any(|known| known == name)) else { continue };
+        match value.into_string() {
+            Ok(value) => variables.push((name.to_owned(), value)),
+            Err(_) => errors.push(ConfigError {
+                origin: Origin::Variable(name.to_owned()),
+                message: "not UTF-8; write it anew".into(),
+            }),
+        }
+    }
+    (variables, errors)
 }
 
 /// A configuration, and where each of its values comes from.

@@ -150,3 +150,18 @@ fn a_file_with_one_value_where_a_list_may_be() {
     let told = errors(&[], &[], Some("node-name = ['a']"));
     assert!(told[0].contains("line 1: node-name: must be a string"), "{told:?}");
 }
+
+#[test]
+fn foreign_variables_are_passed_over_and_broken_ones_reported() {
+    use std::os::unix::ffi::OsStringExt;
+    let broken = || OsString::from_vec(vec![b'a', 0xff]);
+    let all = [
+        ("OBSERVER_NODE_NAME".into(), "a".into()),
+        ("OBSERVER_PORT".into(), broken()),
+        ("OBSERVER_USER".into(), broken()),
+        (broken(), "x".into()),
+    ];
+    let (variables, errors) = environment(all.into_iter());
+    assert_eq!(variables, [("OBSERVER_NODE_NAME".to_owned(), "a".to_owned())]);
+    assert_eq!(ConfigErrors(errors).to_string(), "OBSERVER_USER: not UTF-8; write it anew");
+}

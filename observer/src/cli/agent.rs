@@ -1,0 +1,217 @@
+//! `observer agent`: from flags, environment and file to a running agent.
+
+use super::{FAILED, WRONG_USE, complain, exit_code};
+use crate::config::{self, AgentConfig, ConfigError, ConfigErrors, Effective, LogFormat, Origin, Sources};
+use clap::Args;
+use std::io::{self, IsTerminal};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
+
+const CONFIG_VARIABLE: &str = "OBSERVER_CONFIG";
+
+const AFTER_HELP: &str = "\
+Start it as root, or with CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON: it attaches its programs to the kernel, drops every \
+privilege, and counts until SIGTERM or SIGINT. `observer check` tells what is missing.
+
+Every setting is also an environment variable (--node-name is OBSERVER_NODE_NAME; several ranges are joined by commas) \
+and a key of the configuration file (node-name = \"...\"). Flags overrule the environment, which overrules the file. \
+RUST_LOG chooses what is logged, for instance RUST_LOG=debug.";
+
+/// The flags, as written: the room `config` checks them, together with the other sources.
+#[derive(Args, Clone, Debug, Default)]
+#[command(after_help = AFTER_HELP)]
+pub(super) struct Arguments {
+    /// Where to serve /metrics, /healthz and /readyz [default: 0.0.0.0:9810]
+    #[arg(long, value_name = "ADDRESS")]
+    metrics_listen: Option<String>,
+    /// The value of the `node` label [default: the host name]
+    #[arg(long, value_name = "NAME")]
+    node_name: Option<String>,
+    /// How many cgroups can be told apart at a time; what comes beyond is booked to `unattributed` [default: 4096]
+    #[arg(long, value_name = "N")]
+    max_cgroups: Option<String>,
+    /// How often the kernel's counters are booked, 100ms to 60s [default: 1s]
+    #[arg(long, value_name = "DURATION")]
+    sample_interval: Option<String>,
+    /// Who to become once the programs are attached; `keep` stays who it is [default: nobody when started as root]
+    #[arg(long, value_name = "NAME|UID")]
+    user: Option<String>,
+    /// Where the host's /proc is mounted [default: /proc]
+    #[arg(long, value_name = "DIRECTORY")]
+    proc_path: Option<String>,
+    /// Where the host's cgroup v2 hierarchy is mounted [default: found in mountinfo]
+    #[arg(long, value_name = "DIRECTORY")]
+    cgroup_path: Option<String>,
+    /// Addresses that count as `intranet` besides the private ones; may be repeated
+    #[arg(long, value_name = "CIDR")]
+    intranet_cidr: Vec<String>,
+    /// How often to print the heaviest senders and the longest waiters to standard output, 0s for never [default: 0s]
+    #[arg(long, value_name = "DURATION")]
+    summary_interval: Option<String>,
+    /// How log lines on standard error look: `text` or `json` [default: text]
+    #[arg(long, value_name = "FORMAT")]
+    log_format: Option<String>,
+    #[arg(long, value_name = "FILE", help = "A TOML file with settings [env: OBSERVER_CONFIG]")]
+    config: Option<PathBuf>,
+    /// Print the configuration with the origin of each value, as TOML, and exit
+    #[arg(long)]
+    print_config: bool,
+}
+
+impl Arguments {
+    /// The flags that were given, by their names in the table of settings.
+    fn given(&self) -> Vec<(&'static str, Vec<String>)> {
+        let Self {
+            metrics_listen,
+            node_name,
+            max_cgroups,
+            sample_interval,
+            user,
+            proc_path,
+            cgroup_path,
+            intranet_cidr,
+            summary_interval,
+            log_format,
+            config: _,
+            print_config: _,
+        } = self;
+        let single = [
+            ("metrics-listen", metrics_listen),
+            ("node-name", node_name),
+            ("max-cgroups", max_cgroups),
+            ("sample-interval", sample_interval),
+            ("user", user),
+            ("proc-path", proc_path),
+            ("cgroup-path", cgroup_path),
+            ("summary-interval", summary_interval),
+            ("log-format", log_format),
+        ];
+        let values = single.into_iter().filter_map(|(key, value)| Some((key, vec![value.clone()?])));
+        let list = (!intranet_cidr.is_empty()).then(|| ("intranet-cidr", intranet_cidr.clone()));
+        values.chain(list).collect()
+    }
+}
+
+pub(super) fn main(arguments: &Arguments) -> ExitCode {
+    let effective = match configuration(arguments) {
+        Ok(effective) => effective,
+        Err(errors) => {
+            complain(&errors.to_string());
+            return exit_code(WRONG_USE);
+        }
+    };
+    if arguments.print_config {
+        return super::print(&effective.to_toml());
+    }
+    if let Err(message) = start_log(effective.config.log_format) {
+        complain(&message);
+        return exit_code(WRONG_USE);
+    }
+    run(effective.config)
+}
+
+fn run(config: AgentConfig) -> ExitCode {
+    let log_format = config.log_format;
+    let Err(error) = crate::agent::run(config) else { return ExitCode::SUCCESS };
+    // A chain of causes is one line: what, where, why.
+    let line = format!("{error:#}").replace('\n', " ");
+    match log_format {
+        LogFormat::Text => complain(&line),
+        LogFormat::Json => tracing::error!("{line}"),
+    }
+    exit_code(FAILED)
+}
+
+/// Gathers the sources. A file that cannot be read is reported together with whatever else is wrong.
+fn configuration(arguments: &Arguments) -> Result<Effective, ConfigErrors> {
+    let (environment, mut errors) = config::environment(std::env::vars_os());
+    let variable = std::env::var_os(CONFIG_VARIABLE).filter(|path| !path.is_empty()).map(PathBuf::from);
+    let (path, origin) = match (&arguments.config, variable) {
+        (Some(path), _) => (Some(path.clone()), Origin::Flag("config")),
+        (None, path) => (path, Origin::Variable(CONFIG_VARIABLE.into())),
+    };
+    let file = path.and_then(|path| match std::fs::read_to_string(&path) {
+        Ok(text) => Some((path, text)),
+        Err(error) => {
+            let message = format!("cannot read {}: {error}; give the path of a TOML file", path.display());
+            errors.push(ConfigError { origin, message });
+            None
+        }
+    });
+    let hostname = nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let sources = Sources {
+        flags: &arguments.given(),
+        environment: &environment,
+        file: file.as_ref().map(|(path, text)| (Path::new(path), text.as_str())),
+        hostname: &hostname,
+    };
+    match config::resolve(&sources) {
+        Ok(effective) if errors.is_empty() => Ok(effective),
+        Ok(_) => Err(ConfigErrors(errors)),
+        Err(ConfigErrors(more)) => Err(ConfigErrors(errors.into_iter().chain(more).collect())),
+    }
+}
+
+/// Log lines go to standard error, coloured for a terminal that did not refuse (`NO_COLOR`).
+fn start_log(format: LogFormat) -> Result<(), String> {
+    let filter = EnvFilter::builder().with_default_directive(LevelFilter::INFO.into()).from_env();
+    let filter = filter.map_err(|error| format!("RUST_LOG: {error}; write for instance RUST_LOG=debug"))?;
+    let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    let lines = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal() && !plain);
+    match format {
+        LogFormat::Text => lines.with_target(false).try_init(),
+        LogFormat::Json => lines.json().flatten_event(true).try_init(),
+    }
+    .map_err(|error| format!("cannot start logging: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    /// The flags as clap parses them, without the subcommand.
+    #[derive(Debug, clap::Parser)]
+    struct Flags {
+        #[command(flatten)]
+        arguments: Arguments,
+    }
+
+    #[test]
+    fn every_setting_has_its_flag_and_every_flag_its_setting() {
+        let mut flags: Vec<String> =
+            Flags::command().get_arguments().filter_map(|flag| flag.get_long().map(str::to_owned)).collect();
+        flags.retain(|flag| !["help", "config", "print-config"].contains(&flag.as_str()));
+        assert_eq!(flags, config::keys());
+    }
+
+    #[test]
+    fn flags_arrive_at_their_settings() {
+        use clap::Parser;
+        let line: Vec<String> =
+            config::keys().iter().flat_map(|key| [format!("--{key}"), format!("value of {key}")]).collect();
+        let given = Flags::parse_from(std::iter::once("agent".to_owned()).chain(line)).arguments.given();
+        assert_eq!(given.len(), config::keys().len());
+        for (key, values) in given {
+            assert_eq!(values, [format!("value of {key}")]);
+        }
+        assert!(Arguments::default().given().is_empty());
+    }
+
+    #[test]
+    fn an_unreadable_file_is_reported_with_the_other_mistakes() {
+        let arguments = Arguments {
+            config: Some("/nonexistent/observer.toml".into()),
+            max_cgroups: Some("many".into()),
+            ..Arguments::default()
+        };
+        let errors = configuration(&arguments).unwrap_err().to_string();
+        assert!(errors.starts_with("--config: cannot read /nonexistent/observer.toml: "), "{errors}");
+        assert!(errors.contains("--max-cgroups: "), "{errors}");
+    }
+}
