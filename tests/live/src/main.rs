@@ -1,2 +1,46 @@
-//! Placeholder.
-fn main() {}
+//! Tests of observer on a real kernel: each drives the real agent as a user would and holds its figures against a
+//! truth that is not ours: device counters, schedstat, /proc, promtool, a real Prometheus.
+//!
+//! `OBSERVER_BIN` names the agent (default: `observer` beside this file, else `../release/observer`). `--guest` or
+//! `OBSERVER_GUEST=1` says that this is a guest with nothing else in it: no tolerance for neighbours. `OBSERVER_LONG=1`
+//! runs what takes minutes. `observer-live worker …` is what the tests run inside namespaces and cgroups.
+
+mod agent;
+mod census;
+mod cgroup;
+mod http;
+mod loss;
+mod machine;
+mod netns;
+mod page;
+mod scenarios;
+mod syscalls;
+mod trial;
+mod truth;
+mod worker;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let mut arguments: Vec<_> = std::env::args_os().collect();
+    if arguments.get(1).is_some_and(|first| first == "worker") {
+        return worker::run();
+    }
+    arguments.retain(|argument| {
+        let guest = argument == "--guest";
+        if guest {
+            machine::declare_guest();
+        }
+        !guest
+    });
+    let mut arguments = libtest_mimic::Arguments::from_iter(arguments);
+    // Most tests start an agent, and a node holds one.
+    arguments.test_threads = Some(1);
+    let lock = if arguments.list { None } else { Some(machine::lock()) };
+    if let Some(Err(error)) = lock {
+        eprintln!("observer-live: {error:#}");
+        return ExitCode::FAILURE;
+    }
+    cgroup::remove_leftovers();
+    libtest_mimic::run(&arguments, scenarios::all()).exit_code()
+}

@@ -1,0 +1,227 @@
+//! The agent under test: started as a user starts it, asked over HTTP, ended by signals. What it wrote is shown when a
+//! test fails.
+
+use crate::{
+    http::{self, Answer},
+    machine::{patience, wait_until},
+    page::Page,
+    syscalls::{self, BpfKind},
+};
+use anyhow::{Context as _, Result, bail, ensure};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use std::{
+    fs::{self, File},
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Stdio},
+    time::{Duration, Instant},
+};
+use tempfile::NamedTempFile;
+
+/// A running agent; killed when dropped.
+pub(crate) struct Agent {
+    child: Child,
+    pub(crate) address: SocketAddr,
+    log: NamedTempFile,
+    /// Just before the process was made.
+    pub(crate) started: Instant,
+    /// When /readyz first said yes.
+    pub(crate) ready: Instant,
+}
+
+/// A program that has ended.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    pub(crate) code: Option<i32>,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+/// Where the agent's executable is.
+pub(crate) fn binary() -> Result<PathBuf> {
+    if let Some(path) = std::env::var_os("OBSERVER_BIN") {
+        return Ok(path.into());
+    }
+    let own = std::env::current_exe()?;
+    let folder = own.parent().unwrap_or(Path::new("/"));
+    [folder.join("observer"), folder.join("../release/observer")]
+        .into_iter()
+        .find(|path| path.is_file())
+        .context("no agent: set OBSERVER_BIN, or run `cargo xtask build`")
+}
+
+/// The agent with arguments, its environment clean of its own variables.
+pub(crate) fn command(arguments: &[&str]) -> Result<Command> {
+    let mut command = Command::new(binary()?);
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("OBSERVER_") {
+            command.env_remove(name);
+        }
+    }
+    command.env("NO_COLOR", "1").args(arguments);
+    Ok(command)
+}
+
+/// Runs a command to its end, or kills it when the time is up.
+pub(crate) fn run_to_end(mut command: Command, limit: Duration) -> Result<Ended> {
+    let (stdout, stderr) = (NamedTempFile::new()?, NamedTempFile::new()?);
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(stdout.reopen()?)
+        .stderr(stderr.reopen()?)
+        .spawn()
+        .with_context(|| format!("start {command:?}"))?;
+    let status = wait_for(&mut child, limit)?;
+    if status.is_none() {
+        child.kill()?;
+        child.wait()?;
+    }
+    let (stdout, stderr) = (fs::read_to_string(stdout.path())?, fs::read_to_string(stderr.path())?);
+    let Some(status) = status else { bail!("{command:?} did not end in {limit:?}\n{stdout}{stderr}") };
+    Ok(Ended { code: status.code(), stdout, stderr })
+}
+
+fn wait_for(child: &mut Child, limit: Duration) -> Result<Option<ExitStatus>> {
+    let mut status = None;
+    wait_until(limit, || {
+        status = child.try_wait()?;
+        Ok(status.is_some())
+    })?;
+    Ok(status)
+}
+
+impl Agent {
+    /// Starts it on a free port and waits until it is ready.
+    pub(crate) fn start(arguments: &[&str]) -> Result<Self> {
+        let mut command = command(&["agent", "--metrics-listen", "127.0.0.1:0", "--node-name", "live"])?;
+        command.args(arguments);
+        Self::start_command(command)
+    }
+
+    /// Waits until a command that is an agent is ready.
+    pub(crate) fn start_command(mut command: Command) -> Result<Self> {
+        let log = NamedTempFile::new()?;
+        let started = Instant::now();
+        let child = command
+            .stdin(Stdio::null())
+            .stdout(File::options().append(true).open(log.path())?)
+            .stderr(File::options().append(true).open(log.path())?)
+            .spawn()
+            .with_context(|| format!("start {command:?}"))?;
+        let address = SocketAddr::from(([127, 0, 0, 1], 0));
+        let mut agent = Self { child, address, log, started, ready: started };
+        agent.become_ready().with_context(|| format!("{command:?} said:\n{}", agent.log_text()))?;
+        Ok(agent)
+    }
+
+    fn become_ready(&mut self) -> Result<()> {
+        let limit = patience(Duration::from_secs(10));
+        let found = wait_until(limit, || {
+            ensure!(self.child.try_wait()?.is_none(), "the agent ended");
+            Ok(listening_on(&self.log_text()).map(|address| self.address = address).is_some())
+        })?;
+        ensure!(found, "no line with http://ADDRESS/metrics in {limit:?}");
+        let ready = wait_until(limit, || {
+            ensure!(self.child.try_wait()?.is_none(), "the agent ended");
+            Ok(http::get(self.address, "/readyz").is_ok_and(|answer| answer.status == 200))
+        })?;
+        ensure!(ready, "/readyz did not say yes in {limit:?}");
+        self.ready = Instant::now();
+        Ok(())
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// What it wrote so far.
+    pub(crate) fn log_text(&self) -> String {
+        fs::read(self.log.path()).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
+    }
+
+    /// GET of a path.
+    pub(crate) fn get(&self, path: &str) -> Result<Answer> {
+        http::get(self.address, path).with_context(|| format!("the agent said:\n{}", self.log_text()))
+    }
+
+    /// The metrics now.
+    pub(crate) fn scrape(&self) -> Result<Page> {
+        let answer = self.get("/metrics")?;
+        ensure!(answer.status == 200, "/metrics answered {}", answer.status);
+        Ok(Page { text: answer.text()?.to_owned() })
+    }
+
+    /// The kernel objects that it holds descriptors of.
+    pub(crate) fn kernel_objects(&self) -> Result<Vec<(BpfKind, u32)>> {
+        let mut objects = Vec::new();
+        for entry in fs::read_dir(format!("/proc/{}/fdinfo", self.pid()))? {
+            let Ok(text) = fs::read_to_string(entry?.path()) else { continue };
+            for line in text.lines() {
+                let Some((key, value)) = line.split_once(':') else { continue };
+                let kind = match key {
+                    "prog_id" => BpfKind::Program,
+                    "map_id" => BpfKind::Map,
+                    "link_id" => BpfKind::Link,
+                    _ => continue,
+                };
+                objects.push((kind, value.trim().parse()?));
+            }
+        }
+        objects.sort_unstable();
+        objects.dedup();
+        Ok(objects)
+    }
+
+    /// Sends a signal and waits for the end. Returns how it ended and how long that took.
+    pub(crate) fn end(mut self, signal: Signal) -> Result<(ExitStatus, Duration, String)> {
+        let sent = Instant::now();
+        kill(Pid::from_raw(self.pid().cast_signed()), signal)?;
+        let status = wait_for(&mut self.child, patience(Duration::from_secs(10)))?;
+        let took = sent.elapsed();
+        let status = status.with_context(|| format!("{signal} did not end the agent:\n{}", self.log_text()))?;
+        Ok((status, took, self.log_text()))
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if std::env::var_os("OBSERVER_SHOW_LOG").is_some() {
+            eprintln!("--- the agent said:\n{}", self.log_text());
+        }
+    }
+}
+
+/// The address in a line with `http://ADDRESS/metrics`.
+fn listening_on(log: &str) -> Option<SocketAddr> {
+    log.split("http://").skip(1).find_map(|rest| rest.split_once("/metrics")?.0.parse().ok())
+}
+
+/// Those of the objects that the kernel still has after some patience: it frees them behind our back.
+pub(crate) fn left_behind(objects: &[(BpfKind, u32)], limit: Duration) -> Result<Vec<(BpfKind, u32)>> {
+    let mut left = objects.to_vec();
+    wait_until(limit, || {
+        let mut still = Vec::new();
+        for &(kind, id) in &left {
+            if syscalls::bpf_object_exists(kind, id)? {
+                still.push((kind, id));
+            }
+        }
+        left = still;
+        Ok(left.is_empty())
+    })?;
+    Ok(left)
+}
+
+/// Shows the agent's log when the test fails.
+pub(crate) fn explain<T>(agent: &Agent, outcome: Result<T>) -> Result<T> {
+    outcome.with_context(|| {
+        let log = agent.log_text();
+        let tail: Vec<&str> = log.lines().rev().take(30).collect();
+        format!("(the agent said last:\n{})", tail.into_iter().rev().collect::<Vec<_>>().join("\n"))
+    })
+}

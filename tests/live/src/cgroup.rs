@@ -1,0 +1,123 @@
+//! Cgroups of the tests' own, all in one folder below the v2 root, removed when dropped.
+
+use crate::machine::wait_until;
+use anyhow::{Context as _, Result, ensure};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+const FOLDER: &str = "observer-live-";
+
+/// Where the v2 tree is mounted.
+pub(crate) fn v2_root() -> Result<PathBuf> {
+    let mounts = fs::read_to_string("/proc/self/mountinfo")?;
+    mounts
+        .lines()
+        .find_map(|line| {
+            let (before, after) = line.split_once(" - ")?;
+            after.starts_with("cgroup2 ").then(|| PathBuf::from(before.split(' ').nth(4).unwrap_or_default()))
+        })
+        .context("no cgroup2 in /proc/self/mountinfo")
+}
+
+/// A cgroup; removed with everything below it when dropped, after what still runs in it was killed.
+pub(crate) struct Cgroup {
+    path: PathBuf,
+    /// The path below the v2 root: the value of the `cgroup` label.
+    pub(crate) label: String,
+}
+
+impl Cgroup {
+    /// A folder for the cgroups of one test.
+    pub(crate) fn for_test() -> Result<Self> {
+        Self::make(&v2_root()?, "", &format!("{FOLDER}{}", std::process::id()))
+    }
+
+    /// A cgroup in this one.
+    pub(crate) fn child(&self, name: &str) -> Result<Self> {
+        Self::make(&self.path, &self.label, name)
+    }
+
+    fn make(parent: &Path, parent_label: &str, name: &str) -> Result<Self> {
+        let path = parent.join(name);
+        match fs::create_dir(&path) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                Err(error).with_context(|| format!("make the cgroup {}", path.display()))
+            }
+            _ => Ok(Self { path, label: format!("{parent_label}/{name}") }),
+        }
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The processes in it.
+    pub(crate) fn processes(&self) -> Result<Vec<u32>> {
+        let text = fs::read_to_string(self.path.join("cgroup.procs"))?;
+        Ok(text.lines().filter_map(|line| line.parse().ok()).collect())
+    }
+
+    /// Removes it while the test goes on.
+    pub(crate) fn remove(self) -> Result<()> {
+        remove_tree(&self.path)
+    }
+}
+
+impl Drop for Cgroup {
+    fn drop(&mut self) {
+        if let Err(error) = remove_tree(&self.path) {
+            eprintln!("observer-live: {error:#}");
+        }
+    }
+}
+
+/// Moves a process (0: the caller) into a cgroup.
+pub(crate) fn join(path: &Path, pid: u32) -> Result<()> {
+    fs::write(path.join("cgroup.procs"), pid.to_string()).with_context(|| format!("move {pid} to {}", path.display()))
+}
+
+fn remove_tree(path: &Path) -> Result<()> {
+    if !path.exists() {
+        return Ok(());
+    }
+    for entry in fs::read_dir(path)?.flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            remove_tree(&entry.path())?;
+        }
+    }
+    let gone = wait_until(Duration::from_secs(5), || {
+        if fs::remove_dir(path).is_ok() || !path.exists() {
+            return Ok(true);
+        }
+        // Only what a test of ours put there: nobody else knows the folder.
+        for pid in fs::read_to_string(path.join("cgroup.procs")).unwrap_or_default().lines() {
+            if let Ok(pid) = pid.parse() {
+                let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+            }
+        }
+        Ok(false)
+    })?;
+    ensure!(gone, "the cgroup {} could not be removed", path.display());
+    Ok(())
+}
+
+/// Removes the folders of runs that were killed.
+pub(crate) fn remove_leftovers() {
+    let Ok(root) = v2_root() else { return };
+    for entry in fs::read_dir(root).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let owner = name.to_str().and_then(|name| name.strip_prefix(FOLDER));
+        if owner.is_some_and(|pid| !Path::new("/proc").join(pid).exists())
+            && let Err(error) = remove_tree(&entry.path())
+        {
+            eprintln!("observer-live: {error:#}");
+        }
+    }
+}

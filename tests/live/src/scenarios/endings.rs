@@ -1,0 +1,129 @@
+//! How the agent lives with the system: what it keeps after the attach, what it leaves behind, and how many there are.
+
+use crate::{
+    agent::{Agent, command, left_behind, run_to_end},
+    cgroup::Cgroup,
+    machine::patience,
+    syscalls::BpfKind,
+    trial::{Need, Place, test},
+    worker::{Seat, Worker},
+};
+use anyhow::{Context as _, Result, ensure};
+use libtest_mimic::Trial;
+use nix::sys::signal::Signal;
+use std::{fs, time::Duration};
+
+pub(super) fn tests() -> Vec<Trial> {
+    vec![
+        test("sigterm_ends_it_within_a_second_with_everything_detached", Place::Both, &[Need::Root], || {
+            ends_by(Signal::SIGTERM)
+        }),
+        test("sigint_ends_it_within_a_second_with_everything_detached", Place::Both, &[Need::Root], || {
+            ends_by(Signal::SIGINT)
+        }),
+        test("kill_9_leaves_nothing_attached", Place::Both, &[Need::Root], kill_leaves_nothing),
+        test("a_second_agent_is_refused_with_the_first_ones_pid", Place::Both, &[Need::Root], second_is_refused),
+        test(
+            "after_the_attach_it_is_nobody_without_a_capability_and_goes_on_reading",
+            Place::Both,
+            &[Need::Root],
+            is_nobody,
+        ),
+        test("told_to_keep_its_user_it_still_drops_every_capability", Place::Both, &[Need::Root], keeps_its_user),
+    ]
+}
+
+fn ends_by(signal: Signal) -> Result<()> {
+    let agent = Agent::start(&[])?;
+    let objects = agent.kernel_objects()?;
+    ensure!(objects.iter().any(|(kind, _)| *kind == BpfKind::Link), "no link among {objects:?}");
+    let (status, took, log) = agent.end(signal)?;
+    ensure!(status.code() == Some(0), "{status}\n{log}");
+    ensure!(took <= patience(Duration::from_secs(1)), "took {took:?}\n{log}");
+    let left = left_behind(&objects, patience(Duration::from_secs(2)))?;
+    ensure!(left.is_empty(), "left behind: {left:?}");
+    Ok(())
+}
+
+fn kill_leaves_nothing() -> Result<()> {
+    let agent = Agent::start(&[])?;
+    let objects = agent.kernel_objects()?;
+    ensure!(objects.iter().any(|(kind, _)| *kind == BpfKind::Link), "no link among {objects:?}");
+    agent.end(Signal::SIGKILL)?;
+    let left = left_behind(&objects, patience(Duration::from_secs(5)))?;
+    ensure!(left.is_empty(), "left behind: {left:?}");
+    // And the next one starts as if nothing had been.
+    Agent::start(&[]).map(drop)
+}
+
+fn second_is_refused() -> Result<()> {
+    let first = Agent::start(&[])?;
+    let second =
+        run_to_end(command(&["agent", "--metrics-listen", "127.0.0.1:0"])?, patience(Duration::from_secs(10)))?;
+    ensure!(second.code == Some(1), "{second:?}");
+    ensure!(second.stderr.contains(&first.pid().to_string()), "no pid {} in: {}", first.pid(), second.stderr);
+    ensure!(second.stderr.trim_end().lines().count() == 1, "more than a line: {}", second.stderr);
+    ensure!(first.get("/readyz")?.status == 200, "the first one minds");
+    Ok(())
+}
+
+/// A field of /proc/PID/status.
+fn status_field(pid: u32, name: &str) -> Result<String> {
+    let text = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+    Ok(line.with_context(|| format!("no {name} in the status of {pid}"))?.trim().to_owned())
+}
+
+/// On kernels before 5.19 with unprivileged bpf(2) switched off, reading maps needs this one.
+const CAP_BPF_ONLY: &str = "0000008000000000";
+
+fn drops_capabilities(agent: &Agent) -> Result<()> {
+    for set in ["CapInh", "CapPrm", "CapEff", "CapAmb"] {
+        let value = status_field(agent.pid(), set)?;
+        let old = crate::machine::kernel() < (5, 19) && matches!(set, "CapPrm" | "CapEff");
+        let allowed = value.bytes().all(|digit| digit == b'0') || (old && value == CAP_BPF_ONLY);
+        ensure!(allowed, "{set} is {value}");
+    }
+    for task in fs::read_dir(format!("/proc/{}/task", agent.pid()))? {
+        let tid: u32 = task?.file_name().to_string_lossy().parse()?;
+        let value = status_field(tid, "CapEff")?;
+        ensure!(value == status_field(agent.pid(), "CapEff")?, "thread {tid} has {value}");
+    }
+    Ok(())
+}
+
+/// Traffic and scrapes go on, and the books with them.
+fn goes_on_reading(agent: &Agent) -> Result<()> {
+    let folder = Cgroup::for_test()?;
+    let sink = Worker::start(Seat::in_cgroup(&folder), ["udp-sink", "--bind", "127.0.0.1:0"])?;
+    for round in 0..3 {
+        // A new cgroup each time: names are learnt without privileges too.
+        let cgroup = folder.child(&format!("round{round}"))?;
+        let mut talk = Worker::start(Seat::in_cgroup(&cgroup), ["udp-talk", "--to", &sink.greeting, "--size", "72"])?;
+        talk.ask("send 10")?;
+        std::thread::sleep(Duration::from_millis(1100));
+        let sent = agent.scrape()?.traffic(&cgroup.label)?.transmit;
+        ensure!(sent.bytes == 1000 && sent.packets == 10, "round {round}: {sent}");
+    }
+    Ok(())
+}
+
+fn is_nobody() -> Result<()> {
+    let agent = Agent::start(&[])?;
+    for field in ["Uid", "Gid"] {
+        let ids = status_field(agent.pid(), field)?;
+        ensure!(ids.split_whitespace().all(|id| id == "65534"), "{field}: {ids}");
+    }
+    ensure!(status_field(agent.pid(), "Groups")?.is_empty(), "groups: {}", status_field(agent.pid(), "Groups")?);
+    drops_capabilities(&agent)?;
+    goes_on_reading(&agent)?;
+    drops_capabilities(&agent)
+}
+
+fn keeps_its_user() -> Result<()> {
+    let agent = Agent::start(&["--user", "keep"])?;
+    let ids = status_field(agent.pid(), "Uid")?;
+    ensure!(ids.split_whitespace().all(|id| id == "0"), "Uid: {ids}");
+    drops_capabilities(&agent)?;
+    goes_on_reading(&agent)
+}

@@ -1,0 +1,124 @@
+//! A wire with a cgroup at each end and an agent that watches: what most tests of traffic start from.
+
+use super::wire::any_port;
+use crate::{
+    agent::{Agent, explain},
+    cgroup::Cgroup,
+    machine::wait_until,
+    netns::Wire,
+    page::{Page, Traffic},
+    worker::{Seat, Worker},
+};
+use anyhow::{Result, bail, ensure};
+use std::time::Duration;
+
+pub(super) struct Ends {
+    pub(super) agent: Agent,
+    pub(super) wire: Wire,
+    pub(super) client: Cgroup,
+    pub(super) server: Cgroup,
+    /// Workers that serve until the test is over.
+    serving: Vec<Worker>,
+    start: (Traffic, Traffic),
+    // Last: what is in it has to go first.
+    pub(super) folder: Cgroup,
+}
+
+impl Ends {
+    /// Starts an agent with `arguments` on top of the usual ones.
+    pub(super) fn new(mut wire: Wire, arguments: &[&str]) -> Result<Self> {
+        let folder = Cgroup::for_test()?;
+        let (client, server) = (folder.child("client")?, folder.child("server")?);
+        let agent = Agent::start(arguments)?;
+        let start = (wire.near.traffic()?, wire.far.traffic()?);
+        Ok(Self { agent, wire, client, server, serving: Vec::new(), start, folder })
+    }
+
+    pub(super) fn client_seat<'a>(&self, cgroup: &'a Cgroup) -> Seat<'a> {
+        Seat { cgroup: Some(cgroup), ..self.wire.client.seat() }
+    }
+
+    pub(super) fn client_worker(&self, job: &[&str]) -> Result<Worker> {
+        Worker::start(self.client_seat(&self.client), job)
+    }
+
+    pub(super) fn server_worker(&self, job: &[&str]) -> Result<Worker> {
+        Worker::start(Seat { cgroup: Some(&self.server), ..self.wire.server.seat() }, job)
+    }
+
+    /// A TCP server at the far end; returns where it listens.
+    pub(super) fn serve_tcp(&mut self, address: &str) -> Result<String> {
+        self.serve(&["tcp-serve", "--bind", &any_port(address)?])
+    }
+
+    /// A UDP server at the far end that sends everything back; returns where it listens.
+    pub(super) fn serve_udp(&mut self, address: &str) -> Result<String> {
+        self.serve(&["udp-sink", "--bind", &any_port(address)?, "--echo"])
+    }
+
+    pub(super) fn serve(&mut self, job: &[&str]) -> Result<String> {
+        let worker = self.server_worker(job)?;
+        let address = worker.greeting.clone();
+        self.serving.push(worker);
+        Ok(address)
+    }
+
+    /// Waits until the wire carries nothing any more.
+    pub(super) fn await_echoes(&mut self) -> Result<()> {
+        let mut last = self.devices()?;
+        let mut quiet = 0;
+        let still = wait_until(Duration::from_secs(10), || {
+            std::thread::sleep(Duration::from_millis(60));
+            let now = self.devices()?;
+            quiet = if now == last { quiet + 1 } else { 0 };
+            last = now;
+            Ok(quiet == 3)
+        })?;
+        ensure!(still, "the wire does not come to rest");
+        Ok(())
+    }
+
+    /// What the sockets' traffic on both devices came to since the start.
+    pub(super) fn devices(&mut self) -> Result<(Traffic, Traffic)> {
+        Ok((self.wire.near.traffic()? - self.start.0, self.wire.far.traffic()? - self.start.1))
+    }
+
+    /// A page that was read while nothing moved, with the devices' figures of that moment.
+    pub(super) fn still_page(&mut self) -> Result<(Page, Traffic, Traffic)> {
+        self.await_echoes()?;
+        for _ in 0..20 {
+            let before = self.devices()?;
+            let page = self.agent.scrape()?;
+            if self.devices()? == before {
+                return Ok((page, before.0, before.1));
+            }
+        }
+        bail!("the wire does not come to rest")
+    }
+
+    /// The client's books, the server's books, the client's device, the server's device.
+    pub(super) fn settled(&mut self) -> Result<(Traffic, Traffic, Traffic, Traffic)> {
+        let (page, near, far) = self.still_page()?;
+        Ok((page.traffic(&self.client.label)?, page.traffic(&self.server.label)?, near, far))
+    }
+
+    /// Holds both ends' books against the devices; returns the client's.
+    pub(super) fn equal_devices(&mut self) -> Result<Traffic> {
+        let (client, server, near, far) = self.settled()?;
+        let compare = || {
+            ensure!(client == near, "the client's books: {client}\nits device:         {near}");
+            ensure!(server == far, "the server's books: {server}\nits device:         {far}");
+            Ok(client)
+        };
+        explain(&self.agent, compare())
+    }
+
+    /// Holds the client's books against its device.
+    pub(super) fn client_equals_device(&mut self) -> Result<Traffic> {
+        let (client, _, near, _) = self.settled()?;
+        explain(
+            &self.agent,
+            if client == near { Ok(client) } else { Err(anyhow::anyhow!("books: {client}\ndevice: {near}")) },
+        )
+    }
+}

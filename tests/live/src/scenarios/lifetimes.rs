@@ -1,0 +1,235 @@
+//! Cgroups that come and go: many, briefly, more than there are slots, and what stays of those that are gone.
+
+use crate::{
+    agent::{Agent, explain},
+    cgroup::Cgroup,
+    machine::{is_guest, wait_until},
+    page::{Counted, Page},
+    trial::{Need, Place, test},
+    worker::{Seat, Worker},
+};
+use anyhow::{Result, ensure};
+use libtest_mimic::Trial;
+use std::time::{Duration, Instant};
+
+/// Wire bytes of a datagram of 200 bytes over IPv4.
+const DATAGRAM: u64 = 228;
+
+pub(super) fn tests() -> Vec<Trial> {
+    vec![
+        test(
+            "each_of_500_cgroups_of_200_ms_has_its_bytes_and_waits_under_its_name",
+            Place::Both,
+            &[Need::Root],
+            short_lives,
+        ),
+        test(
+            "with_ten_times_more_cgroups_than_slots_the_sum_is_conserved",
+            Place::Both,
+            &[Need::Root],
+            more_than_slots,
+        ),
+        test("slots_that_come_free_are_used_again", Place::Both, &[Need::Root, Need::Time], slots_come_free),
+        test("the_series_of_a_cgroup_that_is_gone_stay_two_minutes", Place::Both, &[Need::Root, Need::Time], series_go),
+        test("a_cgroup_is_on_the_page_as_soon_as_it_has_traffic", Place::Both, &[Need::Root], at_once),
+    ]
+}
+
+fn datagrams(count: u64) -> Counted {
+    Counted { bytes: count * DATAGRAM, packets: count }
+}
+
+fn sink(folder: &Cgroup) -> Result<(Worker, Cgroup)> {
+    let cgroup = folder.child("sink")?;
+    Ok((Worker::start(Seat::in_cgroup(&cgroup), ["udp-sink", "--bind", "127.0.0.1:0"])?, cgroup))
+}
+
+const LIVES: u64 = 500;
+const WORKERS: u64 = 25;
+
+fn short_lives() -> Result<()> {
+    let folder = Cgroup::for_test()?;
+    let (sink, sink_cgroup) = sink(&folder)?;
+    let agent = Agent::start(&[])?;
+    let each = LIVES / WORKERS;
+    let mut workers = Vec::new();
+    for index in 0..WORKERS {
+        let first = (index * each).to_string();
+        let job = [
+            "short-lived",
+            "--parent",
+            &folder.path().display().to_string(),
+            "--first",
+            &first,
+            "--count",
+            &each.to_string(),
+            "--size",
+            "200",
+            "--to",
+            &sink.greeting,
+            "--life-ms",
+            "200",
+            "--period-ms",
+            "250",
+        ]
+        .map(str::to_owned);
+        workers.push(Worker::start(Seat::in_cgroup(&folder), job)?);
+    }
+    let start = Instant::now();
+    for worker in &mut workers {
+        worker.tell("live")?;
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    for worker in &mut workers {
+        worker.line(Duration::from_mins(1))?;
+    }
+    let took = start.elapsed();
+    drop(workers);
+    std::thread::sleep(Duration::from_millis(500));
+    let page = agent.scrape()?;
+    explain(&agent, lives_are_booked(&page, &folder.label, &sink_cgroup.label))?;
+    ensure!(is_guest() || took < Duration::from_secs(8), "{LIVES} lives took {took:?}: not 100 a second");
+    Ok(())
+}
+
+fn lives_are_booked(page: &Page, folder: &str, sink: &str) -> Result<()> {
+    let transmitted = page.samples("observer_network_transmit_bytes_total", &[("scope", "loopback")])?;
+    let waits = page.samples("observer_run_queue_wait_seconds_count", &[])?;
+    let (mut wrong, mut silent, mut sum) = (Vec::new(), Vec::new(), 0);
+    for number in 0..LIVES {
+        let label = format!("{folder}/s{number}");
+        let find = |samples: &[crate::page::Sample]| -> Result<u64> {
+            samples.iter().filter(|sample| sample.label("cgroup") == label).map(crate::page::Sample::integer).sum()
+        };
+        let bytes = find(&transmitted)?;
+        sum += bytes;
+        if bytes != (number + 1) * DATAGRAM {
+            wrong.push((label.clone(), bytes, (number + 1) * DATAGRAM));
+        }
+        if find(&waits)? == 0 {
+            silent.push(label);
+        }
+    }
+    let expected = datagrams(LIVES * (LIVES + 1) / 2);
+    wrong.truncate(5);
+    ensure!(wrong.is_empty(), "(cgroup, booked, sent): {wrong:?} …");
+    ensure!(sum == expected.bytes, "{sum} bytes, not {}", expected.bytes);
+    let received = page.traffic(sink)?.receive;
+    ensure!(received == expected, "the sink received {received}, not {expected}");
+    // On a host some switches run no program.
+    let tolerated = if is_guest() { 0 } else { LIVES as usize / 100 };
+    ensure!(silent.len() <= tolerated, "{} cgroups without a wait, {:?} …", silent.len(), silent.first());
+    Ok(())
+}
+
+/// The workers, each in a cgroup of its own: `count` of them from `first` on.
+fn talkers(folder: &Cgroup, first: u64, count: u64, to: &str) -> Result<Vec<(Cgroup, Worker)>> {
+    (first..first + count)
+        .map(|number| {
+            let cgroup = folder.child(&format!("c{number}"))?;
+            let worker = Worker::start(Seat::in_cgroup(&cgroup), ["udp-talk", "--to", to, "--size", "200"])?;
+            Ok((cgroup, worker))
+        })
+        .collect()
+}
+
+/// What is on nobody's books, and the agent's count of packets that found no slot.
+fn nobody(page: &Page) -> Result<(Counted, u64, u64)> {
+    let traffic = page.traffic("unattributed")?;
+    let both = traffic.transmit.packets + traffic.receive.packets;
+    Ok((traffic.transmit, both, page.dropped("packet_no_slot")? + page.dropped("packet_slot_table")?))
+}
+
+fn more_than_slots() -> Result<()> {
+    let folder = Cgroup::for_test()?;
+    let agent = Agent::start(&["--max-cgroups", "16"])?;
+    // Not in a cgroup of the tests: its slot is the one thing that must not be missing.
+    let sink = Worker::start(Seat::default(), ["udp-sink", "--bind", "127.0.0.1:0"])?;
+    let before = nobody(&agent.scrape()?)?;
+    let mut talkers = talkers(&folder, 0, 160, &sink.greeting)?;
+    let mut expected = 0;
+    for (index, (_, worker)) in talkers.iter_mut().enumerate() {
+        let count = index as u64 % 7 + 1;
+        worker.ask(&format!("send {count}"))?;
+        expected += count;
+    }
+    std::thread::sleep(Duration::from_millis(200));
+    let page = agent.scrape()?;
+    let mut named = Counted::default();
+    let mut with_series = 0;
+    for (index, (cgroup, _)) in talkers.iter().enumerate() {
+        let sent = page.traffic(&cgroup.label)?.transmit;
+        if sent != Counted::default() {
+            with_series += 1;
+            ensure!(sent == datagrams(index as u64 % 7 + 1), "{}: {sent}", cgroup.label);
+        }
+        named += sent;
+    }
+    let after = nobody(&page)?;
+    let checks = || {
+        ensure!((1..=16).contains(&with_series), "{with_series} of 160 cgroups have a slot of 16");
+        ensure!(
+            after.1 - before.1 == after.2 - before.2,
+            "{} packets on nobody, {} dropped",
+            after.1 - before.1,
+            after.2 - before.2
+        );
+        let mut whole = named;
+        whole += after.0 - before.0;
+        ensure!(whole == datagrams(expected), "{whole} on all, not {}", datagrams(expected));
+        Ok(())
+    };
+    explain(&agent, checks())
+}
+
+fn slots_come_free() -> Result<()> {
+    let folder = Cgroup::for_test()?;
+    let agent = Agent::start(&["--max-cgroups", "32"])?;
+    let sink = Worker::start(Seat::default(), ["udp-sink", "--bind", "127.0.0.1:0"])?;
+    let mut first = talkers(&folder, 0, 64, &sink.greeting)?;
+    first.iter_mut().try_for_each(|(_, worker)| worker.ask("send 1").map(drop))?;
+    drop(first);
+    // Past the two minutes of the first ones' series.
+    std::thread::sleep(Duration::from_secs(130));
+    let mut second = talkers(&folder, 100, 8, &sink.greeting)?;
+    second.iter_mut().try_for_each(|(_, worker)| worker.ask("send 5").map(drop))?;
+    std::thread::sleep(Duration::from_millis(200));
+    let page = agent.scrape()?;
+    for (cgroup, _) in &second {
+        let sent = page.traffic(&cgroup.label)?.transmit;
+        ensure!(sent == datagrams(5), "{}: {sent}", cgroup.label);
+    }
+    Ok(())
+}
+
+fn series_go() -> Result<()> {
+    let folder = Cgroup::for_test()?;
+    let (sink, _sink_cgroup) = sink(&folder)?;
+    let agent = Agent::start(&[])?;
+    let (cgroup, mut worker) = talkers(&folder, 0, 1, &sink.greeting)?.pop().expect("one was asked for");
+    worker.ask("send 5")?;
+    let label = cgroup.label.clone();
+    drop(worker);
+    cgroup.remove()?;
+    let gone = Instant::now();
+    std::thread::sleep(Duration::from_secs(110));
+    let sent = agent.scrape()?.traffic(&label)?.transmit;
+    ensure!(sent == datagrams(5), "after 110 s: {sent}");
+    let disappeared = wait_until(Duration::from_secs(25), || Ok(!agent.scrape()?.knows(&label)))?;
+    ensure!(disappeared, "still there after {:?}", gone.elapsed());
+    ensure!(gone.elapsed() >= Duration::from_secs(118), "gone after {:?}", gone.elapsed());
+    Ok(())
+}
+
+fn at_once() -> Result<()> {
+    let folder = Cgroup::for_test()?;
+    let (sink, _sink_cgroup) = sink(&folder)?;
+    let agent = Agent::start(&["--sample-interval", "10s"])?;
+    let mut talkers = talkers(&folder, 0, 1, &sink.greeting)?;
+    for (cgroup, worker) in &mut talkers {
+        worker.ask("send 5")?;
+        let sent = agent.scrape()?.traffic(&cgroup.label)?.transmit;
+        ensure!(sent == datagrams(5), "{sent}: a scrape does not read the counters afresh");
+    }
+    Ok(())
+}

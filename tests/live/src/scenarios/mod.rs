@@ -1,0 +1,32 @@
+//! The tests, one file per subject.
+
+mod endings;
+mod ends;
+mod fixtures;
+mod lifetimes;
+mod ownership;
+mod prometheus;
+mod refusals;
+mod run_queue;
+mod scopes;
+mod server;
+mod uninterruptible;
+mod wire;
+
+use libtest_mimic::Trial;
+
+/// Every test.
+pub(crate) fn all() -> Vec<Trial> {
+    let mut all = fixtures::tests();
+    all.extend(wire::tests());
+    all.extend(scopes::tests());
+    all.extend(ownership::tests());
+    all.extend(run_queue::tests());
+    all.extend(uninterruptible::tests());
+    all.extend(lifetimes::tests());
+    all.extend(prometheus::tests());
+    all.extend(server::tests());
+    all.extend(endings::tests());
+    all.extend(refusals::tests());
+    all
+}

@@ -1,0 +1,194 @@
+//! What the agent says when it cannot run, or not with everything: one line that says what, where and what to do.
+
+use crate::{
+    agent::{Agent, Ended, binary, command, run_to_end},
+    cgroup::v2_root,
+    machine::patience,
+    trial::{Need, Place, test},
+    worker::Seat,
+};
+use anyhow::{Result, ensure};
+use libtest_mimic::Trial;
+use std::{
+    ffi::OsString,
+    fs,
+    net::TcpListener,
+    os::unix::{fs::PermissionsExt as _, process::CommandExt as _},
+    time::Duration,
+};
+
+pub(super) fn tests() -> Vec<Trial> {
+    vec![
+        test("an_unknown_flag_is_wrong_use", Place::Both, &[], unknown_flag),
+        test("a_bad_value_of_a_flag_is_wrong_use_and_named", Place::Both, &[], bad_value),
+        test("a_bad_key_in_the_configuration_is_named_with_its_line", Place::Both, &[], bad_key),
+        test("a_bad_value_in_the_configuration_is_named_with_its_line", Place::Both, &[], bad_configured_value),
+        test("a_configuration_that_is_not_there_is_named", Place::Both, &[], no_configuration),
+        test("a_port_in_use_is_named", Place::Both, &[Need::Root], port_in_use),
+        test("without_privileges_each_feature_names_its_capability", Place::Both, &[Need::Root], no_privileges),
+        test(
+            "check_without_privileges_says_the_agent_could_not_run",
+            Place::Both,
+            &[Need::Root],
+            check_without_privileges,
+        ),
+        test("check_says_yes_where_the_agent_runs", Place::Both, &[Need::Root], check_says_yes),
+        test("without_a_v2_hierarchy_it_says_what_to_mount", Place::Both, &[Need::Root], no_v2),
+        test("a_hierarchy_of_version_1_is_refused", Place::Both, &[Need::Root, Need::CgroupV1], v1_is_refused),
+        test("without_btf_it_says_so_and_counts_bytes_all_the_same", Place::Both, &[Need::Root], no_btf),
+        test("the_configuration_file_is_heeded_and_the_command_line_wins", Place::Both, &[], configuration_is_heeded),
+    ]
+}
+
+const LIMIT: Duration = Duration::from_secs(10);
+
+fn run(arguments: &[&str]) -> Result<Ended> {
+    run_to_end(command(arguments)?, patience(LIMIT))
+}
+
+/// Ended with this code, after one line of error, or clap's few, that holds each of the words.
+fn refused(ended: &Ended, code: i32, words: &[&str]) -> Result<()> {
+    ensure!(ended.code == Some(code), "{ended:?} instead of {code}");
+    ensure!(!ended.stderr.contains("panicked"), "{}", ended.stderr);
+    for word in words {
+        ensure!(ended.stderr.contains(word), "no {word:?} in: {}", ended.stderr);
+    }
+    if code == 1 {
+        let errors = ended.stderr.lines().filter(|line| line.to_lowercase().contains("error")).count();
+        ensure!(errors <= 1, "more than a line of errors: {}", ended.stderr);
+    }
+    Ok(())
+}
+
+fn unknown_flag() -> Result<()> {
+    refused(&run(&["agent", "--no-such-flag"])?, 2, &["--no-such-flag"])
+}
+
+fn bad_value() -> Result<()> {
+    refused(&run(&["agent", "--metrics-listen", "nowhere"])?, 2, &["--metrics-listen", "nowhere"])?;
+    refused(&run(&["agent", "--intranet-cidr", "10.0.0.0/99"])?, 2, &["--intranet-cidr", "10.0.0.0/99"])?;
+    refused(&run(&["agent", "--max-cgroups", "0"])?, 2, &["--max-cgroups"])?;
+    refused(&run(&["agent", "--sample-interval", "soon"])?, 2, &["--sample-interval", "soon"])
+}
+
+fn configured(text: &str) -> Result<(tempfile::NamedTempFile, String)> {
+    let file = tempfile::NamedTempFile::new()?;
+    fs::write(file.path(), text)?;
+    fs::set_permissions(file.path(), fs::Permissions::from_mode(0o644))?;
+    let path = file.path().display().to_string();
+    Ok((file, path))
+}
+
+fn bad_key() -> Result<()> {
+    let (_file, path) = configured("max-cgroups = 100\n\nmax-cgrups = 100\n")?;
+    refused(&run(&["agent", "--config", &path])?, 2, &[&path, "3", "max-cgrups"])
+}
+
+fn bad_configured_value() -> Result<()> {
+    let (_file, path) = configured("# ours\nnode-name = \"a\"\nsample-interval = \"soon\"\n")?;
+    refused(&run(&["agent", "--config", &path])?, 2, &[&path, "3", "sample-interval"])
+}
+
+fn no_configuration() -> Result<()> {
+    let ended = run(&["agent", "--config", "/nonexistent/observer.toml"])?;
+    ensure!(matches!(ended.code, Some(1 | 2)), "{ended:?}");
+    ensure!(ended.stderr.contains("/nonexistent/observer.toml"), "{}", ended.stderr);
+    Ok(())
+}
+
+fn configuration_is_heeded() -> Result<()> {
+    let (_file, path) = configured("max-cgroups = 100\nnode-name = \"from-the-file\"\n")?;
+    let ended = run(&["agent", "--config", &path, "--node-name", "from-the-flag", "--print-config"])?;
+    ensure!(ended.code == Some(0), "{ended:?}");
+    ensure!(ended.stdout.contains("from-the-flag") && !ended.stdout.contains("from-the-file"), "{}", ended.stdout);
+    let line = ended.stdout.lines().find(|line| line.starts_with("max-cgroups")).unwrap_or_default();
+    ensure!(line.ends_with("100"), "max-cgroups: {line:?}");
+    Ok(())
+}
+
+fn port_in_use() -> Result<()> {
+    let taken = TcpListener::bind("127.0.0.1:0")?;
+    let address = taken.local_addr()?.to_string();
+    refused(&run(&["agent", "--metrics-listen", &address])?, 1, &[&address, "in use"])
+}
+
+/// As uid 65534. The executable may lie where only root can go: it is copied.
+fn as_nobody(arguments: &[&str]) -> Result<Ended> {
+    let folder = tempfile::tempdir()?;
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755))?;
+    let copy = folder.path().join("observer");
+    fs::copy(binary()?, &copy)?;
+    fs::set_permissions(&copy, fs::Permissions::from_mode(0o755))?;
+    let mut command = std::process::Command::new(copy);
+    command.args(arguments).uid(65534).gid(65534).env("NO_COLOR", "1");
+    run_to_end(command, patience(LIMIT))
+}
+
+fn no_privileges() -> Result<()> {
+    let ended = as_nobody(&["agent", "--metrics-listen", "127.0.0.1:0"])?;
+    refused(&ended, 1, &["CAP_BPF", "CAP_NET_ADMIN", "CAP_PERFMON"])
+}
+
+fn check_without_privileges() -> Result<()> {
+    let ended = as_nobody(&["check"])?;
+    ensure!(ended.code == Some(1), "{ended:?}");
+    for word in ["CAP_BPF", "CAP_NET_ADMIN", "CAP_PERFMON", "missing"] {
+        ensure!(ended.stdout.contains(word), "no {word:?} in: {}", ended.stdout);
+    }
+    Ok(())
+}
+
+fn check_says_yes() -> Result<()> {
+    let ended = run(&["check"])?;
+    ensure!(ended.code == Some(0), "{ended:?}");
+    for word in ["kernel", "BTF", "ok"] {
+        ensure!(ended.stdout.to_lowercase().contains(&word.to_lowercase()), "no {word:?} in: {}", ended.stdout);
+    }
+    let json = run(&["check", "--output", "json"])?;
+    let parsed: serde_json::Value = serde_json::from_str(&json.stdout)?;
+    ensure!(parsed.is_object() || parsed.is_array(), "{parsed}");
+    Ok(())
+}
+
+/// The agent in a mount namespace of its own where something is not to be seen.
+fn hidden(options: &[&str], arguments: &[&str]) -> Result<std::process::Command> {
+    let mut job: Vec<OsString> = vec!["hide".into()];
+    job.extend(options.iter().map(OsString::from));
+    job.push(binary()?.into());
+    job.extend(arguments.iter().map(OsString::from));
+    Ok(Seat::default().command(job))
+}
+
+fn no_v2() -> Result<()> {
+    let root = v2_root()?.display().to_string();
+    let ended =
+        run_to_end(hidden(&["--unmount", &root], &["agent", "--metrics-listen", "127.0.0.1:0"])?, patience(LIMIT))?;
+    refused(&ended, 1, &["cgroup", "mount"])
+}
+
+fn v1_is_refused() -> Result<()> {
+    let mounts = fs::read_to_string("/proc/self/mountinfo")?;
+    let v1 = mounts.lines().find(|line| line.contains(" - cgroup cgroup ")).unwrap_or_default();
+    let path = v1.split(' ').nth(4).unwrap_or_default();
+    let ended = run(&["agent", "--metrics-listen", "127.0.0.1:0", "--cgroup-path", path])?;
+    refused(&ended, 1, &[path, "v2"])
+}
+
+/// Without BTF no struct offset is known: the scheduler's program cannot run, the packet's can.
+fn no_btf() -> Result<()> {
+    let command = hidden(&["--empty", "/sys/kernel/btf"], &["agent", "--metrics-listen", "127.0.0.1:0"])?;
+    let agent = Agent::start_command(command)?;
+    let page = agent.scrape()?;
+    let down = page.samples("observer_bpf_program_up", &[])?;
+    let down: Vec<_> = down.iter().filter(|sample| sample.value == "0").collect();
+    ensure!(!down.is_empty(), "every program is up without BTF");
+    for sample in &down {
+        ensure!(sample.label("reason").to_lowercase().contains("btf"), "{sample:?}");
+    }
+    ensure!(agent.log_text().contains("BTF"), "no word of BTF in:\n{}", agent.log_text());
+    let total = page.sum_traffic(&[("scope", "loopback")])?;
+    std::thread::sleep(Duration::from_millis(100));
+    let later = agent.scrape()?.sum_traffic(&[("scope", "loopback")])?;
+    ensure!(later.transmit.bytes > total.transmit.bytes, "the scrape itself was not counted");
+    Ok(())
+}

@@ -1,0 +1,173 @@
+//! Waits for a CPU against the kernel's own account of each task, /proc/PID/schedstat.
+
+use crate::{
+    agent::{Agent, explain},
+    cgroup::Cgroup,
+    machine::{is_guest, wait_until},
+    page::Waits,
+    trial::{Need, Place, test},
+    truth,
+    worker::{Seat, Worker},
+};
+use anyhow::{Result, ensure};
+use libtest_mimic::Trial;
+use std::time::Duration;
+
+pub(super) fn tests() -> Vec<Trial> {
+    vec![
+        test(
+            "spinners_and_sleepers_on_one_cpu_wait_as_schedstat_says",
+            Place::Both,
+            &[Need::Root],
+            spinners_and_sleepers,
+        ),
+        test("each_cgroup_on_a_shared_cpu_has_its_own_waits", Place::Both, &[Need::Root], two_cgroups),
+        test("the_buckets_of_the_waits_add_up_to_their_count", Place::Both, &[Need::Root], buckets_add_up),
+        test("the_cpu_time_of_a_cgroup_is_that_of_its_tasks", Place::Both, &[Need::Root], cpu_time),
+    ]
+}
+
+/// Workers in one cgroup, all on the last CPU.
+struct Crowd {
+    workers: Vec<(Worker, &'static str)>,
+    pids: Vec<u32>,
+}
+
+impl Crowd {
+    fn start(cgroup: &Cgroup, spinners: usize, sleepers: usize) -> Result<Self> {
+        let seat = Seat { cpu: Some(last_cpu()?), ..Seat::in_cgroup(cgroup) };
+        let jobs = std::iter::repeat_n("spin", spinners).chain(std::iter::repeat_n("nap", sleepers));
+        let workers = jobs.map(|job| Ok((Worker::start(seat, [job])?, job))).collect::<Result<Vec<_>>>()?;
+        let pids = workers.iter().map(|(worker, _)| worker.pid()).collect();
+        Ok(Self { workers, pids })
+    }
+
+    fn begin(&mut self, length: Duration) -> Result<()> {
+        self.workers.iter_mut().try_for_each(|(worker, job)| worker.tell(&format!("{job} {}", length.as_millis())))
+    }
+
+    fn finish(&mut self) -> Result<()> {
+        for (worker, _) in &mut self.workers {
+            worker.line(Duration::from_mins(1))?;
+        }
+        Ok(())
+    }
+
+    /// Schedstat's sum while every worker sleeps.
+    fn truth(&self) -> Result<Waits> {
+        let asleep = wait_until(Duration::from_secs(10), || {
+            for pid in &self.pids {
+                if truth::state(*pid)? != 'S' {
+                    return Ok(false);
+                }
+            }
+            Ok(true)
+        })?;
+        ensure!(asleep, "the workers do not come to rest");
+        truth::schedstat(&self.pids)
+    }
+}
+
+fn last_cpu() -> Result<usize> {
+    Ok(std::thread::available_parallelism()?.get() - 1)
+}
+
+/// In a guest, to the nanosecond; on a host, where some switches run no program (docs/kernel.md), within a hundredth.
+fn agree(what: &str, books: Waits, truth: Waits) -> Result<()> {
+    let say = || format!("{what}: the books {books:?}, schedstat {truth:?}");
+    if is_guest() {
+        ensure!(books == truth, "{}", say());
+    } else {
+        let near = |ours: u64, real: u64| ours <= real && real - ours <= real / 100 + 1;
+        ensure!(near(books.nanoseconds, truth.nanoseconds) && near(books.count, truth.count), "{}", say());
+    }
+    Ok(())
+}
+
+fn spinners_and_sleepers() -> Result<()> {
+    let folder = Cgroup::for_test()?;
+    let cgroup = folder.child("crowd")?;
+    let agent = Agent::start(&[])?;
+    let mut crowd = Crowd::start(&cgroup, 4, 3)?;
+    let before = (crowd.truth()?, agent.scrape()?.waits(&cgroup.label)?);
+    crowd.begin(Duration::from_secs(4))?;
+    crowd.finish()?;
+    let truth = crowd.truth()? - before.0;
+    let books = agent.scrape()?.waits(&cgroup.label)? - before.1;
+    ensure!(truth.nanoseconds > 6_000_000_000, "four spinners on one CPU for 4 s waited only {truth:?}");
+    explain(&agent, agree("the crowd", books, truth))
+}
+
+fn two_cgroups() -> Result<()> {
+    let folder = Cgroup::for_test()?;
+    let (busy, calm) = (folder.child("busy")?, folder.child("calm")?);
+    let agent = Agent::start(&[])?;
+    let (mut spinners, mut nappers) = (Crowd::start(&busy, 2, 0)?, Crowd::start(&calm, 0, 4)?);
+    let page = agent.scrape()?;
+    let before = [(spinners.truth()?, page.waits(&busy.label)?), (nappers.truth()?, page.waits(&calm.label)?)];
+    for crowd in [&mut spinners, &mut nappers] {
+        crowd.begin(Duration::from_secs(2))?;
+    }
+    spinners.finish()?;
+    nappers.finish()?;
+    let truths = [spinners.truth()? - before[0].0, nappers.truth()? - before[1].0];
+    let page = agent.scrape()?;
+    let checks = || {
+        agree("the busy", page.waits(&busy.label)? - before[0].1, truths[0])?;
+        agree("the calm", page.waits(&calm.label)? - before[1].1, truths[1])
+    };
+    explain(&agent, checks())
+}
+
+fn buckets_add_up() -> Result<()> {
+    let folder = Cgroup::for_test()?;
+    let cgroup = folder.child("crowd")?;
+    let agent = Agent::start(&[])?;
+    let mut crowd = Crowd::start(&cgroup, 2, 2)?;
+    crowd.begin(Duration::from_secs(1))?;
+    crowd.finish()?;
+    crowd.truth()?;
+    let page = agent.scrape()?;
+    let buckets = page.samples("observer_run_queue_wait_seconds_bucket", &[("cgroup", &cgroup.label)])?;
+    ensure!(buckets.len() == 12, "{} buckets, not 12", buckets.len());
+    let mut previous = (f64::NEG_INFINITY, 0);
+    let (mut least, mut most) = (0.0, 0.0);
+    for bucket in &buckets {
+        let bound = if bucket.label("le") == "+Inf" { f64::INFINITY } else { bucket.label("le").parse()? };
+        let count = bucket.integer()?;
+        ensure!(bound > previous.0 && count >= previous.1, "the buckets are not in order");
+        let waits = (count - previous.1) as f64;
+        least += waits * previous.0.max(0.0);
+        most += if waits > 0.0 { waits * bound } else { 0.0 };
+        previous = (bound, count);
+    }
+    let waits = page.waits(&cgroup.label)?;
+    ensure!(previous == (f64::INFINITY, waits.count), "the last bucket is {previous:?}, the count {}", waits.count);
+    let sum = waits.nanoseconds as f64 / 1e9;
+    ensure!((least..=most).contains(&sum), "the sum {sum} is not between {least} and {most}");
+    Ok(())
+}
+
+fn cpu_time() -> Result<()> {
+    let folder = Cgroup::for_test()?;
+    let cgroup = folder.child("crowd")?;
+    let agent = Agent::start(&[])?;
+    let mut crowd = Crowd::start(&cgroup, 2, 0)?;
+    crowd.begin(Duration::from_secs(1))?;
+    crowd.finish()?;
+    crowd.truth()?;
+    let name = "observer_cpu_usage_seconds_total";
+    let usage_of = || -> Result<u64> {
+        let text = std::fs::read_to_string(cgroup.path().join("cpu.stat"))?;
+        let usage = text.lines().find_map(|line| line.strip_prefix("usage_usec ")).unwrap_or("0").parse::<u64>()?;
+        Ok(usage * 1000)
+    };
+    let truth = usage_of()?;
+    // cpu.stat is read at the agent's samples.
+    std::thread::sleep(Duration::from_millis(2200));
+    ensure!(usage_of()? == truth, "the cgroup is not at rest");
+    let shown = agent.scrape()?.one(name, &[("cgroup", &cgroup.label)])?.nanoseconds()?;
+    ensure!(shown == truth, "{shown} ns on the page, {truth} in cpu.stat");
+    ensure!(truth > 800_000_000, "two spinners for a second ran only {truth} ns");
+    Ok(())
+}

@@ -1,0 +1,277 @@
+//! Where the far end is: every scope, and what is on the loopback.
+
+use super::{ends::Ends, wire::any_port};
+use crate::{
+    agent::Agent,
+    cgroup::Cgroup,
+    machine::wait_until,
+    netns::{
+        Netns, Offloads, SERVER_LINK_LOCAL_V4, SERVER_PUBLIC_V4, SERVER_PUBLIC_V6, SERVER_SHARED_V4, SERVER_V4,
+        SERVER_V6, Wire,
+    },
+    page::Traffic,
+    trial::{Need, Place, test},
+    worker::{Seat, Worker},
+};
+use anyhow::{Result, ensure};
+use libtest_mimic::Trial;
+use std::time::Duration;
+
+pub(super) fn tests() -> Vec<Trial> {
+    const NEEDS: &[Need] = &[Need::Root, Need::Command("ip")];
+    vec![
+        test(
+            "on_the_loopback_the_client_sends_what_the_server_receives",
+            Place::Both,
+            &[Need::Root],
+            loopback_is_symmetric,
+        ),
+        test(
+            "private_shared_and_link_local_peers_are_intranet_and_the_rest_internet",
+            Place::Both,
+            NEEDS,
+            peers_by_range,
+        ),
+        test("a_range_given_on_the_command_line_is_intranet", Place::Both, NEEDS, a_given_range_is_intranet),
+        test("an_address_of_this_node_is_node", Place::Both, NEEDS, own_addresses_are_node),
+        test("an_address_that_the_node_gets_later_becomes_node", Place::Both, NEEDS, later_addresses_are_node),
+        test(
+            "an_unconnected_socket_with_1000_peers_is_booked_by_the_scope_of_each",
+            Place::Both,
+            NEEDS,
+            thousand_peers,
+        ),
+        test(
+            "a_connection_that_was_accepted_has_a_scope_of_its_own",
+            Place::Both,
+            NEEDS,
+            accepted_connections_have_scopes,
+        ),
+    ]
+}
+
+fn loopback_is_symmetric() -> Result<()> {
+    let folder = Cgroup::for_test()?;
+    let agent = Agent::start(&[])?;
+    for address in ["127.0.0.1", "::1"] {
+        let name = address.replace(':', "_");
+        let (client, server) = (folder.child(&format!("client{name}"))?, folder.child(&format!("server{name}"))?);
+        let serve = Worker::start(Seat::in_cgroup(&server), ["tcp-serve", "--bind", &any_port(address)?])?;
+        let mut talk = Worker::start(Seat::in_cgroup(&client), ["tcp-talk", "--to", &serve.greeting])?;
+        talk.ask("upload 4000000 write")?;
+        talk.ask("download 3000000")?;
+        talk.ask("close")?;
+        let sink = Worker::start(Seat::in_cgroup(&server), ["udp-sink", "--bind", &any_port(address)?, "--echo"])?;
+        let mut talk = Worker::start(Seat::in_cgroup(&client), ["udp-talk", "--to", &sink.greeting, "--size", "1000"])?;
+        talk.ask("send 500")?;
+        std::thread::sleep(Duration::from_millis(300));
+        let page = agent.scrape()?;
+        let (asked, answered) = (page.traffic(&client.label)?, page.traffic(&server.label)?);
+        ensure!(asked == answered.mirrored(), "{address}: the client {asked}; the server {answered}");
+        ensure!(asked.transmit.bytes > 4_500_000 && asked.receive.bytes > 3_500_000, "{address}: {asked}");
+        let scoped = page.scoped_traffic(&client.label, "loopback")?;
+        ensure!(scoped == asked, "{address}: only {scoped} of {asked} is loopback");
+    }
+    Ok(())
+}
+
+/// Datagrams to `to` out of a cgroup of their own. Returns the cgroup and what is to be on its books.
+fn send_to(ends: &Ends, name: &str, to: &str, count: u64) -> Result<(Cgroup, Traffic)> {
+    let cgroup = ends.folder.child(name)?;
+    let mut talk = Worker::start(ends.client_seat(&cgroup), ["udp-talk", "--to", to, "--size", "100"])?;
+    talk.ask(&format!("send {count}"))?;
+    Ok((cgroup, datagrams(count, 100, to.starts_with('['))))
+}
+
+/// Datagrams that are sent and come back.
+fn datagrams(count: u64, size: u64, v6: bool) -> Traffic {
+    let mut traffic = Traffic::default();
+    traffic.transmit.packets = count;
+    traffic.transmit.bytes = count * (size + 8 + if v6 { 40 } else { 20 });
+    traffic.receive = traffic.transmit;
+    traffic
+}
+
+fn peers_by_range() -> Result<()> {
+    let mut ends = Ends::new(Wire::direct(Offloads::Off)?, &[])?;
+    let mut expected = Vec::new();
+    for (index, (address, scope)) in [
+        (SERVER_V4, "intranet"),
+        (SERVER_V6, "intranet"),
+        (SERVER_SHARED_V4, "intranet"),
+        (SERVER_LINK_LOCAL_V4, "intranet"),
+        (SERVER_PUBLIC_V4, "internet"),
+        (SERVER_PUBLIC_V6, "internet"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let to = ends.serve_udp(address)?;
+        let (cgroup, traffic) = send_to(&ends, &format!("to{index}"), &to, 50 + index as u64)?;
+        expected.push((cgroup, address, scope, traffic));
+    }
+    let (page, ..) = ends.still_page()?;
+    for (cgroup, address, scope, traffic) in &expected {
+        let scoped = page.scoped_traffic(&cgroup.label, scope)?;
+        ensure!(scoped == *traffic, "{address} as {scope}: {scoped}, not {traffic}");
+        ensure!(page.traffic(&cgroup.label)? == *traffic, "{address} has another scope beside {scope}");
+    }
+    Ok(())
+}
+
+fn a_given_range_is_intranet() -> Result<()> {
+    let arguments = ["--intranet-cidr", "203.0.113.0/24", "--intranet-cidr", "2001:db8::/32"];
+    let mut ends = Ends::new(Wire::direct(Offloads::Off)?, &arguments)?;
+    let mut expected = Vec::new();
+    for (name, address) in [("v4", SERVER_PUBLIC_V4), ("v6", SERVER_PUBLIC_V6)] {
+        let to = ends.serve_udp(address)?;
+        expected.push(send_to(&ends, name, &to, 40)?);
+    }
+    let (page, ..) = ends.still_page()?;
+    for (cgroup, traffic) in &expected {
+        let scoped = page.scoped_traffic(&cgroup.label, "intranet")?;
+        ensure!(scoped == *traffic, "{}: {scoped}, not {traffic}", cgroup.label);
+    }
+    Ok(())
+}
+
+/// A device of the tests in the node's own namespace with addresses that nobody else has; gone with the namespace at
+/// its other end.
+fn own_device(netns: &Netns, name: &str) -> Result<()> {
+    Seat::default().run([
+        "exec",
+        "ip",
+        "link",
+        "add",
+        name,
+        "type",
+        "veth",
+        "peer",
+        "name",
+        "end",
+        "netns",
+        &netns.pid().to_string(),
+    ])?;
+    Seat::default().run(["exec", "ip", "link", "set", name, "up"])?;
+    netns.ip("link set end up")
+}
+
+fn own_address(device: &str, address: &str) -> Result<()> {
+    let mut words = vec!["exec", "ip", "address", "add", address, "dev", device];
+    if address.contains(':') {
+        words.push("nodad");
+    }
+    Seat::default().run(words).map(drop)
+}
+
+fn own_addresses_are_node() -> Result<()> {
+    let netns = Netns::make()?;
+    let device = format!("ol{}", std::process::id());
+    own_device(&netns, &device)?;
+    own_address(&device, "198.51.100.7/32")?;
+    own_address(&device, "2001:db8:77::7/128")?;
+    let folder = Cgroup::for_test()?;
+    let agent = Agent::start(&[])?;
+    for (name, address) in [("v4", "198.51.100.7"), ("v6", "2001:db8:77::7")] {
+        let (client, server) = (folder.child(&format!("client-{name}"))?, folder.child(&format!("server-{name}"))?);
+        let sink = Worker::start(Seat::in_cgroup(&server), ["udp-sink", "--bind", &any_port(address)?, "--echo"])?;
+        let mut talk = Worker::start(Seat::in_cgroup(&client), ["udp-talk", "--to", &sink.greeting, "--size", "100"])?;
+        talk.ask("send 30")?;
+        std::thread::sleep(Duration::from_millis(200));
+        let page = agent.scrape()?;
+        let expected = datagrams(30, 100, name == "v6");
+        for cgroup in [&client, &server] {
+            let scoped = page.scoped_traffic(&cgroup.label, "node")?;
+            ensure!(scoped == expected, "{}: {scoped}, not {expected}\n{}", cgroup.label, agent.log_text());
+        }
+    }
+    Ok(())
+}
+
+/// Another namespace talks to an address that this node gets while the agent runs: seen from there the node is `node`,
+/// since it is an address of this node; so the same socket changes its scope.
+fn later_addresses_are_node() -> Result<()> {
+    let wire = Wire::direct(Offloads::Off)?;
+    let mut ends = Ends::new(wire, &[])?;
+    let to = ends.serve_udp(SERVER_PUBLIC_V4)?;
+    let mut talk = ends.client_worker(&["udp-talk", "--to", &to, "--size", "100"])?;
+    talk.ask("send 10")?;
+    let (page, ..) = ends.still_page()?;
+    let as_internet = page.scoped_traffic(&ends.client.label, "internet")?;
+    ensure!(as_internet == datagrams(10, 100, false), "before: {as_internet}");
+    let netns = Netns::make()?;
+    let device = format!("ol{}", std::process::id());
+    own_device(&netns, &device)?;
+    own_address(&device, &format!("{SERVER_PUBLIC_V4}/32"))?;
+    // The agent learns of it at one of its next samples.
+    let mut sent = 10;
+    let learned = wait_until(Duration::from_secs(15), || {
+        talk.ask("send 10")?;
+        sent += 10;
+        std::thread::sleep(Duration::from_millis(200));
+        Ok(ends.agent.scrape()?.scoped_traffic(&ends.client.label, "node")? != Traffic::default())
+    })?;
+    ensure!(learned, "{SERVER_PUBLIC_V4} never became an address of the node");
+    let (page, ..) = ends.still_page()?;
+    let all = page.traffic(&ends.client.label)?;
+    ensure!(all == datagrams(sent, 100, false), "{all} after {sent} datagrams");
+    Ok(())
+}
+
+fn thousand_peers() -> Result<()> {
+    let wire = Wire::direct(Offloads::Off)?;
+    // The server answers for whole ranges.
+    for range in ["10.77.0.0/22", "198.51.100.0/24"] {
+        wire.serve_range(range)?;
+        wire.client.ip(&format!("route add {range} via inet {SERVER_V4} dev client onlink"))?;
+    }
+    let mut ends = Ends::new(wire, &[])?;
+    let far = ends.serve(&["udp-sink", "--bind", "0.0.0.0:7007"])?;
+    ensure!(far == "0.0.0.0:7007");
+    let near = Worker::start(ends.wire.client.seat(), ["udp-sink", "--bind", "0.0.0.0:7007"])?;
+    let mut peers: Vec<String> = Vec::new();
+    for index in 0..500u32 {
+        peers.push(format!("10.77.{}.{}:7007", index / 250, index % 250 + 1));
+    }
+    for index in 1..=250u32 {
+        peers.push(format!("198.51.100.{index}:7007"));
+        peers.push(format!("127.0.7.{index}:7007"));
+    }
+    let mut job = vec!["udp-talk", "--size", "100"];
+    for peer in &peers {
+        job.extend(["--to", peer]);
+    }
+    let mut talk = ends.client_worker(&job)?;
+    talk.ask("send 3")?;
+    let (page, ..) = ends.still_page()?;
+    for (scope, expected) in [("intranet", 1500), ("internet", 750), ("loopback", 750)] {
+        let sent = page.scoped_traffic(&ends.client.label, scope)?.transmit;
+        ensure!(sent.packets == expected && sent.bytes == expected * 128, "{scope}: {sent}, not {expected} packets");
+    }
+    ensure!(page.traffic(&ends.client.label)?.transmit.packets == 3000);
+    ensure!(page.scoped_traffic(&ends.server.label, "intranet")?.receive.packets == 2250, "the server's own books");
+    drop(near);
+    Ok(())
+}
+
+/// One listener, connections from two scopes: the scope is the connection's, not the listener's.
+fn accepted_connections_have_scopes() -> Result<()> {
+    let mut ends = Ends::new(Wire::direct(Offloads::Off)?, &[])?;
+    let serve = ends.client_worker(&["tcp-serve", "--bind", "0.0.0.0:7008"])?;
+    let mut inside = Worker::start(ends.wire.client.seat(), ["tcp-talk", "--to", "127.0.0.1:7008"])?;
+    inside.ask("download 100000")?;
+    inside.ask("close")?;
+    let (page, ..) = ends.still_page()?;
+    let loopback = page.scoped_traffic(&ends.client.label, "loopback")?;
+    let mut outside = ends.server_worker(&["tcp-talk", "--to", &format!("{}:7008", crate::netns::CLIENT_V4)])?;
+    outside.ask("download 200000")?;
+    outside.ask("close")?;
+    let (page, near, _) = ends.still_page()?;
+    ensure!(loopback.transmit.bytes > 100_000, "{loopback}");
+    let later = page.scoped_traffic(&ends.client.label, "loopback")?;
+    ensure!(later == loopback, "the loopback's books went from {loopback} to {later}");
+    let intranet = page.scoped_traffic(&ends.client.label, "intranet")?;
+    ensure!(intranet == near, "intranet: {intranet}; the device: {near}");
+    drop(serve);
+    Ok(())
+}

@@ -1,0 +1,124 @@
+//! The listener: what it answers, what it refuses, and that nobody can keep it busy.
+
+use crate::{
+    agent::Agent,
+    http::{self, request},
+    trial::{Need, Place, test},
+};
+use anyhow::{Context as _, Result, ensure};
+use libtest_mimic::Trial;
+use std::{
+    io::{Read as _, Write as _},
+    net::TcpStream,
+    time::{Duration, Instant},
+};
+
+pub(super) fn tests() -> Vec<Trial> {
+    vec![
+        test("only_get_and_head_are_answered", Place::Both, &[Need::Root], methods),
+        test("the_page_comes_compressed_when_asked", Place::Both, &[Need::Root], compression),
+        test("health_and_readiness_have_their_places", Place::Both, &[Need::Root], probes),
+        test("a_thousand_slow_connections_do_not_keep_a_scrape_waiting", Place::Both, &[Need::Root], slow_connections),
+        test("an_endless_header_is_cut_off", Place::Both, &[Need::Root], endless_header),
+        test("scrapes_at_the_same_time_all_get_a_whole_page", Place::Both, &[Need::Root], concurrent_scrapes),
+    ]
+}
+
+fn methods() -> Result<()> {
+    let agent = Agent::start(&[])?;
+    for method in ["POST", "PUT", "DELETE", "PATCH", "OPTIONS"] {
+        let answer = request(method, agent.address, "/metrics", &["Content-Length: 0"])?;
+        ensure!(answer.status == 405, "{method}: {}", answer.status);
+    }
+    let head = request("HEAD", agent.address, "/metrics", &[])?;
+    ensure!(head.status == 200 && head.body.is_empty(), "HEAD: {} with {} bytes", head.status, head.body.len());
+    let get = agent.get("/metrics")?;
+    let kind = get.header("content-type").unwrap_or_default();
+    ensure!(kind.starts_with("text/plain") && kind.contains("version=0.0.4"), "{kind}");
+    ensure!(agent.get("/nothing/here")?.status == 404);
+    Ok(())
+}
+
+fn compression() -> Result<()> {
+    let agent = Agent::start(&[])?;
+    let plain = agent.get("/metrics")?;
+    ensure!(plain.header("content-encoding").is_none(), "compressed without being asked");
+    let packed = request("GET", agent.address, "/metrics", &["Accept-Encoding: gzip"])?;
+    ensure!(packed.header("content-encoding") == Some("gzip"), "{packed:?}");
+    let mut text = String::new();
+    flate2::read::GzDecoder::new(packed.body.as_slice()).read_to_string(&mut text).context("unpack")?;
+    let families =
+        |text: &str| text.lines().filter(|line| line.starts_with("# TYPE")).map(str::to_owned).collect::<Vec<_>>();
+    ensure!(families(&text) == families(plain.text()?), "the compressed page has other families");
+    ensure!(
+        text.ends_with('\n') && packed.body.len() < text.len() / 2,
+        "{} of {} bytes",
+        packed.body.len(),
+        text.len()
+    );
+    Ok(())
+}
+
+fn probes() -> Result<()> {
+    let agent = Agent::start(&[])?;
+    for path in ["/healthz", "/readyz"] {
+        ensure!(agent.get(path)?.status == 200, "{path}");
+    }
+    Ok(())
+}
+
+fn slow_connections() -> Result<()> {
+    let agent = Agent::start(&[])?;
+    let mut slow = Vec::new();
+    for _ in 0..1000 {
+        // Some are refused once the cap is reached: that is what the cap is for.
+        if let Ok(mut stream) = TcpStream::connect_timeout(&agent.address, Duration::from_millis(500))
+            && stream.write_all(b"GET /metrics HT").is_ok()
+        {
+            slow.push(stream);
+        }
+        if slow.len() == 250 && agent_is_full(&agent) {
+            break;
+        }
+    }
+    // The header's time runs out and makes room again.
+    let start = Instant::now();
+    let answered = crate::machine::wait_until(Duration::from_secs(30), || {
+        Ok(http::get(agent.address, "/metrics").is_ok_and(|answer| answer.status == 200))
+    })?;
+    ensure!(answered, "no scrape in {:?} beside {} slow connections", start.elapsed(), slow.len());
+    let descriptors = std::fs::read_dir(format!("/proc/{}/fd", agent.pid()))?.count();
+    ensure!(descriptors < 400, "{descriptors} descriptors");
+    Ok(())
+}
+
+fn agent_is_full(agent: &Agent) -> bool {
+    http::get(agent.address, "/healthz").is_err()
+}
+
+fn endless_header() -> Result<()> {
+    let agent = Agent::start(&[])?;
+    let mut stream = TcpStream::connect(agent.address)?;
+    stream.set_write_timeout(Some(Duration::from_secs(20)))?;
+    stream.write_all(b"GET /metrics HTTP/1.1\r\nX: ")?;
+    let chunk = vec![b'a'; 65536];
+    let cut = (0..160).any(|_| stream.write_all(&chunk).is_err());
+    ensure!(cut, "10 MB of header were taken");
+    ensure!(agent.get("/healthz")?.status == 200);
+    let status = std::fs::read_to_string(format!("/proc/{}/status", agent.pid()))?;
+    let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or_default();
+    let kilobytes: u64 = resident.trim().trim_end_matches(" kB").parse()?;
+    ensure!(kilobytes < 40_000, "{kilobytes} kB resident");
+    Ok(())
+}
+
+fn concurrent_scrapes() -> Result<()> {
+    let agent = Agent::start(&[])?;
+    let address = agent.address;
+    let scrapers: Vec<_> = (0..16).map(|_| std::thread::spawn(move || http::get(address, "/metrics"))).collect();
+    for scraper in scrapers {
+        let answer = scraper.join().ok().context("a scraper panicked")??;
+        ensure!(answer.status == 200 && answer.text()?.contains("process_cpu_seconds_total"), "{}", answer.status);
+    }
+    Ok(())
+}

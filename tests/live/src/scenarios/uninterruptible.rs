@@ -1,0 +1,201 @@
+//! Uninterruptible sleep: vfork parents of known length, tasks that slept before the agent came, and storms after
+//! which no phantom may be left.
+
+use crate::{
+    agent::{Agent, explain},
+    cgroup::Cgroup,
+    machine::{self, is_guest, wait_until},
+    trial::{Need, Place, test},
+    truth,
+    worker::{Seat, Worker},
+};
+use anyhow::{Context as _, Result, ensure};
+use libtest_mimic::Trial;
+use std::{
+    process::{Command, Stdio},
+    time::{Duration, Instant},
+};
+
+const MILLISECOND: u64 = 1_000_000;
+
+pub(super) fn tests() -> Vec<Trial> {
+    vec![
+        test(
+            "a_vfork_parent_sleeps_as_long_as_its_child_lives_to_the_millisecond",
+            Place::Both,
+            &[Need::Root],
+            known_lengths,
+        ),
+        test("a_sleep_that_has_not_ended_counts_while_it_lasts", Place::Both, &[Need::Root], open_sleeps_count),
+        test(
+            "a_task_that_slept_before_the_agent_came_counts_from_then_on",
+            Place::Both,
+            &[Need::Root],
+            sleeps_from_before,
+        ),
+        test("after_storms_of_the_tests_own_no_phantom_is_left", Place::Both, &[Need::Root], own_storms),
+        test(
+            "after_storms_of_stress_ng_no_phantom_is_left",
+            Place::Host,
+            &[Need::Root, Need::Command("stress-ng")],
+            stress_ng_storms,
+        ),
+    ]
+}
+
+/// Starts as many vfork parents as there are lengths, at once. Returns what each took, in nanoseconds.
+fn vforks(cgroup: &Cgroup, lengths: &[u64]) -> Result<Vec<u64>> {
+    let mut workers = Vec::new();
+    for length in lengths {
+        let mut worker = Worker::start(Seat::in_cgroup(cgroup), ["vfork"])?;
+        worker.tell(&format!("vfork {length}"))?;
+        workers.push(worker);
+    }
+    workers.iter_mut().map(|worker| Ok(worker.line(Duration::from_secs(30))?.parse()?)).collect()
+}
+
+/// The parents' own clocks bound the truth from above, the lengths they asked for from below. A busy machine may put
+/// more than a millisecond between the two; then it is tried again.
+fn known_lengths() -> Result<()> {
+    let folder = Cgroup::for_test()?;
+    let agent = Agent::start(&[])?;
+    let lengths = [700, 1500, 2200];
+    let least = lengths.iter().sum::<u64>() * MILLISECOND;
+    let mut outcome = String::new();
+    for attempt in 0..5 {
+        let cgroup = folder.child(&format!("vfork{attempt}"))?;
+        let most: u64 = vforks(&cgroup, &lengths)?.iter().sum();
+        let booked = agent.scrape()?.uninterruptible(&cgroup.label)?;
+        outcome = format!("{booked} ns booked; it was between {least} and {most}");
+        // Waking up and exiting take the child a little; the wait for a CPU after it is no sleep.
+        ensure!(booked + MILLISECOND >= least && booked <= most + MILLISECOND, "{outcome}");
+        if most - least <= 2 * MILLISECOND * lengths.len() as u64 {
+            return Ok(());
+        }
+    }
+    // Five times too busy to be precise, five times within the bounds all the same.
+    eprintln!("  (too busy for the millisecond: {outcome})");
+    Ok(())
+}
+
+fn open_sleeps_count() -> Result<()> {
+    let folder = Cgroup::for_test()?;
+    let cgroup = folder.child("vfork")?;
+    let agent = Agent::start(&[])?;
+    let mut worker = Worker::start(Seat::in_cgroup(&cgroup), ["vfork"])?;
+    let start = Instant::now();
+    worker.tell("vfork 5000")?;
+    let mut previous = 0;
+    for _ in 0..4 {
+        std::thread::sleep(Duration::from_secs(1));
+        let least = start.elapsed();
+        let booked = agent.scrape()?.uninterruptible(&cgroup.label)?;
+        let most = start.elapsed();
+        ensure!(booked >= previous, "fell from {previous} to {booked}");
+        // At worst as old as the last sample.
+        let floor = least.saturating_sub(Duration::from_millis(1300)).as_nanos() as u64;
+        ensure!(booked >= floor && booked <= most.as_nanos() as u64, "{booked} ns after {least:?}");
+        previous = booked;
+    }
+    let took: u64 = worker.line(Duration::from_secs(20))?.parse()?;
+    let booked = agent.scrape()?.uninterruptible(&cgroup.label)?;
+    ensure!(booked + 5 * MILLISECOND >= 5000 * MILLISECOND && booked <= took, "{booked} ns at the end, of {took}");
+    std::thread::sleep(Duration::from_millis(1500));
+    let later = agent.scrape()?.uninterruptible(&cgroup.label)?;
+    ensure!(later == booked, "{later} ns a second after it had ended with {booked}");
+    Ok(())
+}
+
+fn sleeps_from_before() -> Result<()> {
+    let folder = Cgroup::for_test()?;
+    let cgroup = folder.child("vfork")?;
+    let mut worker = Worker::start(Seat::in_cgroup(&cgroup), ["vfork"])?;
+    let length = machine::patience(Duration::from_secs(5));
+    worker.tell(&format!("vfork {}", length.as_millis()))?;
+    let asleep = wait_until(Duration::from_secs(5), || Ok(truth::state(worker.pid())? == 'D'))?;
+    ensure!(asleep, "the worker does not sleep");
+    let asleep_since = Instant::now();
+    let agent = Agent::start(&[])?;
+    ensure!(truth::state(worker.pid())? == 'D', "it took the agent too long to start");
+    worker.line(length + Duration::from_secs(10))?;
+    let woke = Instant::now();
+    let (least, most) = (woke - agent.ready, woke - agent.started);
+    ensure!(woke - asleep_since > Duration::from_secs(1), "slept too short to tell");
+    let booked = Duration::from_nanos(agent.scrape()?.uninterruptible(&cgroup.label)?);
+    let slack = machine::patience(Duration::from_millis(10));
+    let within = booked + slack >= least && booked <= most;
+    explain(&agent, if within { Ok(()) } else { Err(anyhow::anyhow!("{booked:?}; it was {least:?} to {most:?}")) })
+}
+
+fn own_storms() -> Result<()> {
+    let folder = Cgroup::for_test()?;
+    let cgroup = folder.child("storm")?;
+    storms_leave_no_phantom(&folder, |seconds| {
+        for kind in ["vfork", "fork", "switch"] {
+            let mut workers = Vec::new();
+            for _ in 0..2 {
+                let mut worker = Worker::start(Seat::in_cgroup(&cgroup), ["storm"])?;
+                worker.tell(&format!("storm {kind} {}", seconds * 1000))?;
+                workers.push(worker);
+            }
+            for worker in &mut workers {
+                let rounds: u64 = worker.line(Duration::from_secs(seconds + 60))?.parse()?;
+                ensure!(rounds > 100, "only {rounds} rounds of {kind}");
+            }
+        }
+        Ok(())
+    })
+}
+
+fn stress_ng_storms() -> Result<()> {
+    let folder = Cgroup::for_test()?;
+    let cgroup = folder.child("storm")?;
+    storms_leave_no_phantom(&folder, |seconds| {
+        for kind in ["--vfork", "--fork", "--switch"] {
+            let timeout = format!("{seconds}s");
+            let mut command: Command =
+                Seat::in_cgroup(&cgroup).command(["exec", "stress-ng", kind, "2", "--timeout", &timeout, "--quiet"]);
+            let temporary = tempfile::tempdir()?;
+            let status = command
+                .current_dir(temporary.path())
+                .stdin(Stdio::null())
+                .stdout(Stdio::null())
+                .status()
+                .context("start stress-ng")?;
+            ensure!(status.success(), "stress-ng {kind} 2: {status}");
+        }
+        Ok(())
+    })
+}
+
+/// Runs storms while one task is known to be in D, and then compares the agent's open entries with /proc.
+fn storms_leave_no_phantom(folder: &Cgroup, storms: impl FnOnce(u64) -> Result<()>) -> Result<()> {
+    let seconds = if machine::has_time() {
+        60
+    } else if is_guest() {
+        4
+    } else {
+        10
+    };
+    let sleeper = folder.child("sleeper")?;
+    let agent = Agent::start(&[])?;
+    let mut known = Worker::start(Seat::in_cgroup(&sleeper), ["vfork"])?;
+    known.tell("vfork 600000")?;
+    storms(seconds)?;
+    ensure!(truth::uninterruptible_threads()?.contains(&known.pid()), "the known task is not in D");
+    let mut last = (0, Vec::new());
+    // The agent removes what /proc does not show once it is two seconds old.
+    let equal = wait_until(Duration::from_secs(6), || {
+        let before = truth::uninterruptible_threads()?;
+        let page = agent.scrape()?;
+        let open = page.one("observer_bpf_map_entries", &[("map", "SLEEPS")])?.integer()?;
+        last = (open, truth::uninterruptible_threads()?);
+        Ok(last.1 == before && open == before.len() as u64)
+    })?;
+    let page = agent.scrape()?;
+    ensure!(page.dropped("sleep_table_full")? == 0, "the table of sleeps was full");
+    explain(
+        &agent,
+        if equal { Ok(()) } else { Err(anyhow::anyhow!("{} open entries; /proc shows {:?}", last.0, last.1)) },
+    )
+}

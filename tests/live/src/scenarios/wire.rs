@@ -1,0 +1,167 @@
+//! Bytes and packets of both ends of a wire against the counters of its devices.
+
+use super::ends::Ends;
+use crate::{
+    netns::{CLIENT_V4, CLIENT_V6, Offloads, SERVER_V4, SERVER_V6, Wire},
+    trial::{Need, Place, test},
+};
+use anyhow::{Result, ensure};
+use libtest_mimic::Trial;
+
+const UPLOAD: u64 = 3_000_000;
+const DOWNLOAD: u64 = 2_000_000;
+const DATAGRAMS: u64 = 2000;
+
+pub(super) fn tests() -> Vec<Trial> {
+    const NEEDS: &[Need] = &[Need::Root, Need::Command("ip")];
+    const LOSS: &[Need] = &[Need::Root, Need::Command("ip"), Need::Kernel(6, 6)];
+    let mut tests = Vec::new();
+    for (family, server, client) in [("v4", SERVER_V4, CLIENT_V4), ("v6", SERVER_V6, CLIENT_V6)] {
+        for how in ["write", "sendfile", "splice"] {
+            let name = format!("tcp_{family}_by_{how}_equals_the_devices_at_both_ends");
+            tests.push(test(name, Place::Both, NEEDS, move || tcp_equals_the_devices(server, how)));
+        }
+        let name = format!("tcp_{family}_that_the_other_side_opens_equals_the_devices_at_both_ends");
+        tests.push(test(name, Place::Both, NEEDS, move || inbound_equals_the_devices(client)));
+        let name = format!("tcp_{family}_with_loss_equals_the_devices_at_both_ends");
+        tests.push(test(name, Place::Both, LOSS, move || tcp_with_loss(server)));
+        let name = format!("udp_{family}_equals_the_devices_at_both_ends");
+        tests.push(test(name, Place::Both, NEEDS, move || udp_equals_the_devices(server)));
+        let name = format!("udp_{family}_cut_by_the_kernel_equals_the_devices_at_both_ends");
+        tests.push(test(name, Place::Both, NEEDS, move || udp_segments_equal_the_devices(server)));
+        let name = format!("udp_{family}_with_loss_equals_the_devices_at_both_ends");
+        tests.push(test(name, Place::Both, LOSS, move || udp_with_loss(server)));
+        let name = format!("icmp_{family}_echo_equals_the_device");
+        tests.push(test(name, Place::Both, NEEDS, move || icmp_equals_the_device(server)));
+        let name = format!("tcp_{family}_with_offloads_counts_as_segmented_behind_a_router");
+        tests.push(test(name, Place::Both, NEEDS, move || offloads_behind_a_router(server)));
+        let name = format!("tcp_{family}_with_offloads_is_sent_as_it_is_received");
+        tests.push(test(name, Place::Both, NEEDS, move || offloads_at_both_ends(server)));
+    }
+    tests
+}
+
+fn tcp_equals_the_devices(server: &str, how: &str) -> Result<()> {
+    let mut ends = Ends::new(Wire::direct(Offloads::Off)?, &[])?;
+    let to = ends.serve_tcp(server)?;
+    let mut talk = ends.client_worker(&["tcp-talk", "--to", &to])?;
+    talk.ask(&format!("upload {UPLOAD} {how}"))?;
+    talk.ask(&format!("download {DOWNLOAD}"))?;
+    talk.ask("close")?;
+    let books = ends.equal_devices()?;
+    ensure!(books.transmit.bytes > UPLOAD && books.receive.bytes > DOWNLOAD, "too little to be true: {books}");
+    Ok(())
+}
+
+/// The server's side of the wire is the one that connects.
+fn inbound_equals_the_devices(client: &str) -> Result<()> {
+    let mut ends = Ends::new(Wire::direct(Offloads::Off)?, &[])?;
+    let serve = ends.client_worker(&["tcp-serve", "--bind", &any_port(client)?])?;
+    let mut talk = ends.server_worker(&["tcp-talk", "--to", &serve.greeting])?;
+    talk.ask(&format!("upload {DOWNLOAD} write"))?;
+    talk.ask(&format!("download {UPLOAD}"))?;
+    talk.ask("close")?;
+    let books = ends.equal_devices()?;
+    ensure!(books.transmit.bytes > UPLOAD && books.receive.bytes > DOWNLOAD, "too little to be true: {books}");
+    Ok(())
+}
+
+fn tcp_with_loss(server: &str) -> Result<()> {
+    let mut ends = Ends::new(Wire::routed(Offloads::Off)?, &[])?;
+    let _loss = ends.wire.lose_one_in(40)?;
+    let to = ends.serve_tcp(server)?;
+    let mut talk = ends.client_worker(&["tcp-talk", "--to", &to])?;
+    talk.ask(&format!("upload {UPLOAD} write"))?;
+    talk.ask(&format!("download {DOWNLOAD}"))?;
+    // Before the end of the connection: a last packet lost would come again to a socket in TIME_WAIT, which no program
+    // sees.
+    ends.equal_devices()?;
+    let (near, far) = ends.devices()?;
+    ensure!(
+        near.transmit.packets > far.receive.packets && far.transmit.packets > near.receive.packets,
+        "nothing was lost"
+    );
+    Ok(())
+}
+
+fn udp_equals_the_devices(server: &str) -> Result<()> {
+    let mut ends = Ends::new(Wire::direct(Offloads::Off)?, &[])?;
+    let to = ends.serve_udp(server)?;
+    for connected in [&[][..], &["--unconnected"]] {
+        let mut talk = ends.client_worker(&[&["udp-talk", "--to", &to, "--size", "1000"][..], connected].concat())?;
+        talk.ask(&format!("send {DATAGRAMS}"))?;
+        ends.await_echoes()?;
+    }
+    let books = ends.equal_devices()?;
+    let header = if server.contains(':') { 40 } else { 20 };
+    let bytes = 2 * DATAGRAMS * (1000 + 8 + header);
+    ensure!(books.transmit.bytes == bytes && books.transmit.packets == 2 * DATAGRAMS, "{books}, not {bytes} bytes");
+    Ok(())
+}
+
+fn udp_segments_equal_the_devices(server: &str) -> Result<()> {
+    let mut ends = Ends::new(Wire::direct(Offloads::Off)?, &[])?;
+    let to = ends.serve_udp(server)?;
+    let mut talk = ends.client_worker(&["udp-talk", "--to", &to, "--size", "10100", "--segment", "1000"])?;
+    talk.ask("send 100")?;
+    ends.await_echoes()?;
+    let books = ends.equal_devices()?;
+    ensure!(books.transmit.packets == 1100, "100 times 10100 bytes cut at 1000 make 1100 packets, not {books}");
+    Ok(())
+}
+
+fn udp_with_loss(server: &str) -> Result<()> {
+    let mut ends = Ends::new(Wire::routed(Offloads::Off)?, &[])?;
+    let _loss = ends.wire.lose_one_in(20)?;
+    let to = ends.serve_udp(server)?;
+    let mut talk = ends.client_worker(&["udp-talk", "--to", &to, "--size", "1000"])?;
+    talk.ask(&format!("send {DATAGRAMS}"))?;
+    ends.await_echoes()?;
+    let books = ends.equal_devices()?;
+    ensure!(books.transmit.packets == DATAGRAMS, "{books}");
+    ensure!(books.receive.packets < DATAGRAMS, "nothing was lost: {books}");
+    Ok(())
+}
+
+fn icmp_equals_the_device(server: &str) -> Result<()> {
+    let mut ends = Ends::new(Wire::direct(Offloads::Off)?, &[])?;
+    let mut ping = ends.client_worker(&["ping", "--to", server, "--size", "300"])?;
+    ping.ask("ping 200")?;
+    let books = ends.client_equals_device()?;
+    let header = if server.contains(':') { 40 } else { 20 };
+    let expected = 200 * (300 + 8 + header);
+    ensure!(books.transmit.bytes == expected && books.receive.bytes == expected, "{books}, not {expected} bytes");
+    Ok(())
+}
+
+/// The router's far device has no offloads: what it carries is what a wire would.
+fn offloads_behind_a_router(server: &str) -> Result<()> {
+    let mut ends = Ends::new(Wire::routed(Offloads::NearSide)?, &[])?;
+    let to = ends.serve_tcp(server)?;
+    let mut talk = ends.client_worker(&["tcp-talk", "--to", &to])?;
+    talk.ask(&format!("upload {UPLOAD} write"))?;
+    talk.ask(&format!("download {DOWNLOAD}"))?;
+    talk.ask("close")?;
+    let (client, server, near, far) = ends.settled()?;
+    ensure!(near.transmit.packets < far.receive.packets, "the near device segmented: nothing was put to the test");
+    ensure!(client == far.mirrored(), "the client's books: {client}\nthe wire behind the router: {}", far.mirrored());
+    ensure!(server == far, "the server's books: {server}\nits device: {far}");
+    Ok(())
+}
+
+fn offloads_at_both_ends(server: &str) -> Result<()> {
+    let mut ends = Ends::new(Wire::direct(Offloads::On)?, &[])?;
+    let to = ends.serve_tcp(server)?;
+    let mut talk = ends.client_worker(&["tcp-talk", "--to", &to])?;
+    talk.ask(&format!("upload {UPLOAD} sendfile"))?;
+    talk.ask(&format!("download {DOWNLOAD}"))?;
+    talk.ask("close")?;
+    let (client, server, near, _) = ends.settled()?;
+    ensure!(near.transmit.packets < client.transmit.packets, "the device segmented: nothing was put to the test");
+    ensure!(client == server.mirrored(), "the client's books: {client}\nthe server's, mirrored: {}", server.mirrored());
+    Ok(())
+}
+
+pub(super) fn any_port(address: &str) -> Result<String> {
+    Ok(std::net::SocketAddr::new(address.parse()?, 0).to_string())
+}

@@ -1,0 +1,231 @@
+//! The system calls that no safe wrapper offers: bpf(2), the offload ioctls, vfork, packet sockets. The only unsafe
+//! code of the live tests.
+#![allow(unsafe_code, reason = "thin wrappers over system calls; each block says why it is sound")]
+
+use anyhow::{Context as _, Result, bail};
+use nix::{
+    errno::Errno,
+    sched::CloneFlags,
+    sys::wait::{WaitPidFlag, waitpid},
+    unistd::{ForkResult, Pid, fork},
+};
+use std::{
+    io,
+    os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd},
+    time::Duration,
+};
+
+/// A command of bpf(2).
+#[derive(Clone, Copy)]
+enum BpfCommand {
+    ProgLoad = 5,
+    ProgGetFdById = 13,
+    MapGetFdById = 14,
+    LinkCreate = 28,
+    LinkGetFdById = 30,
+}
+
+/// A kernel object that has an id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum BpfKind {
+    Program,
+    Map,
+    Link,
+}
+
+fn bpf(command: BpfCommand, attributes: &mut [u64]) -> io::Result<OwnedFd> {
+    // SAFETY: the attributes are plain words with the size that is passed along; every pointer in them outlives the
+    // call. Each command used here returns a new descriptor or -1.
+    unsafe {
+        let fd = libc::syscall(libc::SYS_bpf, command as i32, attributes.as_mut_ptr(), size_of_val(attributes));
+        if fd < 0 { Err(io::Error::last_os_error()) } else { Ok(OwnedFd::from_raw_fd(fd as RawFd)) }
+    }
+}
+
+/// Whether the kernel still has the object.
+pub(crate) fn bpf_object_exists(kind: BpfKind, id: u32) -> Result<bool> {
+    let command = match kind {
+        BpfKind::Program => BpfCommand::ProgGetFdById,
+        BpfKind::Map => BpfCommand::MapGetFdById,
+        BpfKind::Link => BpfCommand::LinkGetFdById,
+    };
+    match bpf(command, &mut [u64::from(id), 0]) {
+        Ok(_) => Ok(true),
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(false),
+        Err(error) => Err(error).with_context(|| format!("look for {kind:?} {id}")),
+    }
+}
+
+/// Loads a traffic-control program of raw instructions.
+pub(crate) fn load_classifier(instructions: &[u64]) -> io::Result<OwnedFd> {
+    const SCHED_CLS: u64 = 3;
+    let licence = c"MIT";
+    let mut attributes = [0u64; 8];
+    attributes[0] = SCHED_CLS | ((instructions.len() as u64) << 32);
+    attributes[1] = instructions.as_ptr() as u64;
+    attributes[2] = licence.as_ptr() as u64;
+    bpf(BpfCommand::ProgLoad, &mut attributes)
+}
+
+/// Attaches a classifier to what a device of the current namespace receives, until the link is dropped (6.6 and later).
+pub(crate) fn attach_to_ingress(program: BorrowedFd<'_>, device_index: u32) -> io::Result<OwnedFd> {
+    const TCX_INGRESS: u64 = 46;
+    let mut attributes = [0u64; 4];
+    attributes[0] = program.as_raw_fd() as u64 | (u64::from(device_index) << 32);
+    attributes[1] = TCX_INGRESS;
+    bpf(BpfCommand::LinkCreate, &mut attributes)
+}
+
+/// `struct ethtool_value`.
+#[repr(C)]
+struct EthtoolValue {
+    command: u32,
+    value: u32,
+}
+
+nix::ioctl_readwrite_bad!(siocethtool, libc::SIOCETHTOOL, libc::ifreq);
+
+/// Turns TCP and generic segmentation and receive offload of a device of the current namespace on or off.
+pub(crate) fn set_offloads(device: &str, on: bool) -> Result<()> {
+    const COMMANDS: [(u32, &str); 4] = [(0x1f, "tso"), (0x24, "gso"), (0x2c, "gro"), (0x17, "tx-checksum")];
+    let socket = std::net::UdpSocket::bind("0.0.0.0:0")?;
+    for (command, name) in COMMANDS {
+        // A device without checksum offload has no segmentation offload either: it goes first on the way up and is
+        // never needed off.
+        if name == "tx-checksum" && !on {
+            continue;
+        }
+        let mut value = EthtoolValue { command, value: on.into() };
+        // SAFETY: all zero is a valid `ifreq`.
+        let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+        if device.len() >= request.ifr_name.len() {
+            bail!("{device} is too long for a device's name");
+        }
+        for (to, from) in request.ifr_name.iter_mut().zip(device.bytes()) {
+            *to = from.cast_signed();
+        }
+        request.ifr_ifru.ifru_data = (&raw mut value).cast();
+        // SAFETY: the request is whole and points to a value that outlives the call.
+        unsafe { siocethtool(socket.as_raw_fd(), &raw mut request) }
+            .with_context(|| format!("set {name} of {device}"))?;
+    }
+    Ok(())
+}
+
+/// One instruction of the packet filter: operation, jumps, operand.
+pub(crate) type FilterStep = (u16, u8, u8, u32);
+
+/// A packet socket that hands over the frames of one device that pass the filter, both directions.
+pub(crate) fn packet_socket(device_index: u32, filter: &[FilterStep]) -> Result<OwnedFd> {
+    let protocol = (libc::ETH_P_ALL as u16).to_be();
+    // Bound only after the filter is in place, so that no frame slips past it: protocol 0 receives nothing.
+    // SAFETY: no pointers; the result is checked.
+    let fd = Errno::result(unsafe { libc::socket(libc::AF_PACKET, libc::SOCK_RAW | libc::SOCK_CLOEXEC, 0) })
+        .context("open a packet socket")?;
+    // SAFETY: a new descriptor that nobody else owns.
+    let socket = unsafe { OwnedFd::from_raw_fd(fd) };
+    let mut steps: Vec<libc::sock_filter> =
+        filter.iter().map(|&(code, jt, jf, k)| libc::sock_filter { code, jt, jf, k }).collect();
+    let program = libc::sock_fprog { len: steps.len() as u16, filter: steps.as_mut_ptr() };
+    // SAFETY: the program and its steps outlive the call; the kernel copies them.
+    Errno::result(unsafe {
+        libc::setsockopt(
+            fd,
+            libc::SOL_SOCKET,
+            libc::SO_ATTACH_FILTER,
+            (&raw const program).cast(),
+            size_of_val(&program) as u32,
+        )
+    })
+    .context("attach a filter to a packet socket")?;
+    let address = libc::sockaddr_ll {
+        sll_family: libc::AF_PACKET as u16,
+        sll_protocol: protocol,
+        sll_ifindex: device_index.cast_signed(),
+        sll_hatype: 0,
+        sll_pkttype: 0,
+        sll_halen: 0,
+        sll_addr: [0; 8],
+    };
+    // SAFETY: the address outlives the call and its size is right.
+    Errno::result(unsafe { libc::bind(fd, (&raw const address).cast(), size_of_val(&address) as u32) })
+        .context("bind a packet socket")?;
+    Ok(socket)
+}
+
+/// Which way a frame went, and its whole length.
+pub(crate) struct Frame {
+    pub(crate) outgoing: bool,
+    pub(crate) bytes: u64,
+}
+
+/// The next frame; `None` when there is none.
+pub(crate) fn next_frame(socket: BorrowedFd<'_>) -> Result<Option<Frame>> {
+    let mut byte = [0u8; 1];
+    // SAFETY: all zero is a valid address.
+    let mut from: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
+    let mut from_bytes = size_of_val(&from) as u32;
+    // SAFETY: buffer and address are ours, with their sizes.
+    let length = unsafe {
+        libc::recvfrom(
+            socket.as_raw_fd(),
+            byte.as_mut_ptr().cast(),
+            byte.len(),
+            libc::MSG_TRUNC | libc::MSG_DONTWAIT,
+            (&raw mut from).cast(),
+            &raw mut from_bytes,
+        )
+    };
+    match Errno::result(length) {
+        Ok(length) => Ok(Some(Frame { outgoing: from.sll_pkttype == libc::PACKET_OUTGOING, bytes: length as u64 })),
+        // Said once, of the time before the device was up.
+        Err(Errno::ENETDOWN) => next_frame(socket),
+        Err(Errno::EAGAIN) => Ok(None),
+        Err(error) => Err(error).context("read a packet socket"),
+    }
+}
+
+/// Takes over a descriptor that came out of a control message.
+pub(crate) fn own_received(fd: RawFd) -> OwnedFd {
+    // SAFETY: the kernel just made this descriptor for us.
+    unsafe { OwnedFd::from_raw_fd(fd) }
+}
+
+/// Sleeps in a child that shares our memory; we are in uninterruptible sleep until it exits.
+pub(crate) fn vfork_and_sleep(length: Duration) -> Result<()> {
+    let mut stack = vec![0u8; 256 * 1024];
+    let until = libc::timespec { tv_sec: length.as_secs().cast_signed(), tv_nsec: length.subsec_nanos().into() };
+    let child = Box::new(move || {
+        // SAFETY: the child shares our memory but runs alone, on a stack of its own, and calls nothing but the kernel.
+        unsafe {
+            libc::clock_nanosleep(libc::CLOCK_MONOTONIC, 0, &raw const until, std::ptr::null_mut());
+            libc::_exit(0)
+        }
+    });
+    let flags = CloneFlags::CLONE_VM | CloneFlags::CLONE_VFORK;
+    // SAFETY: with CLONE_VFORK we only go on when the child is gone, so stack and closure outlive it.
+    let pid = unsafe { nix::sched::clone(child, &mut stack, flags, Some(libc::SIGCHLD)) }.context("vfork")?;
+    waitpid(pid, None).context("wait for the vfork child")?;
+    Ok(())
+}
+
+/// Starts a child that exits at once; the caller waits for it.
+pub(crate) fn fork_and_exit() -> Result<Pid> {
+    // SAFETY: this process has one thread; the child only exits.
+    match unsafe { fork() }.context("fork")? {
+        ForkResult::Parent { child } => Ok(child),
+        // SAFETY: ends the child without running anything of ours.
+        ForkResult::Child => unsafe { libc::_exit(0) },
+    }
+}
+
+/// Collects every child that has ended; true when there is none left.
+pub(crate) fn reap_all() -> bool {
+    loop {
+        match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
+            Ok(nix::sys::wait::WaitStatus::StillAlive) => return false,
+            Ok(_) => {}
+            Err(_) => return true,
+        }
+    }
+}
