@@ -234,6 +234,11 @@ impl<'a> Btf<'a> {
         })
     }
 
+    /// The id of a typedef, by which bpf(2) names the tracepoint behind `btf_trace_NAME`.
+    pub fn typedef_id(&self, name: &str) -> Option<u32> {
+        self.named(&self.typedefs, name).next()
+    }
+
     /// Whether there is a complete struct or union of this name.
     pub fn has_record(&self, name: &str) -> bool {
         self.named(&self.records, name).next().is_some()
@@ -241,7 +246,7 @@ impl<'a> Btf<'a> {
 
     /// Whether there is a typedef of this name.
     pub fn has_typedef(&self, name: &str) -> bool {
-        self.named(&self.typedefs, name).next().is_some()
+        self.typedef_id(name).is_some()
     }
 
     /// Whether there is a function of this name.

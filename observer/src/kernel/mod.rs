@@ -9,6 +9,7 @@ pub mod lock;
 mod object;
 mod offsets;
 pub mod privileges;
+pub mod probe;
 mod scopes;
 mod shared;
 mod sleeps;

@@ -25,7 +25,7 @@ pub fn possible_cpus() -> io::Result<u32> {
         .ok_or_else(|| io::Error::other(format!("{path} holds {text:?}, which is no list of CPUs")))
 }
 
-fn bpf(command: bpf_cmd, attr: &mut bpf_attr) -> io::Result<i64> {
+pub(super) fn bpf(command: bpf_cmd, attr: &mut bpf_attr) -> io::Result<i64> {
     // SAFETY: every caller fills the part of `attr` that the command reads, with pointers that outlive the call.
     let result = unsafe { libc::syscall(libc::SYS_bpf, command, &raw mut *attr, size_of::<bpf_attr>()) };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
