@@ -1,2 +1,122 @@
-//! Placeholder.
-fn main() {}
+//! `cargo xtask`: sets up, builds, runs, tests and measures observer.
+
+mod bench;
+mod build;
+mod guest;
+mod progress;
+mod run;
+mod setup;
+mod test;
+mod toolchain;
+mod workspace;
+
+use anyhow::{Context, Result};
+use clap::{Parser, Subcommand};
+use setup::{Outcome, Purpose, SetupArgs};
+use std::{ffi::OsString, process::ExitCode};
+use toolchain::Pair;
+use workspace::{Profile, Workspace};
+
+/// Sets up, builds, runs, tests and measures observer.
+///
+/// Two commands are all a newcomer needs: `cargo xtask run` and `cargo xtask test`. Each first lists what is missing on this
+/// machine, installs it, and does its work; a second run finds nothing missing. Root is needed for apt and for the
+/// agent, and taken through sudo when this is not root. Everything that is built is under target/.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", disable_help_subcommand = true)]
+struct Arguments {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Debug, Subcommand)]
+enum Task {
+    /// Build everything and start the agent in the foreground: metrics, and a summary every five seconds.
+    Run {
+        #[command(flatten)]
+        setup: SetupArgs,
+        /// More for the agent: `cargo xtask run -- --metrics-listen 127.0.0.1:9999`.
+        #[arg(last = true, value_name = "AGENT-ARGUMENT")]
+        arguments: Vec<OsString>,
+    },
+    /// Build the eBPF object (target/ebpf/observer.bpf.o) and the agent (target/release/observer).
+    Build {
+        #[command(flatten)]
+        setup: SetupArgs,
+        /// How the agent is built.
+        #[arg(long, value_enum, default_value_t)]
+        profile: Profile,
+    },
+    /// Run every test, from the format of the code to the agent on several kernels, and end with `N passed, N failed`.
+    Test(test::TestArgs),
+    /// Measure what observer costs beside an empty program and the shapes others use.
+    Bench {
+        #[command(flatten)]
+        setup: SetupArgs,
+        /// For the benchmark: `cargo xtask bench -- --only P1,P2`; `-- --help` lists them.
+        #[arg(last = true, value_name = "BENCH-ARGUMENT")]
+        arguments: Vec<String>,
+    },
+    /// Install all that the other commands need, and do nothing else.
+    Setup {
+        #[command(flatten)]
+        setup: SetupArgs,
+    },
+    /// Run a command, or a shell, in a virtual machine with one of the test kernels.
+    Guest(guest::command::GuestArgs),
+}
+
+fn main() -> ExitCode {
+    match perform(Arguments::parse().task) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn perform(task: Task) -> Result<ExitCode> {
+    let workspace = Workspace::this();
+    match task {
+        Task::Run { setup, arguments } => after_setup(&workspace, &[Purpose::Build], &setup, |pair| {
+            run::run(&workspace, &complete(pair)?, &arguments)?;
+            Ok(ExitCode::SUCCESS)
+        }),
+        Task::Build { setup, profile } => after_setup(&workspace, &[Purpose::Build], &setup, |pair| {
+            build::object(&workspace, &complete(pair)?, build::PROGRAMS)?;
+            build::host(&workspace, profile, &["observer"])?;
+            println!("build: {}", workspace.binary(profile, "observer").display());
+            Ok(ExitCode::SUCCESS)
+        }),
+        Task::Test(args) => {
+            after_setup(&workspace, &args.purposes(), &args.setup, |pair| test::run(&workspace, pair.as_ref(), &args))
+        }
+        Task::Bench { setup, arguments } => {
+            after_setup(&workspace, &[Purpose::Build, Purpose::Bench], &setup, |pair| {
+                bench::run(&workspace, &complete(pair)?, &arguments)?;
+                Ok(ExitCode::SUCCESS)
+            })
+        }
+        Task::Setup { setup } => after_setup(&workspace, &Purpose::ALL, &setup, |_| Ok(ExitCode::SUCCESS)),
+        Task::Guest(args) => args.run(workspace.root()),
+    }
+}
+
+/// Sets up and goes on, unless only a list was asked for.
+fn after_setup(
+    workspace: &Workspace,
+    purposes: &[Purpose],
+    args: &SetupArgs,
+    work: impl FnOnce(Option<Pair>) -> Result<ExitCode>,
+) -> Result<ExitCode> {
+    match setup::prepare(workspace, purposes, args)? {
+        Outcome::Ready(pair) => work(pair),
+        Outcome::Listed(nothing_missing) => Ok(if nothing_missing { ExitCode::SUCCESS } else { ExitCode::FAILURE }),
+    }
+}
+
+/// The eBPF tool-chain of a set-up for [`Purpose::Build`].
+fn complete(pair: Option<Pair>) -> Result<Pair> {
+    pair.context("the set-up found no eBPF tool-chain")
+}

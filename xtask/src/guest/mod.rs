@@ -10,5 +10,5 @@ mod kernels;
 mod machine;
 mod modules;
 mod programs;
-mod results;
+pub(crate) mod results;
 pub(crate) mod suite;

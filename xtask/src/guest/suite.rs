@@ -12,9 +12,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-/// Debian packages that the guests need.
-pub(crate) const PACKAGES: [&str; 3] = ["qemu-system-x86", "busybox-static", "iproute2"];
-
 /// Programs of this machine that tests in a guest use when they are there.
 const PROGRAMS: [&str; 2] = ["ip", "stress-ng"];
 

@@ -1,0 +1,248 @@
+//! The levels of the tests: what each runs and how its result is read. From the cheapest to the dearest.
+
+use super::{Context, Tally};
+use crate::{
+    build, guest, progress,
+    setup::{Purpose, privilege::Privilege, tools},
+    workspace::Profile,
+};
+use anyhow::{Context as _, Result};
+use std::{
+    ffi::{OsStr, OsString},
+    fs::{self, File},
+    io::Write as _,
+    process::Command,
+    sync::{Mutex, PoisonError},
+};
+
+/// A group of tests of one kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Level {
+    /// The code is formatted.
+    Format,
+    /// The code has no warnings.
+    Lint,
+    /// Dependencies: no banned ones, licences and sources that are allowed.
+    Deny,
+    /// Unit tests of every crate; no root, no eBPF.
+    Unit,
+    /// Generated documentation is up to date.
+    Docs,
+    /// The agent on this machine's kernel, as root.
+    Live,
+    /// The same on the kernels of several Debian releases, in QEMU.
+    Kernels,
+}
+
+impl Level {
+    /// Every level, in the order in which they run.
+    pub(crate) const ALL: [Self; 7] =
+        [Self::Format, Self::Lint, Self::Deny, Self::Unit, Self::Docs, Self::Live, Self::Kernels];
+
+    /// Its name on the command line.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Format => "format",
+            Self::Lint => "lint",
+            Self::Deny => "deny",
+            Self::Unit => "unit",
+            Self::Docs => "docs",
+            Self::Live => "live",
+            Self::Kernels => "kernels",
+        }
+    }
+
+    /// What it runs.
+    pub(super) const fn what(self) -> &'static str {
+        match self {
+            Self::Format => "cargo fmt --all --check",
+            Self::Lint => "cargo clippy --workspace --all-targets -- -D warnings",
+            Self::Deny => "cargo deny check bans licenses sources",
+            Self::Unit => "cargo test --workspace",
+            Self::Docs => "docs/metrics.md is what `observer metrics-docs` prints",
+            Self::Live => "observer-live, which drives the agent on this kernel, as root",
+            Self::Kernels => "observer-live in QEMU guests, one for each kernel",
+        }
+    }
+
+    /// What has to be set up for it.
+    pub(super) const fn purposes(self) -> &'static [Purpose] {
+        match self {
+            Self::Format | Self::Lint => &[Purpose::Lint],
+            Self::Deny => &[Purpose::Deny],
+            Self::Unit => &[Purpose::Unit],
+            Self::Docs => &[],
+            Self::Live => &[Purpose::Build, Purpose::Live],
+            Self::Kernels => &[Purpose::Build, Purpose::Kernels],
+        }
+    }
+
+    /// Runs it.
+    pub(super) fn run(self, context: &Context<'_>) -> Result<Tally> {
+        match self {
+            Self::Format => {
+                check(context, self, "fmt", &["--all", "--check", "--", "--files-with-diff", "--color=never"])
+            }
+            Self::Lint => check(context, self, "clippy", &["--workspace", "--all-targets", "--", "-D", "warnings"]),
+            Self::Deny => deny(context),
+            Self::Unit => unit(context),
+            Self::Docs => docs(context),
+            Self::Live => live(context),
+            Self::Kernels => kernels(context),
+        }
+    }
+}
+
+/// A cargo subcommand that either succeeds or does not.
+fn check(context: &Context<'_>, level: Level, subcommand: &str, arguments: &[&str]) -> Result<Tally> {
+    let mut cargo = context.workspace.cargo(subcommand);
+    cargo.args(arguments);
+    let finished = progress::run(level.name(), cargo, &context.log(level)?)?;
+    if finished.status.success() {
+        return Ok(Tally::one_passed());
+    }
+    println!("{}", progress::tail(&finished.output));
+    Ok(Tally::one_failed(format!("`{}` found something", level.what())))
+}
+
+fn deny(context: &Context<'_>) -> Result<Tally> {
+    let mut command = Command::new(context.workspace.tool(tools::CARGO_DENY));
+    command.current_dir(context.workspace.root()).args(["--all-features", "check", "bans", "licenses", "sources"]);
+    let finished = progress::run("deny", command, &context.log(Level::Deny)?)?;
+    let tally = verdicts(&finished.output);
+    if tally.is_empty() || !tally.failed.is_empty() {
+        println!("{}", progress::tail(&finished.output));
+    }
+    if tally.is_empty() {
+        finished.success()?;
+    }
+    Ok(tally)
+}
+
+/// Reads cargo-deny's last line, `bans ok, licenses ok, sources FAILED`: each is a test.
+fn verdicts(output: &str) -> Tally {
+    let mut tally = Tally::default();
+    let line =
+        output.lines().rev().find(|line| line.contains("bans ") && line.contains("sources ")).unwrap_or_default();
+    for (name, verdict) in line.split(", ").filter_map(|part| part.trim().split_once(' ')) {
+        if verdict == "ok" {
+            tally.passed += 1;
+        } else {
+            tally.failed.push(format!("{name} of the dependencies"));
+        }
+    }
+    tally
+}
+
+fn unit(context: &Context<'_>) -> Result<Tally> {
+    let mut cargo = context.workspace.cargo("test");
+    cargo.args(["--workspace", "--no-fail-fast", "--"]).args(context.arguments).env("PATH", context.path());
+    let finished = progress::run("unit", cargo, &context.log(Level::Unit)?)?;
+    Ok(read(&finished))
+}
+
+fn docs(context: &Context<'_>) -> Result<Tally> {
+    build::host(context.workspace, Profile::TestRelease, &["observer"])?;
+    let agent = context.workspace.binary(Profile::TestRelease, "observer");
+    let output =
+        Command::new(&agent).arg("metrics-docs").output().with_context(|| format!("run {}", agent.display()))?;
+    fs::write(context.log(Level::Docs)?, &output.stdout).context("write what `observer metrics-docs` printed")?;
+    let written = fs::read(context.workspace.root().join("docs/metrics.md")).unwrap_or_default();
+    if output.status.success() && output.stdout == written {
+        return Ok(Tally::one_passed());
+    }
+    Ok(Tally::one_failed(
+        "docs/metrics.md is not what the catalogue says: `target/test-release/observer metrics-docs > docs/metrics.md`",
+    ))
+}
+
+fn live(context: &Context<'_>) -> Result<Tally> {
+    build::host(context.workspace, Profile::TestRelease, &["observer", "observer-live"])?;
+    let privilege = Privilege::of_this_process();
+    let harness = context.workspace.binary(Profile::TestRelease, "observer-live");
+    let agent = context.workspace.binary(Profile::TestRelease, "observer");
+    let setting = |name: &str, value: &OsStr| format!("{name}={}", value.to_string_lossy());
+    // sudo forgets the environment.
+    let words = [
+        "env".to_owned(),
+        setting("PATH", &context.path()),
+        setting("OBSERVER_BIN", agent.as_os_str()),
+        harness.to_string_lossy().into_owned(),
+    ];
+    let words: Vec<_> = words.iter().chain(context.arguments).map(String::as_str).collect();
+    let command = match privilege {
+        Privilege::None => return Ok(Tally::left_out("all of it needs root, and there is no sudo")),
+        Privilege::Sudo => {
+            println!("  not root, so it runs through sudo");
+            privilege.command(&words)?
+        }
+        Privilege::Root => privilege.command(&words)?,
+    };
+    let finished = progress::run("live", command, &context.log(Level::Live)?)?;
+    Ok(read(&finished))
+}
+
+/// The result of a harness; what it said about failures is shown.
+fn read(finished: &progress::Finished) -> Tally {
+    let tally = Tally::of_output(&finished.output, finished.status.success());
+    if !tally.failed.is_empty() {
+        let start = finished.output.find("\nfailures:\n");
+        println!(
+            "{}",
+            start.map_or_else(|| progress::tail(&finished.output), |start| finished.output[start..].to_owned())
+        );
+    }
+    tally
+}
+
+fn kernels(context: &Context<'_>) -> Result<Tally> {
+    let path = context.log(Level::Kernels)?;
+    let log = Mutex::new(File::create(&path).with_context(|| format!("write {}", path.display()))?);
+    let on_line = |line: &str| {
+        // A log that cannot be written does not end the tests.
+        let _ = writeln!(log.lock().unwrap_or_else(PoisonError::into_inner), "{line}");
+        // One line for a test that passed is for the log alone.
+        if !(line.contains(": test ") && line.ends_with(" ok")) {
+            println!("  {line}");
+        }
+    };
+    let guest::suite::Summary { passed, failed, skipped } =
+        guest::suite::run(context.workspace.root(), context.arguments, &on_line)?;
+    Ok(Tally { passed, failed, skipped })
+}
+
+impl Context<'_> {
+    fn log(&self, level: Level) -> Result<std::path::PathBuf> {
+        self.workspace.log("test-logs", level.name())
+    }
+
+    /// The search path with target/tools first: some programs of the set-up are there.
+    fn path(&self) -> OsString {
+        let mut path = self.workspace.tools().join("bin").into_os_string();
+        path.push(":");
+        path.push(std::env::var_os("PATH").unwrap_or_default());
+        path
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_verdict_of_cargo_deny_is_a_test() {
+        assert_eq!(verdicts("warning: x\nbans ok, licenses ok, sources ok\n").passed, 3);
+        let tally = verdicts("error\nbans FAILED, licenses ok, sources ok\n");
+        assert_eq!((tally.passed, tally.failed), (2, vec!["bans of the dependencies".to_owned()]));
+        assert!(verdicts("error: no manifest").is_empty());
+    }
+
+    #[test]
+    fn names_are_those_of_the_command_line() {
+        use clap::ValueEnum as _;
+        for level in Level::ALL {
+            assert_eq!(level.to_possible_value().unwrap().get_name(), level.name());
+        }
+        assert_eq!(Level::value_variants().len(), Level::ALL.len());
+    }
+}

@@ -1,0 +1,165 @@
+//! `cargo xtask test`: the levels in their order, a table at the end, and a last line for programs to read.
+
+mod level;
+mod tally;
+
+pub(crate) use level::Level;
+
+use crate::{
+    build, progress,
+    setup::{Purpose, SetupArgs},
+    toolchain::Pair,
+    workspace::Workspace,
+};
+use anyhow::Result;
+use std::{
+    collections::BTreeSet,
+    process::ExitCode,
+    time::{Duration, Instant},
+};
+use tally::Tally;
+
+/// What is tested, and how.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct TestArgs {
+    #[command(flatten)]
+    pub(crate) setup: SetupArgs,
+    /// Only this level; repeatable.
+    #[arg(long = "level", value_enum, value_name = "NAME")]
+    levels: Vec<Level>,
+    /// For the test harnesses, filters and flags: `cargo xtask test --level live -- veth --nocapture`.
+    #[arg(last = true, value_name = "HARNESS-ARGUMENT")]
+    arguments: Vec<String>,
+}
+
+impl TestArgs {
+    /// The levels that were chosen, in their order.
+    fn levels(&self) -> Vec<Level> {
+        Level::ALL.into_iter().filter(|level| self.levels.is_empty() || self.levels.contains(level)).collect()
+    }
+
+    /// What they need.
+    pub(crate) fn purposes(&self) -> Vec<Purpose> {
+        let purposes: BTreeSet<_> = self.levels().iter().flat_map(|level| level.purposes()).copied().collect();
+        purposes.into_iter().collect()
+    }
+}
+
+/// What a level runs with.
+struct Context<'a> {
+    workspace: &'a Workspace,
+    arguments: &'a [String],
+}
+
+/// A level that ran.
+struct Ran {
+    level: Level,
+    tally: Tally,
+    elapsed: Duration,
+}
+
+/// Runs the chosen levels, every one whatever became of those before. Failure when a test failed.
+///
+/// # Errors
+/// When the eBPF object does not build, without which the levels that need it mean nothing.
+pub(crate) fn run(workspace: &Workspace, pair: Option<&Pair>, args: &TestArgs) -> Result<ExitCode> {
+    if let Some(pair) = pair {
+        build::object(workspace, pair, build::PROGRAMS)?;
+    }
+    let context = Context { workspace, arguments: &args.arguments };
+    let ran: Vec<_> = args.levels().into_iter().map(|level| run_level(&context, level)).collect();
+    print_failures(&ran);
+    print_table(&ran);
+    let failed: usize = ran.iter().map(|ran| ran.tally.failed.len()).sum();
+    println!("{}", last_line(&ran));
+    Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn run_level(context: &Context<'_>, level: Level) -> Ran {
+    println!("\n{}: {}", level.name(), level.what());
+    let started = Instant::now();
+    let mut tally = level.run(context).unwrap_or_else(|error| Tally::one_failed(format!("{error:#}")));
+    if tally.is_empty() && context.arguments.is_empty() {
+        tally = Tally::one_failed("no test ran");
+    }
+    let elapsed = started.elapsed();
+    println!("  {} in {}", counts(tally.passed, tally.failed.len(), tally.skipped.len()), progress::seconds(elapsed));
+    for test in &tally.skipped {
+        println!("  skipped: {test}");
+    }
+    for test in &tally.failed {
+        println!("  FAILED: {test}");
+    }
+    Ran { level, tally, elapsed }
+}
+
+/// Again, since they may have scrolled away.
+fn print_failures(ran: &[Ran]) {
+    for Ran { level, tally, elapsed: _ } in ran.iter().filter(|ran| !ran.tally.failed.is_empty()) {
+        println!("\nfailed in {} (all of it: target/test-logs/{0}.log):", level.name());
+        for test in &tally.failed {
+            println!("  {test}");
+        }
+    }
+}
+
+fn print_table(ran: &[Ran]) {
+    println!("\n{:<10} {:>7} {:>7} {:>8}   time", "level", "passed", "failed", "skipped");
+    for Ran { level, tally, elapsed } in ran {
+        let Tally { passed, failed, skipped } = tally;
+        let time = progress::seconds(*elapsed);
+        println!("{:<10} {passed:>7} {:>7} {:>8}   {time}", level.name(), failed.len(), skipped.len());
+    }
+    println!();
+}
+
+/// The last line: programs read it.
+fn last_line(ran: &[Ran]) -> String {
+    let sum = |count: fn(&Tally) -> usize| ran.iter().map(|ran| count(&ran.tally)).sum();
+    counts(sum(|tally| tally.passed), sum(|tally| tally.failed.len()), sum(|tally| tally.skipped.len()))
+}
+
+fn counts(passed: usize, failed: usize, skipped: usize) -> String {
+    if skipped == 0 {
+        format!("{passed} passed, {failed} failed")
+    } else {
+        format!("{passed} passed, {failed} failed, {skipped} skipped")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn args(levels: &[Level]) -> TestArgs {
+        TestArgs { setup: SetupArgs::default(), levels: levels.to_vec(), arguments: Vec::new() }
+    }
+
+    #[test]
+    fn levels_run_in_their_order_and_all_of_them_unless_told_otherwise() {
+        assert_eq!(args(&[]).levels(), Level::ALL);
+        assert_eq!(args(&[Level::Live, Level::Format]).levels(), [Level::Format, Level::Live]);
+    }
+
+    #[test]
+    fn only_what_the_levels_need_is_set_up() {
+        assert_eq!(args(&[Level::Format]).purposes(), [Purpose::Lint]);
+        assert!(!args(&[Level::Unit]).purposes().contains(&Purpose::Build));
+        assert!(args(&[Level::Live]).purposes().contains(&Purpose::Build));
+    }
+
+    #[test]
+    fn the_last_line_sums_all_levels() {
+        let ran = |passed, failed: &[&str], skipped: &[&str]| Ran {
+            level: Level::Unit,
+            tally: Tally {
+                passed,
+                failed: failed.iter().map(ToString::to_string).collect(),
+                skipped: skipped.iter().map(ToString::to_string).collect(),
+            },
+            elapsed: Duration::ZERO,
+        };
+        assert_eq!(last_line(&[ran(3, &[], &[]), ran(4, &[], &[])]), "7 passed, 0 failed");
+        assert_eq!(last_line(&[ran(3, &["a"], &[]), ran(4, &["b"], &["c"])]), "7 passed, 2 failed, 1 skipped");
+    }
+}
