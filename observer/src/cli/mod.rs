@@ -1,6 +1,7 @@
 //! The command line: one file per subcommand. Exit codes: 0, 1 failed, 2 wrong use.
 
 mod agent;
+mod check;
 mod metrics_docs;
 
 use crate::metrics::{REVISION, VERSION};
@@ -25,6 +26,8 @@ struct CommandLine {
 enum Command {
     /// Count, and serve the books at /metrics.
     Agent(Box<agent::Arguments>),
+    /// Can this kernel and these privileges do it? One line per need, with the fix.
+    Check(check::Arguments),
     /// Print docs/metrics.md.
     #[command(hide = true)]
     MetricsDocs,
@@ -34,6 +37,7 @@ enum Command {
 pub fn main() -> ExitCode {
     match parse(std::env::args_os()) {
         Ok(Command::Agent(arguments)) => agent::main(&arguments),
+        Ok(Command::Check(arguments)) => check::main(&arguments),
         Ok(Command::MetricsDocs) => metrics_docs::main(),
         Err(answer) => {
             // Help and the version come this way too. Nobody is left to tell when the terminal is gone.
@@ -90,7 +94,9 @@ mod tests {
 
     #[test]
     fn wrong_use_ends_with_2_and_help_with_0() {
-        for wrong in ["observer", "observer agent --no-such-flag", "observer agent --user", "observer fly"] {
+        for wrong in
+            ["observer", "observer agent --no-such-flag", "observer agent --user", "observer check x", "observer fly"]
+        {
             assert_eq!(parsed(wrong).unwrap_err().exit_code(), i32::from(WRONG_USE), "{wrong}");
         }
         for fine in ["observer --help", "observer agent --help", "observer --version"] {
@@ -103,7 +109,7 @@ mod tests {
         let version = parsed("observer --version").unwrap_err().to_string();
         assert_eq!(version.trim(), format!("observer {}", *VERSION_LINE));
         let help = parsed("observer --help").unwrap_err().to_string();
-        assert!(help.contains("agent") && !help.contains("metrics-docs"), "{help}");
+        assert!(help.contains("agent") && help.contains("check") && !help.contains("metrics-docs"), "{help}");
         assert!(matches!(parsed("observer metrics-docs"), Ok(Command::MetricsDocs)));
     }
 }

@@ -1,0 +1,125 @@
+//! What the programs need of the kernel: its types, kinds of maps and programs, helpers, and the verifier's consent.
+
+use super::finding::{Finding, State};
+use crate::kernel::btf::{self, Btf};
+use crate::kernel::privileges::{Feature, Held};
+use crate::kernel::probe::{self, Attempt, Support};
+use crate::kernel::{LoadError, LoadOptions, OBJECT, program};
+use std::path::Path;
+
+const OTHER_KERNEL: &str = "use a distribution's kernel, 5.10 or later";
+const NEW_KERNEL: &str = "use another kernel, and report this one's version: the agent should know it";
+
+pub(super) fn findings(path: &Path, held: &Held) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for Attempt { what, support } in probe::maps() {
+        findings.push(judged(&format!("map: {what}"), &support, held, Feature::Bytes, false));
+    }
+    findings.push(judged("program: cgroup_skb", &probe::packet_programs(), held, Feature::Bytes, true));
+    for Attempt { what, support } in probe::packet_helpers() {
+        findings.push(judged(&format!("helper: {what}"), &support, held, Feature::Bytes, true));
+    }
+    let bytes = btf::read(path);
+    let kernel_types = bytes
+        .as_deref()
+        .map_err(ToString::to_string)
+        .and_then(|bytes| Btf::parse(bytes).map_err(|error| error.to_string()));
+    match kernel_types {
+        Ok(kernel_types) => {
+            findings.push(Finding::ok("BTF", path.display().to_string()));
+            findings.extend(typed(&kernel_types, held));
+        }
+        Err(reason) => {
+            let fix = "boot a kernel built with CONFIG_DEBUG_INFO_BTF=y, as the distributions build theirs";
+            findings.push(Finding::not_ok(State::Missing, "BTF", reason, fix));
+        }
+    }
+    findings.extend(own_programs(path, held));
+    findings
+}
+
+/// What depends on the kernel's types: fields, and programs on tracepoints.
+fn typed(kernel_types: &Btf<'_>, held: &Held) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for (need, feature) in [("fields: run queue", Feature::Scheduler), ("fields: cgroups", Feature::CgroupEvents)] {
+        findings.push(match probe::fields(kernel_types, feature) {
+            Ok(count) => Finding::ok(need, format!("{count} found")),
+            Err(error) => Finding::without(feature, need, &error.to_string(), NEW_KERNEL),
+        });
+    }
+    for (tracepoint, feature) in [
+        ("sched_switch", Feature::Scheduler),
+        ("cgroup_mkdir", Feature::CgroupEvents),
+        ("cgroup_rmdir", Feature::CgroupEvents),
+    ] {
+        let support = probe::tracepoint_program(kernel_types, tracepoint);
+        findings.push(judged(&format!("program: tp_btf/{tracepoint}"), &support, held, feature, true));
+    }
+    findings
+}
+
+/// `feature` is what the attempt needs the privileges of, and what is lost where `can_do_without`.
+fn judged(need: &str, support: &Support, held: &Held, feature: Feature, can_do_without: bool) -> Finding {
+    let lacking = |detail: &str, fix: &str| {
+        if can_do_without {
+            Finding::without(feature, need, detail, fix)
+        } else {
+            Finding::not_ok(State::Missing, need, detail, fix)
+        }
+    };
+    match support {
+        Support::Yes => Finding::ok(need, "tried: works"),
+        Support::No => lacking("the kernel does not have it", OTHER_KERNEL),
+        Support::Forbidden if !held.missing_for(feature).is_empty() => not_permitted(need),
+        Support::Forbidden => lacking(
+            "refused, although the capabilities are held",
+            "look for a security module, a seccomp filter or kernel lockdown that forbids bpf(2)",
+        ),
+        Support::Failed(error) => lacking(&format!("trying failed: {error}"), OTHER_KERNEL),
+    }
+}
+
+fn not_permitted(need: &str) -> Finding {
+    Finding::not_ok(State::Unknown, need, "trying it is not permitted to this user", "run `observer check` as root")
+}
+
+/// The real programs, if this binary has them: no probe knows all that the verifier may object to.
+fn own_programs(btf: &Path, held: &Held) -> Vec<Finding> {
+    const NEED: &str = "the agent's programs";
+    // Tables as large as the default ones, so that a limit on locked memory shows (kernels before 5.11).
+    let options = LoadOptions { object: OBJECT, slots: observer_ebpf::DEFAULT_SLOTS + 1, btf };
+    let missing = Feature::ALL.iter().any(|feature| !held.missing_for(*feature).is_empty());
+    match probe::own_programs(&options) {
+        Ok(programs) => programs
+            .iter()
+            .map(|facts| {
+                let need = format!("load: {}", facts.name);
+                match &facts.down_because {
+                    None => Finding::ok(need, "loaded: the verifier agrees"),
+                    Some(_) if missing => not_permitted(&need),
+                    Some(reason) => Finding::without(feature_of(facts.name), need, reason, NEW_KERNEL),
+                }
+            })
+            .collect(),
+        Err(error @ LoadError::NoObject) => {
+            vec![Finding::not_ok(State::Missing, NEED, error.to_string(), "cargo xtask build")]
+        }
+        // Named by its own line already.
+        Err(LoadError::Btf(_)) => Vec::new(),
+        Err(_) if missing => vec![not_permitted(NEED)],
+        Err(error) => vec![Finding::not_ok(
+            State::Missing,
+            NEED,
+            error.to_string(),
+            "raise the limit on locked memory (ulimit -l unlimited), or give the machine more memory",
+        )],
+    }
+}
+
+fn feature_of(name: &str) -> Feature {
+    match name {
+        program::EGRESS | program::INGRESS => Feature::Bytes,
+        program::SWITCH => Feature::Scheduler,
+        _ => Feature::CgroupEvents,
+    }
+}

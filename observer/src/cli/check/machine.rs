@@ -1,0 +1,244 @@
+//! What the agent needs of the machine around it: kernel version, privileges, cgroups, /proc, and no other agent.
+
+use super::Machine;
+use super::finding::{Finding, State};
+use crate::cgroup::mount::MountError;
+use crate::kernel::lock;
+use crate::kernel::privileges::{Feature, listed};
+use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
+use nix::sys::statvfs::FsFlags;
+use std::fs;
+use std::path::Path;
+
+/// The oldest kernel the programs are tried on.
+const OLDEST: (u32, u32) = (5, 10);
+/// From this one on, maps are read without `CAP_BPF` whatever `kernel.unprivileged_bpf_disabled` says.
+const READS_FREELY: (u32, u32) = (5, 19);
+
+pub(super) fn kernel(release: &str) -> Finding {
+    const NEED: &str = "kernel";
+    let fix = "boot a kernel of 5.10 or later";
+    match version(release) {
+        Some(version) if version >= OLDEST => Finding::ok(NEED, format!("{release} (5.10 or later)")),
+        Some(_) => Finding::not_ok(State::Missing, NEED, format!("{release} is older than 5.10"), fix),
+        None => Finding::not_ok(State::Unknown, NEED, format!("the release {release:?} is not understood"), fix),
+    }
+}
+
+fn version(release: &str) -> Option<(u32, u32)> {
+    let mut numbers = release.split(|letter: char| !letter.is_ascii_digit()).map(str::parse);
+    Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
+}
+
+impl Machine {
+    pub(super) fn capabilities(&self) -> Vec<Finding> {
+        let mut findings = Vec::new();
+        let lacks_for = |feature| !self.held.missing_for(feature).is_empty();
+        let nothing_left = lacks_for(Feature::Bytes) && lacks_for(Feature::Scheduler);
+        for (need, feature) in [
+            ("privileges: bytes", Feature::Bytes),
+            ("privileges: scheduler", Feature::Scheduler),
+            ("privileges: cgroup events", Feature::CgroupEvents),
+        ] {
+            let lacks = self.held.missing_for(feature);
+            let finding = if lacks.is_empty() {
+                Finding::ok(need, format!("{} held", listed(feature.needs())))
+            } else if self.in_user_namespace {
+                let detail = "in a user namespace of its own no capability counts for bpf(2)";
+                Finding::without(feature, need, detail, "run it outside of rootless containers, as the host's root")
+            } else {
+                let lacks = listed(&lacks);
+                Finding::without(feature, need, &format!("{lacks} not held"), format!("run as root, or add {lacks}"))
+            };
+            let state = if nothing_left { State::Missing } else { finding.state };
+            findings.push(Finding { state, ..finding });
+        }
+        findings.extend(self.reading_after_the_drop());
+        findings
+    }
+
+    /// Only where it is not as usual.
+    fn reading_after_the_drop(&self) -> Option<Finding> {
+        let disabled = fs::read_to_string("/proc/sys/kernel/unprivileged_bpf_disabled").ok()?;
+        (version(&self.release)? < READS_FREELY && disabled.trim() != "0").then(|| {
+            let detail = "this kernel lets nobody read maps without CAP_BPF: the agent keeps that one capability";
+            let fix = "use a kernel of 5.19 or later to have none kept";
+            Finding::not_ok(State::Degraded, "privileges: after attach", detail, fix)
+        })
+    }
+
+    pub(super) fn cgroups(&self) -> Vec<Finding> {
+        const NEED: &str = "cgroup v2";
+        let mount = match &self.hierarchy {
+            Ok(mount) => mount,
+            Err(error) => return vec![Finding::not_ok(State::Missing, NEED, no_hierarchy(error), cgroup_fix(error))],
+        };
+        let path = mount.path.display();
+        let mode = if mount.hybrid { "hybrid: v1 is mounted beside it" } else { "pure" };
+        let mut findings = vec![Finding::ok(NEED, format!("{path} ({mode})"))];
+        findings.push(if mount.true_root {
+            Finding::ok("cgroup root", "the mount shows the whole hierarchy")
+        } else {
+            let detail = format!("{path} shows a part of the hierarchy: only what is below it is counted");
+            let fix = "pass the host's /sys/fs/cgroup into the container, and name it with --cgroup-path";
+            Finding::not_ok(State::Degraded, "cgroup root", detail, fix)
+        });
+        let controllers = fs::read_to_string(mount.path.join("cgroup.controllers")).unwrap_or_default();
+        findings.push(if controllers.split_whitespace().any(|controller| controller == "cpu") {
+            Finding::ok("cpu controller", "in the v2 hierarchy")
+        } else {
+            let detail = "not in the v2 hierarchy: no throttling figures";
+            let fix = "boot with systemd.unified_cgroup_hierarchy=1";
+            Finding::not_ok(State::Degraded, "cpu controller", detail, fix)
+        });
+        findings
+    }
+
+    pub(super) fn other_agent(&self) -> Finding {
+        const NEED: &str = "no other agent";
+        let Ok(mount) = &self.hierarchy else {
+            let fix = "mount the cgroup v2 hierarchy first";
+            return Finding::not_ok(State::Unknown, NEED, "the lock is on the cgroup root", fix);
+        };
+        match lock::holder(&mount.path, &self.proc) {
+            Ok(None) => Finding::ok(NEED, "nobody holds the lock on the cgroup root"),
+            Ok(Some(holder)) => {
+                let detail = format!("pid {} ({}) counts on this node already", holder.pid, holder.command);
+                Finding::not_ok(State::Missing, NEED, detail, format!("stop it to start another: kill {}", holder.pid))
+            }
+            Err(error) => {
+                let detail = format!("{}/locks cannot be read: {error}", self.proc.display());
+                Finding::not_ok(State::Unknown, NEED, detail, "mount /proc, or name it with --proc-path")
+            }
+        }
+    }
+}
+
+fn no_hierarchy(error: &MountError) -> &'static str {
+    match error {
+        MountError::V1Only => "only cgroup v1 is mounted",
+        MountError::Unmounted => "no cgroup hierarchy is mounted here",
+        MountError::NotV2 { .. } => "--cgroup-path is not in a v2 hierarchy",
+        MountError::Unreadable { .. } => "the mounts of this process cannot be read",
+    }
+}
+
+fn cgroup_fix(error: &MountError) -> &'static str {
+    match error {
+        MountError::V1Only => {
+            "boot with systemd.unified_cgroup_hierarchy=1, or mount -t cgroup2 none /sys/fs/cgroup/unified"
+        }
+        MountError::Unmounted => "mount -t cgroup2 none /sys/fs/cgroup, or pass the host's into the container",
+        MountError::NotV2 { .. } => "leave --cgroup-path out, or give the mount point of the v2 hierarchy",
+        MountError::Unreadable { .. } => "mount /proc, or name the hierarchy with --cgroup-path",
+    }
+}
+
+pub(super) fn bpffs(path: &Path) -> Finding {
+    const NEED: &str = "bpffs";
+    const LOST: &str = "counters cannot be kept over restarts of the agent";
+    let shown = path.display();
+    let remount = format!("mount -o remount,rw {shown}");
+    match statfs(path) {
+        Ok(found) if found.filesystem_type() != BPF_FS_MAGIC => {
+            let detail = format!("not mounted at {shown}: {LOST}");
+            Finding::not_ok(State::Degraded, NEED, detail, format!("mount -t bpf bpf {shown}"))
+        }
+        Ok(found) if found.flags().contains(FsFlags::ST_RDONLY) => {
+            Finding::not_ok(State::Degraded, NEED, format!("{shown} is read-only: {LOST}"), remount)
+        }
+        Ok(_) => Finding::ok(NEED, shown.to_string()),
+        Err(error) => {
+            let detail = format!("{shown}: {error}: {LOST}");
+            Finding::not_ok(State::Degraded, NEED, detail, format!("mount -t bpf bpf {shown}"))
+        }
+    }
+}
+
+/// Whether the agent, once it is nobody, can read the host's tasks.
+pub(super) fn proc(path: &Path, mountinfo: &[u8]) -> Finding {
+    const NEED: &str = "/proc";
+    const SLEEPS: &str = "uninterruptible sleep is booked when it ends, not while it lasts";
+    let shown = path.display();
+    if let Err(error) = fs::read(path.join("stat")) {
+        let detail = format!("{shown} cannot be read: {error}: no figures of the node, and {SLEEPS}");
+        return Finding::not_ok(State::Degraded, NEED, detail, "mount -t proc proc /proc, or name it with --proc-path");
+    }
+    if hides_tasks(path, mountinfo) {
+        let detail = format!("{shown} is mounted with hidepid: {SLEEPS}");
+        return Finding::not_ok(State::Degraded, NEED, detail, format!("mount -o remount,hidepid=0 {shown}"));
+    }
+    // Every kernel has its thread of kernel threads as number 2, and only the host's /proc shows it.
+    let second = fs::read_to_string(path.join("2/comm")).unwrap_or_default();
+    if second.trim_end() != "kthreadd" {
+        let detail = format!("{shown} is a container's, not the host's: {SLEEPS}");
+        let fix =
+            "share the host's pid namespace (hostPID: true), or mount the host's /proc and name it with --proc-path";
+        return Finding::not_ok(State::Degraded, NEED, detail, fix);
+    }
+    Finding::ok(NEED, format!("{shown} is the host's"))
+}
+
+/// Whether the file system at `path` is mounted with `hidepid` other than 0 and `off`.
+fn hides_tasks(path: &Path, mountinfo: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(mountinfo);
+    let at_path = |line: &&str| line.split(' ').nth(4).is_some_and(|point| Path::new(point) == path);
+    let options = text.lines().rfind(at_path).and_then(|line| line.split(' ').next_back()).unwrap_or_default();
+    options.split(',').filter_map(|option| option.strip_prefix("hidepid=")).any(|value| value != "0" && value != "off")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn releases_are_compared_as_numbers() {
+        for new in ["5.10.0-32-amd64", "5.10", "6.1.0", "10.0-rc1", "5.100.3"] {
+            assert_eq!(kernel(new).state, State::Ok, "{new}");
+        }
+        for old in ["5.9.16", "4.19.0-27-amd64", "3.10.0-1160.el7"] {
+            assert_eq!(kernel(old).state, State::Missing, "{old}");
+        }
+        for odd in ["", "linux", "6", "x6.1"] {
+            assert_eq!(kernel(odd).state, State::Unknown, "{odd}");
+        }
+    }
+
+    #[test]
+    fn a_proc_that_hides_tasks_is_seen() {
+        let line = |options: &str| format!("22 28 0:20 / /proc rw,relatime - proc proc {options}\n").into_bytes();
+        for (options, hides) in [
+            ("rw", false),
+            ("rw,hidepid=0", false),
+            ("rw,hidepid=off", false),
+            ("rw,hidepid=2", true),
+            ("rw,gid=5,hidepid=invisible", true),
+        ] {
+            assert_eq!(hides_tasks(Path::new("/proc"), &line(options)), hides, "{options}");
+        }
+        assert!(!hides_tasks(Path::new("/host/proc"), &line("rw,hidepid=2")));
+        assert_eq!(proc(Path::new("/proc"), &line("rw,hidepid=2")).state, State::Degraded);
+    }
+
+    #[test]
+    fn a_missing_proc_and_a_containers_proc_are_told() {
+        let empty = tempfile::tempdir().unwrap();
+        assert!(proc(empty.path(), b"").detail.contains("cannot be read"));
+        fs::write(empty.path().join("stat"), "cpu 0\n").unwrap();
+        let found = proc(empty.path(), b"");
+        assert!(found.detail.contains("a container's") && found.fix.unwrap().contains("hostPID"));
+        fs::create_dir(empty.path().join("2")).unwrap();
+        fs::write(empty.path().join("2/comm"), "kthreadd\n").unwrap();
+        assert_eq!(proc(empty.path(), b"").state, State::Ok);
+    }
+
+    #[test]
+    fn a_missing_bpffs_costs_only_the_restart() {
+        let plain = tempfile::tempdir().unwrap();
+        for path in [plain.path(), Path::new("/nonexistent/bpf")] {
+            let found = bpffs(path);
+            assert_eq!(found.state, State::Degraded);
+            assert!(found.detail.contains("over restarts") && found.fix.unwrap().starts_with("mount -t bpf bpf "));
+        }
+    }
+}
