@@ -53,7 +53,11 @@ impl Source for Books {
 }
 
 /// Serves until SIGTERM or SIGINT. Dropping the station on the way out detaches every program.
-pub(super) async fn serve(started: Started, sample_interval: Duration, summary_interval: Duration) -> anyhow::Result<()> {
+pub(super) async fn serve(
+    started: Started,
+    sample_interval: Duration,
+    summary_interval: Duration,
+) -> anyhow::Result<()> {
     let Started { station, listener, events, lock, proc_path, intranet } = started;
     let books = Arc::new(Books(Mutex::new((station, Encoder::new()))));
     let listener = TcpListener::from_std(listener)?;
@@ -67,7 +71,7 @@ pub(super) async fn serve(started: Started, sample_interval: Duration, summary_i
         }
     };
     tokio::select! {
-        result = server::serve(listener, Arc::clone(&books), stop) => result?,
+        () = server::serve(listener, Arc::clone(&books), stop) => {}
         result = sample(&books, sample_interval) => result?,
         result = follow_events(&books, events) => result?,
         result = follow_addresses(&books, &proc_path, &intranet) => result?,

@@ -1,33 +1,29 @@
-//! The metrics listener (first light: one request at a time; the real one is on its way).
+//! The metrics listener.
+//!
+//! | route | answer |
+//! |---|---|
+//! | `/metrics` | the page; concurrent requests share one rendering; gzip when asked |
+//! | `/healthz` | 200 while the agent runs |
+//! | `/readyz` | 200 when it is ready, else 503 with what is missing |
+//! | `/` | these routes |
+//!
+//! GET and HEAD only. The listener may be reached by anybody, so nothing a client does takes more than [`Limits`] says:
+//! not a connection that never sends its request, nor one that never reads its response.
 
-use bytes::Bytes;
-use std::sync::Arc;
-use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::TcpListener,
-};
+mod bind;
+mod connection;
+mod connections;
+mod encoding;
+mod flight;
+mod limits;
+mod listen;
+mod routes;
+mod source;
+mod stream;
+#[cfg(test)]
+mod tests;
 
-/// What is served.
-pub trait Source: Send + Sync + 'static {
-    /// The page.
-    fn metrics(&self) -> impl Future<Output = Result<Bytes, String>> + Send;
-    /// Whether the agent counts.
-    fn ready(&self) -> Result<(), String>;
-}
-
-/// Serves until `stop`.
-pub async fn serve<S: Source>(listener: TcpListener, source: Arc<S>, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
-    tokio::pin!(stop);
-    loop {
-        let (mut stream, _) = tokio::select! {
-            () = &mut stop => return Ok(()),
-            accepted = listener.accept() => accepted?,
-        };
-        let mut request = [0; 2048];
-        let _ = stream.read(&mut request).await;
-        let body = source.metrics().await.unwrap_or_default();
-        let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len());
-        let _ = stream.write_all(head.as_bytes()).await;
-        let _ = stream.write_all(&body).await;
-    }
-}
+pub use bind::{BindError, bind};
+pub use limits::Limits;
+pub use listen::{serve, serve_within};
+pub use source::Source;

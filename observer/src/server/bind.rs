@@ -1,0 +1,82 @@
+//! Binding the listener, with errors that say what to do.
+
+use std::io::{self, ErrorKind};
+use std::net::SocketAddr;
+use tokio::net::TcpListener;
+
+/// Why the address cannot be listened on.
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    /// Somebody else listens there.
+    #[error(
+        "cannot listen on {address}: the port is in use; stop the process that has it (`ss -ltnp 'sport = :{port}'` names \
+         it) or choose another with --metrics-listen",
+        port = address.port()
+    )]
+    InUse {
+        /// The address asked for.
+        address: SocketAddr,
+    },
+    /// A port below 1024 without the privilege.
+    #[error(
+        "cannot listen on {address}: permission denied; choose a port above 1023 with --metrics-listen or grant \
+         CAP_NET_BIND_SERVICE"
+    )]
+    Denied {
+        /// The address asked for.
+        address: SocketAddr,
+    },
+    /// No device has the address.
+    #[error(
+        "cannot listen on {address}: this node has no such address; choose one of `ip -brief address` or 0.0.0.0 with \
+         --metrics-listen"
+    )]
+    NotOurs {
+        /// The address asked for.
+        address: SocketAddr,
+    },
+    /// Anything else.
+    #[error("cannot listen on {address}: {error}; choose another address with --metrics-listen")]
+    Other {
+        /// The address asked for.
+        address: SocketAddr,
+        /// What the kernel said.
+        error: io::Error,
+    },
+}
+
+/// Listens on `address`; port 0 takes a free one.
+///
+/// # Errors
+/// With the address and what to do.
+pub async fn bind(address: SocketAddr) -> Result<TcpListener, BindError> {
+    TcpListener::bind(address).await.map_err(|error| match error.kind() {
+        ErrorKind::AddrInUse => BindError::InUse { address },
+        ErrorKind::PermissionDenied => BindError::Denied { address },
+        ErrorKind::AddrNotAvailable => BindError::NotOurs { address },
+        _ => BindError::Other { address, error },
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_port_in_use_is_named_with_what_to_do() {
+        let first = bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+        let address = first.local_addr().unwrap();
+        let error = bind(address).await.unwrap_err().to_string();
+        assert!(error.starts_with(&format!("cannot listen on {address}: the port is in use")), "{error}");
+        assert!(
+            error.contains(&format!("sport = :{}'", address.port())) && error.contains("--metrics-listen"),
+            "{error}"
+        );
+    }
+
+    #[tokio::test]
+    async fn an_address_of_another_node_is_told() {
+        let error = bind("192.0.2.1:0".parse().unwrap()).await.unwrap_err().to_string();
+        assert!(error.contains("this node has no such address"), "{error}");
+    }
+}

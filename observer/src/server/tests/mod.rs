@@ -1,0 +1,7 @@
+//! The server over real sockets on loopback.
+
+mod fixture;
+mod flights;
+mod hostile;
+mod requests;
+mod shutdown;
