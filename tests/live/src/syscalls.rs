@@ -76,40 +76,62 @@ pub(crate) fn attach_to_ingress(program: BorrowedFd<'_>, device_index: u32) -> i
     bpf(BpfCommand::LinkCreate, &mut attributes)
 }
 
-/// `struct ethtool_value`.
-#[repr(C)]
-struct EthtoolValue {
-    command: u32,
-    value: u32,
-}
-
 nix::ioctl_readwrite_bad!(siocethtool, libc::SIOCETHTOOL, libc::ifreq);
 
-/// Turns TCP and generic segmentation and receive offload of a device of the current namespace on or off.
-pub(crate) fn set_offloads(device: &str, on: bool) -> Result<()> {
-    const COMMANDS: [(u32, &str); 4] = [(0x1f, "tso"), (0x24, "gso"), (0x2c, "gro"), (0x17, "tx-checksum")];
+/// Sends words, of which the first is the command, to a device's ethtool interface and reads them back.
+fn ethtool(device: &str, words: &mut [u32]) -> Result<()> {
     let socket = std::net::UdpSocket::bind("0.0.0.0:0")?;
-    for (command, name) in COMMANDS {
-        // A device without checksum offload has no segmentation offload either: it goes first on the way up and is
-        // never needed off.
-        if name == "tx-checksum" && !on {
-            continue;
-        }
-        let mut value = EthtoolValue { command, value: on.into() };
-        // SAFETY: all zero is a valid `ifreq`.
-        let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
-        if device.len() >= request.ifr_name.len() {
-            bail!("{device} is too long for a device's name");
-        }
-        for (to, from) in request.ifr_name.iter_mut().zip(device.bytes()) {
-            *to = from.cast_signed();
-        }
-        request.ifr_ifru.ifru_data = (&raw mut value).cast();
-        // SAFETY: the request is whole and points to a value that outlives the call.
-        unsafe { siocethtool(socket.as_raw_fd(), &raw mut request) }
-            .with_context(|| format!("set {name} of {device}"))?;
+    // SAFETY: all zero is a valid `ifreq`.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    if device.len() >= request.ifr_name.len() {
+        bail!("{device} is too long for a device's name");
     }
+    for (to, from) in request.ifr_name.iter_mut().zip(device.bytes()) {
+        *to = from.cast_signed();
+    }
+    request.ifr_ifru.ifru_data = words.as_mut_ptr().cast();
+    // SAFETY: the request is whole; the words are as many as each command here reads and writes, and outlive the call.
+    unsafe { siocethtool(socket.as_raw_fd(), &raw mut request) }.with_context(|| format!("set up {device}"))?;
     Ok(())
+}
+
+/// Turns segmentation and receive offloads of a device of the current namespace on or off.
+pub(crate) fn set_offloads(device: &str, on: bool) -> Result<()> {
+    const SET_TSO: u32 = 0x1f;
+    const SET_GSO: u32 = 0x24;
+    const SET_GRO: u32 = 0x2c;
+    const SET_FEATURES: u32 = 0x3b;
+    for command in [SET_TSO, SET_GSO, SET_GRO] {
+        ethtool(device, &mut [command, on.into()])?;
+    }
+    // UDP's has no command of its own: it is a bit among the features.
+    let (blocks, bit) = feature(device, "tx-udp-segmentation")?;
+    let mut words = vec![0; 2 + 2 * blocks];
+    words[0] = SET_FEATURES;
+    words[1] = blocks as u32;
+    words[2 + bit / 32 * 2] = 1 << (bit % 32);
+    words[3 + bit / 32 * 2] = u32::from(on) << (bit % 32);
+    ethtool(device, &mut words)
+}
+
+/// How many blocks of 32 features a device has, and which one has this name.
+fn feature(device: &str, name: &str) -> Result<(usize, usize)> {
+    const SET_INFO: u32 = 0x37;
+    const STRINGS: u32 = 0x1b;
+    const FEATURES: u32 = 4;
+    const NAME: usize = 32;
+    let mut words = [SET_INFO, 0, 1 << FEATURES, 0, 0];
+    ethtool(device, &mut words)?;
+    let count = words[4] as usize;
+    let mut words = vec![0; 3 + count * NAME / 4];
+    (words[0], words[1], words[2]) = (STRINGS, FEATURES, count as u32);
+    ethtool(device, &mut words)?;
+    let names: Vec<u8> = words[3..].iter().flat_map(|word| word.to_ne_bytes()).collect();
+    let bit = names
+        .chunks(NAME)
+        .position(|text| text.split(|byte| *byte == 0).next() == Some(name.as_bytes()))
+        .with_context(|| format!("{device} knows no feature {name}"))?;
+    Ok((count.div_ceil(32), bit))
 }
 
 /// One instruction of the packet filter: operation, jumps, operand.

@@ -51,10 +51,11 @@ fn promtool_is_silent() -> Result<()> {
     let folder = Cgroup::for_test()?;
     let odd = folder.child("odd \"name\" with \\ and \u{fc}ml\u{e4}ut{}.service")?;
     let agent = Agent::start(&[])?;
-    let (_cgroup, mut talk, _sink) = loopback_talk(&folder, "100")?;
+    let sink = Worker::start(Seat::in_cgroup(&folder), ["udp-sink", "--bind", "127.0.0.1:0"])?;
+    let mut talk = Worker::start(Seat::in_cgroup(&odd), ["udp-talk", "--to", &sink.greeting, "--size", "100"])?;
     talk.ask("send 10")?;
-    talk.ask(&format!("join {}", odd.path().display()))?;
     let page = agent.scrape()?;
+    ensure!(page.text.contains("odd "), "the odd cgroup is not on the page");
     let mut promtool = Command::new("promtool")
         .args(["check", "metrics"])
         .stdin(Stdio::piped())

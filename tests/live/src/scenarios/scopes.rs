@@ -75,12 +75,19 @@ fn loopback_is_symmetric() -> Result<()> {
     Ok(())
 }
 
-/// Datagrams to `to` out of a cgroup of their own. Returns the cgroup and what is to be on its books.
-fn send_to(ends: &Ends, name: &str, to: &str, count: u64) -> Result<(Cgroup, Traffic)> {
+/// Datagrams to `to` out of a cgroup of their own, which come back. Returns what is to be on its books.
+fn send_to(ends: &Ends, name: &str, to: &str, count: u64) -> Result<Sender> {
     let cgroup = ends.folder.child(name)?;
     let mut talk = Worker::start(ends.client_seat(&cgroup), ["udp-talk", "--to", to, "--size", "100"])?;
     talk.ask(&format!("send {count}"))?;
-    Ok((cgroup, datagrams(count, 100, to.starts_with('['))))
+    Ok(Sender { _talk: talk, cgroup, expected: datagrams(count, 100, to.starts_with('[')) })
+}
+
+/// A worker that has sent, and still takes what comes back.
+struct Sender {
+    _talk: Worker,
+    cgroup: Cgroup,
+    expected: Traffic,
 }
 
 /// Datagrams that are sent and come back.
@@ -107,11 +114,10 @@ fn peers_by_range() -> Result<()> {
     .enumerate()
     {
         let to = ends.serve_udp(address)?;
-        let (cgroup, traffic) = send_to(&ends, &format!("to{index}"), &to, 50 + index as u64)?;
-        expected.push((cgroup, address, scope, traffic));
+        expected.push((address, scope, send_to(&ends, &format!("to{index}"), &to, 50 + index as u64)?));
     }
     let (page, ..) = ends.still_page()?;
-    for (cgroup, address, scope, traffic) in &expected {
+    for (address, scope, Sender { cgroup, expected: traffic, .. }) in &expected {
         let scoped = page.scoped_traffic(&cgroup.label, scope)?;
         ensure!(scoped == *traffic, "{address} as {scope}: {scoped}, not {traffic}");
         ensure!(page.traffic(&cgroup.label)? == *traffic, "{address} has another scope beside {scope}");
@@ -128,7 +134,7 @@ fn a_given_range_is_intranet() -> Result<()> {
         expected.push(send_to(&ends, name, &to, 40)?);
     }
     let (page, ..) = ends.still_page()?;
-    for (cgroup, traffic) in &expected {
+    for Sender { cgroup, expected: traffic, .. } in &expected {
         let scoped = page.scoped_traffic(&cgroup.label, "intranet")?;
         ensure!(scoped == *traffic, "{}: {scoped}, not {traffic}", cgroup.label);
     }
