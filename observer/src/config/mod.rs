@@ -159,15 +159,15 @@ pub fn resolve(sources: &Sources<'_>) -> Result<Effective, ConfigErrors> {
 }
 
 impl Effective {
-    /// The configuration as a TOML file that gives the same configuration, with a comment on where each value comes from.
+    /// The configuration as a TOML file that gives the same configuration; above each value a comment tells where it comes
+    /// from.
     pub fn to_toml(&self) -> String {
         let mut text = String::new();
         for (setting, origin) in SETTINGS.iter().zip(&self.origins) {
-            let line = match (setting.show)(&self.config) {
-                Some(value) => format!("{} = {value}", setting.key),
-                None => format!("# {} is not set: {}", setting.key, setting.when_absent),
+            let _ = match (setting.show)(&self.config) {
+                Some(value) => writeln!(text, "# {origin}\n{} = {value}", setting.key),
+                None => writeln!(text, "# {origin}: {}\n# {} is not set", setting.when_absent, setting.key),
             };
-            let _ = writeln!(text, "{line:<48} # {origin}");
         }
         text
     }

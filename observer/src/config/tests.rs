@@ -75,15 +75,16 @@ fn the_effective_configuration_says_where_each_value_comes_from() {
     let file = "# ours\n\nsummary-interval = \"5s\"\nintranet-cidr = [\n  \"192.0.2.0/24\",\n]\n";
     let environment = [("OBSERVER_USER", "990")];
     let text = resolved(&[("max-cgroups", "7")], &environment, Some(file)).unwrap().to_toml();
-    let line = |key: &str| {
-        text.lines().find(|line| line.contains(key)).unwrap().split_whitespace().collect::<Vec<_>>().join(" ")
-    };
-    assert_eq!(line("max-cgroups"), "max-cgroups = 7 # --max-cgroups");
-    assert_eq!(line("user"), "user = \"990\" # OBSERVER_USER");
-    assert_eq!(line("summary-interval"), "summary-interval = \"5s\" # /etc/observer.toml line 3");
-    assert_eq!(line("intranet-cidr"), "intranet-cidr = [\"192.0.2.0/24\"] # /etc/observer.toml line 4");
-    assert_eq!(line("node-name"), "node-name = \"node-7\" # default");
-    assert_eq!(line("cgroup-path"), "# cgroup-path is not set: found in mountinfo # default");
+    for expected in [
+        "# --max-cgroups\nmax-cgroups = 7\n",
+        "# OBSERVER_USER\nuser = \"990\"\n",
+        "# /etc/observer.toml line 3\nsummary-interval = \"5s\"\n",
+        "# /etc/observer.toml line 4\nintranet-cidr = [\"192.0.2.0/24\"]\n",
+        "# default\nnode-name = \"node-7\"\n",
+        "# default: found in mountinfo\n# cgroup-path is not set\n",
+    ] {
+        assert!(text.contains(expected), "no {expected:?} in:\n{text}");
+    }
 }
 
 #[test]

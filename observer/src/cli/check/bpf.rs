@@ -31,7 +31,9 @@ pub(super) fn findings(path: &Path, held: &Held) -> Vec<Finding> {
         }
         Err(reason) => {
             let fix = "boot a kernel built with CONFIG_DEBUG_INFO_BTF=y, as the distributions build theirs";
-            findings.push(Finding::not_ok(State::Missing, "BTF", reason, fix));
+            let lost = Some(Feature::Scheduler);
+            let detail = format!("{reason}: no {}, no {}", Feature::Scheduler, Feature::CgroupEvents);
+            findings.push(Finding { lost, ..Finding::not_ok(State::Degraded, "BTF", detail, fix) });
         }
     }
     findings.extend(own_programs(path, held));
@@ -104,9 +106,10 @@ fn own_programs(btf: &Path, held: &Held) -> Vec<Finding> {
         Err(error @ LoadError::NoObject) => {
             vec![Finding::not_ok(State::Missing, NEED, error.to_string(), "cargo xtask build")]
         }
-        // Named by its own line already.
-        Err(LoadError::Btf(_)) => Vec::new(),
         Err(_) if missing => vec![not_permitted(NEED)],
+        Err(error @ LoadError::Btf(_)) => {
+            vec![Finding::not_ok(State::Missing, NEED, error.to_string(), "boot a kernel that shows its BTF")]
+        }
         Err(error) => vec![Finding::not_ok(
             State::Missing,
             NEED,

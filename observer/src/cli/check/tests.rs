@@ -24,13 +24,16 @@ fn of<'a>(findings: &'a [Finding], need: &str) -> &'a Finding {
 }
 
 #[test]
-fn no_btf_is_missing_and_says_which_kernel_to_boot() {
+fn no_btf_costs_the_scheduler_and_says_which_kernel_to_boot() {
     let report = Machine { btf: "/nonexistent/btf".into(), ..host() }.examined();
     let found = of(&report.findings, "BTF");
-    assert_eq!(found.state, State::Missing);
-    assert!(found.detail.contains("/nonexistent/btf"), "{}", found.detail);
+    assert_eq!((found.state, found.lost), (State::Degraded, Some(Feature::Scheduler)));
+    assert!(
+        found.detail.contains("/nonexistent/btf") && found.detail.contains("no run-queue wait"),
+        "{}",
+        found.detail
+    );
     assert!(found.fix.as_ref().unwrap().contains("CONFIG_DEBUG_INFO_BTF=y"));
-    assert!(!report.can_run());
 }
 
 #[test]
