@@ -9,7 +9,7 @@ use crate::{
         lock::NodeLock,
         monotonic_ns,
         privileges::{self, Feature, Held, User},
-        program,
+        program, release_free_memory,
     },
     ledger::ProgramFacts,
     procfs,
@@ -79,6 +79,7 @@ pub(super) fn start(config: AgentConfig) -> anyhow::Result<Started> {
         true_root: mount.true_root,
         tasks_visible,
     });
+    release_free_memory();
     let (proc_path, intranet) = (config.proc_path, config.intranet_cidr);
     Ok(Started { station, listener, events: events_fd, lock, proc_path, intranet })
 }
