@@ -47,9 +47,6 @@ pub enum LoadError {
         "this binary holds no kernel programs: it was built without the eBPF tool-chain; build it with `cargo xtask build`"
     )]
     NoObject,
-    /// Type information is missing or damaged.
-    #[error(transparent)]
-    Btf(#[from] BtfError),
     /// How many CPUs there are is unknown.
     #[error("cannot tell how many CPUs this kernel may have: {0}")]
     Cpus(#[source] io::Error),
@@ -89,10 +86,7 @@ impl Kernel {
             return Err(LoadError::NoObject);
         }
         let cpus = sys::possible_cpus().map_err(LoadError::Cpus)?;
-        let bytes = btf::read(options.btf)?;
-        let kernel_types = Btf::parse(&bytes)?;
-        let switch = offsets::switch(&kernel_types);
-        let lifetimes = offsets::lifetimes(&kernel_types);
+        let (switch, lifetimes) = find_offsets(options.btf);
         let mut ebpf = create_maps(options, cpus, [&switch, &lifetimes])?;
         let mut states: Vec<_> = PROGRAMS.iter().map(|name| ProgramState { name, down_because: None }).collect();
         let targets = aya::Btf::from_sys_fs().map_err(|error| error.to_string());
@@ -103,7 +97,7 @@ impl Kernel {
                 _ => None,
             };
             state.down_because = match fields {
-                Some(missing) => Some(missing.to_string()),
+                Some(missing) => Some(missing.clone()),
                 None => load_program(&mut ebpf, state.name, &targets).err(),
             };
         }
@@ -171,7 +165,18 @@ impl Kernel {
     }
 }
 
-type Fields = Result<Vec<offsets::Global>, BtfError>;
+/// The globals of a program, or why it cannot be had.
+type Fields = Result<Vec<offsets::Global>, String>;
+
+/// Without type information the programs that read the kernel's structures stay down; bytes are counted all the same.
+fn find_offsets(types: &Path) -> (Fields, Fields) {
+    let read = btf::read(types);
+    let parsed = read.as_ref().map_err(ToString::to_string).and_then(|bytes| Btf::parse(bytes).map_err(|error| error.to_string()));
+    let find = |of: fn(&Btf<'_>) -> Result<Vec<offsets::Global>, BtfError>| {
+        parsed.as_ref().map_err(Clone::clone).and_then(|types| of(types).map_err(|error| error.to_string()))
+    };
+    (find(offsets::switch), find(offsets::lifetimes))
+}
 
 fn create_maps(options: &LoadOptions<'_>, cpus: u32, fields: [&Fields; 2]) -> Result<Ebpf, LoadError> {
     let cpus_global = u64::from(cpus);
