@@ -107,9 +107,6 @@ fn own_programs(btf: &Path, held: &Held) -> Vec<Finding> {
             vec![Finding::not_ok(State::Missing, NEED, error.to_string(), "cargo xtask build")]
         }
         Err(_) if missing => vec![not_permitted(NEED)],
-        Err(error @ LoadError::Btf(_)) => {
-            vec![Finding::not_ok(State::Missing, NEED, error.to_string(), "boot a kernel that shows its BTF")]
-        }
         Err(error) => vec![Finding::not_ok(
             State::Missing,
             NEED,
