@@ -76,7 +76,7 @@ pub fn reading_needs_bpf(trial: impl FnOnce() -> bool) -> Result<bool, DropError
 
 /// Takes from this process, for good: every capability of every set (with `keep_bpf` all but a `CAP_BPF` that it holds), its
 /// user and all groups if `user` says whom to become, and the means to get them back by executing something
-/// (`no_new_privs`). Changing the user also makes the process undumpable: no other process of that user can trace it.
+/// (`no_new_privs`). It also makes the process undumpable: no other process of that user can trace it or read its memory.
 ///
 /// Must be called while the process is one thread. Verified by what the kernel then says about the process.
 ///
@@ -97,6 +97,8 @@ pub fn drop_everything(user: Option<User>, keep_bpf: bool) -> Result<Dropped, Dr
     clear_capabilities(&kept)?;
     caps::securebits::set_keepcaps(false).map_err(refused("PR_SET_KEEPCAPS"))?;
     prctl::set_no_new_privs().map_err(refused("PR_SET_NO_NEW_PRIVS"))?;
+    // A change of the user does this too, unless fs.suid_dumpable is 1.
+    prctl::set_dumpable(false).map_err(refused("PR_SET_DUMPABLE"))?;
     verify(user, &kept, bounding_cleared)?;
     let uid = Uid::effective().as_raw();
     Ok(Dropped { uid, bpf_kept: !kept.is_empty(), bounding_cleared })

@@ -73,15 +73,16 @@ fn everything_is_gone_after_the_drop() {
         let reads_shadow = File::open("/etc/shadow").is_ok();
         let makes_maps = bpf_map().is_ok();
         let raises = caps::raise(None, CapSet::Effective, Capability::CAP_BPF).is_ok();
+        let dumpable = nix::sys::prctl::get_dumpable().unwrap();
         let fields = ["Uid:", "Gid:", "Groups:", "CapEff:", "CapPrm:", "CapInh:", "CapAmb:", "CapBnd:", "NoNewPrivs:"];
-        format!("{root_again} {reads_shadow} {makes_maps} {raises} {:?}", fields.map(status))
+        format!("{root_again} {reads_shadow} {makes_maps} {raises} {dumpable} {:?}", fields.map(status))
     });
     let ids = "65534\\t65534\\t65534\\t65534";
     let none = "0000000000000000";
     assert_eq!(
         told,
         format!(
-            "false false false false [\"{ids}\", \"{ids}\", \"\", \"{none}\", \"{none}\", \"{none}\", \"{none}\", \"{none}\", \"1\"]"
+            "false false false false false [\"{ids}\", \"{ids}\", \"\", \"{none}\", \"{none}\", \"{none}\", \"{none}\", \"{none}\", \"1\"]"
         )
     );
 }
