@@ -47,7 +47,8 @@ pub(crate) fn book(ctx: &SkBuffContext, direction: Direction) {
     // SAFETY: the context of the program; the verifier rewrites these into checked loads.
     let (bytes, gso_size, sk) = unsafe { ((*skb).len, (*skb).gso_size, (*skb).__bindgen_anon_2.sk) };
     let control = slots::control();
-    let key = far_end(skb, direction).map_or(0, |mixed| peer_key(mixed, control.scope_generation as u16) | PEER_KNOWN);
+    let key = far_end(skb, direction)
+        .map_or(UNREADABLE, |mixed| peer_key(mixed, control.scope_generation as u16) | PEER_KNOWN);
     let socket = if sk.is_null() { core::ptr::null_mut() } else { storage(sk, core::ptr::null_mut(), 0) };
     let place = known_place(socket, key).unwrap_or_else(|| settle(skb, sk, socket, key, direction));
     let (bytes, packets) = if gso_size == 0 { (u64::from(bytes), 1) } else { unpack(segmented(skb)) };
@@ -70,6 +71,9 @@ pub(crate) fn book(ctx: &SkBuffContext, direction: Direction) {
     }
 }
 
+/// The key of a far end whose address does not lie in place: remembered for nobody.
+const UNREADABLE: u64 = 0;
+
 /// Slot and scope of a packet in one word: `slot << 8 | scope`.
 type Place = u64;
 
@@ -81,7 +85,7 @@ fn known_place(socket: *mut SocketBook, key: u64) -> Option<Place> {
     }
     // SAFETY: the socket's storage; each word is read once.
     let (cgroup, peer, slot) = unsafe { ((*socket).cgroup, (*socket).peer, (*socket).slot) };
-    let holds = (peer & !PEER_SCOPE) == key && slots::owner(slot) == cgroup;
+    let holds = key != UNREADABLE && (peer & !PEER_SCOPE) == key && slots::owner(slot) == cgroup;
     holds.then_some((u64::from(slot) << 8) | (peer & PEER_SCOPE))
 }
 
@@ -130,7 +134,9 @@ fn settle(skb: *mut __sk_buff, sk: *mut bpf_sock, known: *mut SocketBook, key: u
     // SAFETY: the socket's storage. Two CPUs may settle one socket at once: each word is whole, and the next packet
     // compares them again.
     unsafe {
-        (*socket).peer = key | scope as u64;
+        if key != UNREADABLE {
+            (*socket).peer = key | scope as u64;
+        }
         let (cgroup, slot) = ((*socket).cgroup, (*socket).slot);
         if slots::owner(slot) == cgroup {
             return place(slot, scope);
