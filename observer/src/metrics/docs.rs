@@ -68,11 +68,15 @@ fn write_label_values(text: &mut String) -> fmt::Result {
     for scope in Scope::ALL {
         writeln!(text, "| `{}` | {} |", scope.label(), scope_meaning(scope))?;
     }
-    writeln!(text, "\n`reason` of `observer_dropped_total`; the agent may add reasons of its own:\n")?;
+    writeln!(text, "\n`reason` of `observer_dropped_total`:\n")?;
     writeln!(text, "| reason | meaning |\n|---|---|")?;
     for reason in Drop::ALL {
         writeln!(text, "| `{}` | {} |", reason.label(), drop_meaning(reason))?;
     }
+    writeln!(
+        text,
+        "| `cgroup_gone` | packets and waits on `unattributed` because nobody knew their cgroup's name any more |"
+    )?;
     let bounds = BOUND_LABELS.map(|label| format!("`{}`", label.trim_start_matches(",le=\"").trim_end_matches('"')));
     writeln!(text, "\n`le` of `observer_run_queue_wait_seconds`, in seconds: {} and `+Inf`.", bounds.join(", "))
 }

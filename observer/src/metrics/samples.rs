@@ -10,8 +10,8 @@ use observer_ebpf::{SCOPES, Traffic, histogram};
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// The revision in `observer_build_info`, as the build was told it.
 pub const REVISION: &str = match option_env!("OBSERVER_REVISION") {
-    Some(revision) => revision,
-    None => "unknown",
+    Some(revision) if !revision.is_empty() => revision,
+    _ => "unknown",
 };
 
 /// What follows an entity's labels in a series of each scope.

@@ -5,7 +5,7 @@ use std::time::Duration;
 /// Bounds on connections and time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Connections at the same time. One more closes another: see [`super::connections`].
+    /// Connections at the same time. One more closes another, that of the peer with the most connections.
     pub connections: usize,
     /// From the first byte of a request, or from the accept, to the end of its head.
     pub head: Duration,
