@@ -87,9 +87,13 @@ pub(super) fn start(config: AgentConfig) -> anyhow::Result<Started> {
 /// Brings the ranges that decide a scope up to date. Addresses that cannot be read leave `node` to what is local by itself.
 pub(super) fn set_scopes(kernel: &mut Kernel, proc_path: &Path, intranet: &[IpNet]) -> anyhow::Result<()> {
     let node = procfs::addresses(proc_path).map(|addresses| addresses.list).unwrap_or_default();
-    let left_out = kernel.set_scopes(ScopeTable::new(&node, intranet)).context("cannot set the address ranges of the scopes")?;
+    let left_out =
+        kernel.set_scopes(ScopeTable::new(&node, intranet)).context("cannot set the address ranges of the scopes")?;
     if left_out > 0 {
-        tracing::warn!(left_out, "more address ranges than the kernel's table holds: addresses in the rest count as internet");
+        tracing::warn!(
+            left_out,
+            "more address ranges than the kernel's table holds: addresses in the rest count as internet"
+        );
     }
     Ok(())
 }
@@ -99,7 +103,9 @@ fn bind(config: &AgentConfig) -> anyhow::Result<TcpListener> {
     let listener = match TcpListener::bind(address) {
         Ok(listener) => listener,
         Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => {
-            bail!("cannot listen on {address}: the port is in use; stop who has it (ss -ltnp), or choose another with --metrics-listen")
+            bail!(
+                "cannot listen on {address}: the port is in use; stop who has it (ss -ltnp), or choose another with --metrics-listen"
+            )
         }
         Err(error) => bail!("cannot listen on {address}: {error}; choose another with --metrics-listen"),
     };
@@ -121,7 +127,9 @@ fn check_privileges() -> anyhow::Result<()> {
     }
     let missing = missing.join("; ");
     if !possible {
-        bail!("not permitted to count anything. Missing for {missing}. Run it as root, or give the binary these capabilities");
+        bail!(
+            "not permitted to count anything. Missing for {missing}. Run it as root, or give the binary these capabilities"
+        );
     }
     if !missing.is_empty() {
         tracing::warn!("some figures will be absent. Missing for {missing}");

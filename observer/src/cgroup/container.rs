@@ -74,10 +74,9 @@ impl<'a> ContainerRef<'a> {
             }
         }
         match parent {
-            "docker" => Self::new(Runtime::Docker, part),
+            // containerd without a CRI names a folder for its namespace; Docker's is `moby`.
+            "docker" | "moby" => Self::new(Runtime::Docker, part),
             "libpod_parent" => Self::new(Runtime::Podman, part),
-            // containerd without a CRI names a folder for its namespace: `/default/<id>`, `/k8s.io/<id>`, `/moby/<id>`.
-            "moby" => Self::new(Runtime::Docker, part),
             "default" | "k8s.io" => Self::new(Runtime::Containerd, part),
             pod if is_pod(pod) => Self::new(Runtime::Unnamed, part),
             _ => None,

@@ -107,13 +107,13 @@ impl Kernel {
 
     /// Attaches the programs that follow the lifetimes of cgroups.
     pub fn attach_lifetimes(&mut self) {
-        self.attach(&[program::MKDIR, program::RMDIR], |ebpf, name| attach_tracepoint(ebpf, name));
+        self.attach(&[program::MKDIR, program::RMDIR], attach_tracepoint);
     }
 
     /// Attaches the programs that count: bytes to `root`, the root of the cgroup hierarchy, waits to the scheduler.
     pub fn attach_counters(&mut self, root: BorrowedFd<'_>) {
         self.attach(&[program::EGRESS, program::INGRESS], |ebpf, name| attach_to_cgroup(ebpf, name, root));
-        self.attach(&[program::SWITCH], |ebpf, name| attach_tracepoint(ebpf, name));
+        self.attach(&[program::SWITCH], attach_tracepoint);
     }
 
     fn attach(&mut self, names: &[&'static str], attach: impl Fn(&mut Ebpf, &str) -> Result<(), String>) {
@@ -171,7 +171,10 @@ type Fields = Result<Vec<offsets::Global>, String>;
 /// Without type information the programs that read the kernel's structures stay down; bytes are counted all the same.
 fn find_offsets(types: &Path) -> (Fields, Fields) {
     let read = btf::read(types);
-    let parsed = read.as_ref().map_err(ToString::to_string).and_then(|bytes| Btf::parse(bytes).map_err(|error| error.to_string()));
+    let parsed = read
+        .as_ref()
+        .map_err(ToString::to_string)
+        .and_then(|bytes| Btf::parse(bytes).map_err(|error| error.to_string()));
     let find = |of: fn(&Btf<'_>) -> Result<Vec<offsets::Global>, BtfError>| {
         parsed.as_ref().map_err(Clone::clone).and_then(|types| of(types).map_err(|error| error.to_string()))
     };
@@ -192,7 +195,7 @@ fn create_maps(options: &LoadOptions<'_>, cpus: u32, fields: [&Fields; 2]) -> Re
         .map_max_entries("SCHED", options.slots * cpus)
         .map_max_entries("SLOT_CACHE", SLOT_CACHE_ENTRIES * cpus);
     for (name, value) in fields.into_iter().flatten().flatten() {
-        loader.override_global(*name, value, true);
+        loader.override_global(name, value, true);
     }
     loader.load(options.object).map_err(LoadError::Object)
 }

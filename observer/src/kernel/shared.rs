@@ -22,7 +22,7 @@ pub(super) struct SharedArray<T> {
 
 #[derive(Debug)]
 struct Chunk {
-    start: NonNull<u8>,
+    start: NonNull<AtomicU64>,
     bytes: usize,
 }
 
@@ -52,7 +52,7 @@ impl<T> SharedArray<T> {
         let entry = self.entry(index)?;
         // SAFETY: inside the mapping and aligned, see `entry`; the memory lives as long as `self`, and an `AtomicU64`
         // has the layout of the word it stands for.
-        Ok(unsafe { std::slice::from_raw_parts(entry.as_ptr().cast::<AtomicU64>(), size_of::<T>() / 8) })
+        Ok(unsafe { std::slice::from_raw_parts(entry.as_ptr(), size_of::<T>() / 8) })
     }
 
     /// Entries there are.
@@ -60,7 +60,7 @@ impl<T> SharedArray<T> {
         self.entries
     }
 
-    fn entry(&mut self, index: usize) -> io::Result<NonNull<u8>> {
+    fn entry(&mut self, index: usize) -> io::Result<NonNull<AtomicU64>> {
         if index >= self.entries {
             return Err(io::Error::from(io::ErrorKind::InvalidInput));
         }
@@ -69,7 +69,7 @@ impl<T> SharedArray<T> {
             let next = self.map_chunk(self.chunks.len())?;
             self.chunks.push(next);
         }
-        let offset = index % self.entries_per_chunk * size_of::<T>();
+        let offset = index % self.entries_per_chunk * (size_of::<T>() / size_of::<u64>());
         // SAFETY: the chunk holds `entries_per_chunk` entries, or up to the last one there is.
         Ok(unsafe { self.chunks[chunk].start.add(offset) })
     }
@@ -85,10 +85,10 @@ impl<T> SharedArray<T> {
                 libc::PROT_READ | libc::PROT_WRITE,
                 libc::MAP_SHARED,
                 self.map.as_raw_fd(),
-                offset as libc::off_t,
+                libc::off_t::try_from(offset).map_err(io::Error::other)?,
             )
         };
-        match NonNull::new(start.cast::<u8>()) {
+        match NonNull::new(start.cast::<AtomicU64>()) {
             Some(start) if start.as_ptr().cast() != libc::MAP_FAILED => Ok(Chunk { start, bytes }),
             _ => Err(io::Error::last_os_error()),
         }

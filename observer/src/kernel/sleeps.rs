@@ -48,7 +48,7 @@ unsafe impl aya::Pod for SleepValue {}
 
 impl OpenSleeps {
     pub(super) fn new(data: MapData) -> Result<Self, MapError> {
-        let fd = data.fd().as_fd().try_clone_to_owned().map_err(|error| MapError::IoError(error))?;
+        let fd = data.fd().as_fd().try_clone_to_owned().map_err(MapError::IoError)?;
         Ok(Self { map: BpfHashMap::try_from(Map::HashMap(data))?, fd, keys: Vec::new(), values: Vec::new() })
     }
 

@@ -111,16 +111,11 @@ impl Ledger {
     pub fn book_cpu(&mut self, cgroup: u64, usage: CpuUsage) {
         let Some(at) = self.by_cgroup.get(&cgroup).copied() else { return };
         let account = &mut self.accounts[at];
-        let before = match account.cpu.iter_mut().find(|(id, _)| *id == cgroup) {
-            Some((_, last)) => {
-                let before = *last;
-                *last = usage.at_least(before);
-                before
-            }
-            None => {
-                account.cpu.push((cgroup, usage));
-                CpuUsage::default()
-            }
+        let before = if let Some((_, last)) = account.cpu.iter_mut().find(|(id, _)| *id == cgroup) {
+            std::mem::replace(last, usage.at_least(*last))
+        } else {
+            account.cpu.push((cgroup, usage));
+            CpuUsage::default()
         };
         self.entities[at].books.cpu.get_or_insert_default().add(usage, before);
     }
@@ -183,7 +178,7 @@ impl Ledger {
             }
             // Its last packets came after it went.
             Some(gone) if account.live.is_empty() => {
-                account.gone_at_ns = Some(account.gone_at_ns.map_or(gone, |at| at.max(gone)))
+                account.gone_at_ns = Some(account.gone_at_ns.map_or(gone, |at| at.max(gone)));
             }
             Some(_) => {}
         }
