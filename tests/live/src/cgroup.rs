@@ -26,6 +26,12 @@ pub(crate) fn v2_root() -> Result<PathBuf> {
         .context("no cgroup2 in /proc/self/mountinfo")
 }
 
+/// Whether the v2 tree has a controller.
+pub(crate) fn has_controller(name: &str) -> bool {
+    let controllers = v2_root().and_then(|root| Ok(fs::read_to_string(root.join("cgroup.controllers"))?));
+    controllers.is_ok_and(|list| list.split_whitespace().any(|controller| controller == name))
+}
+
 /// A cgroup; removed with everything below it when dropped, after what still runs in it was killed.
 pub(crate) struct Cgroup {
     path: PathBuf,
@@ -62,6 +68,15 @@ impl Cgroup {
     pub(crate) fn processes(&self) -> Result<Vec<u32>> {
         let text = fs::read_to_string(self.path.join("cgroup.procs"))?;
         Ok(text.lines().filter_map(|line| line.parse().ok()).collect())
+    }
+
+    /// Gives its children a controller, through all cgroups above.
+    pub(crate) fn delegate(&self, controller: &str) -> Result<()> {
+        for path in [v2_root()?.as_path(), &self.path] {
+            let control = path.join("cgroup.subtree_control");
+            fs::write(&control, format!("+{controller}")).with_context(|| format!("write {}", control.display()))?;
+        }
+        Ok(())
     }
 
     /// Removes it while the test goes on.

@@ -24,6 +24,8 @@ pub(crate) enum Need {
     Time,
     /// A mounted hierarchy of cgroups of version 1.
     CgroupV1,
+    /// The cpu controller in the v2 hierarchy.
+    CpuController,
 }
 
 impl Need {
@@ -36,6 +38,9 @@ impl Need {
                 (machine::kernel() < (major, minor)).then(|| format!("needs a kernel of {major}.{minor} or later"))
             }
             Self::Time => (!machine::has_time()).then(|| "takes minutes: runs with OBSERVER_LONG=1".into()),
+            Self::CpuController => {
+                (!crate::cgroup::has_controller("cpu")).then(|| "needs the cpu controller in the v2 hierarchy".into())
+            }
             Self::CgroupV1 => {
                 let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
                 (!mounts.contains(" - cgroup cgroup ")).then(|| "needs a hierarchy of cgroups of version 1".into())

@@ -4,6 +4,7 @@ mod endings;
 mod ends;
 mod fixtures;
 mod lifetimes;
+mod output;
 mod ownership;
 mod prometheus;
 mod refusals;
@@ -25,6 +26,7 @@ pub(crate) fn all() -> Vec<Trial> {
     all.extend(uninterruptible::tests());
     all.extend(lifetimes::tests());
     all.extend(prometheus::tests());
+    all.extend(output::tests());
     all.extend(server::tests());
     all.extend(endings::tests());
     all.extend(refusals::tests());
