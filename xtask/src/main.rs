@@ -62,7 +62,6 @@ enum Task {
         #[command(flatten)]
         setup: SetupArgs,
     },
-    /// Run a command, or a shell, in a virtual machine with one of the test kernels.
     Guest(guest::command::GuestArgs),
 }
 
@@ -99,7 +98,7 @@ fn perform(task: Task) -> Result<ExitCode> {
             })
         }
         Task::Setup { setup } => after_setup(&workspace, &Purpose::ALL, &setup, |_| Ok(ExitCode::SUCCESS)),
-        Task::Guest(args) => args.run(workspace.root()),
+        Task::Guest(args) => args.run(&workspace),
     }
 }
 

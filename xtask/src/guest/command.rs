@@ -3,27 +3,28 @@
 use super::kernels;
 use super::machine::{Guest, GuestFile};
 use super::programs;
+use crate::workspace::Workspace;
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, ExitCode, Stdio};
 use std::time::Duration;
 
 /// Modules that network tests use and that are not built into the kernels for virtual machines.
 pub(crate) const MODULES: [&str; 3] = ["veth", "sch_ingress", "cls_bpf"];
 
-/// Runs a command (or, without one, a shell on this terminal) in a QEMU guest with a kernel of the matrix.
+/// Run a command, or without one a shell on this terminal, in a virtual machine with one of the test kernels.
 ///
 /// The guest is a pure cgroup v2 system of busybox and what you add, with every controller enabled, bpffs at /sys/fs/bpf and the
-/// modules veth, `sch_ingress` and `cls_bpf`; it starts in about 4 seconds, needs neither root nor KVM, and is gone afterwards. /bin/observer is
-/// there when --observer is given.
-///
-/// Examples:
-///   cargo xtask guest --kernel 6.1 -- uname -a
-///   cargo xtask guest --kernel newest --observer -- observer check
-///   cargo xtask guest --kernel 5.10 --program ip --program stress-ng
+/// modules veth, `sch_ingress` and `cls_bpf`. It starts in about 4 seconds, needs neither root nor KVM, and is gone afterwards. The
+/// kernels are Debian's, fetched from this machine's mirror once and kept under target/kernels.
 #[derive(Debug, Args)]
-#[command(verbatim_doc_comment)]
+#[command(after_help = "\
+Examples:
+  cargo xtask guest --kernel 6.1 -- uname -a
+  cargo xtask guest --kernel newest --observer -- observer check
+  cargo xtask guest --kernel 5.10 --observer --program ip -- observer-live --guest loopback
+  cargo xtask guest --kernel 6.12 --program ip --program stress-ng")]
 pub(crate) struct GuestArgs {
     /// A version (5.10, 6.1, 6.12, …), a Debian suite, or `newest`.
     #[arg(long, value_name = "NAME", default_value = "6.1")]
@@ -59,9 +60,9 @@ impl GuestArgs {
     ///
     /// # Errors
     /// When the kernel cannot be had or the guest does not run to its end.
-    pub(crate) fn run(self, root: &Path) -> Result<ExitCode> {
-        let kernel = kernels::find(&root.join("target/kernels"), &self.kernel, &mut |line| eprintln!("{line}"))?;
-        let files = self.files(root)?;
+    pub(crate) fn run(self, workspace: &Workspace) -> Result<ExitCode> {
+        let kernel = kernels::find(&kernels::directory(workspace), &self.kernel, &mut |line| eprintln!("{line}"))?;
+        let files = self.files(workspace)?;
         let guest = Guest {
             kernel,
             files,
@@ -89,10 +90,10 @@ impl GuestArgs {
         Ok(ExitCode::from(u8::try_from(run.exit_code).unwrap_or(1)))
     }
 
-    fn files(&self, root: &Path) -> Result<Vec<GuestFile>> {
+    fn files(&self, workspace: &Workspace) -> Result<Vec<GuestFile>> {
         let mut files = Vec::new();
         if self.observer {
-            files.extend(super::suite::binaries(root)?);
+            files.extend(super::suite::binaries(workspace)?);
         }
         for program in &self.program {
             files.extend(programs::with_libraries(program)?);
@@ -120,7 +121,7 @@ pub(crate) fn quoted(word: &str) -> String {
     format!("'{}'", word.replace('\'', r"'\''"))
 }
 
-fn unpack(archive: &[u8], into: &Path) -> Result<()> {
+fn unpack(archive: &[u8], into: &std::path::Path) -> Result<()> {
     use std::io::Write;
     std::fs::create_dir_all(into).with_context(|| format!("create {}", into.display()))?;
     let mut tar = Command::new("tar").arg("-xC").arg(into).stdin(Stdio::piped()).spawn().context("run tar")?;

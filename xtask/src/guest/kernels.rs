@@ -1,13 +1,15 @@
 //! The kernel matrix: which kernels it has, and their images and modules on disk, fetched once from the archive.
 
 use super::apt::{Apt, Mirror};
+use crate::workspace::Workspace;
 use anyhow::{Context, Result, bail, ensure};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-/// The suites of the matrix, oldest kernel first: one long-term series per release, and whatever is newest.
-const SUITES: [&str; 4] = ["bullseye", "bookworm", "trixie", "sid"];
+/// The matrix, oldest first: a suite and, where it never changes, the version of its kernel; at the end whatever is newest.
+const SUITES: [(&str, Option<&str>); 4] =
+    [("bullseye", Some("5.10")), ("bookworm", Some("6.1")), ("trixie", Some("6.12")), ("sid", None)];
 
 /// Its dependency is the newest kernel of a suite for virtual machines.
 const META_PACKAGE: &str = "linux-image-cloud-amd64";
@@ -36,42 +38,47 @@ pub(crate) struct Entry {
     pub(crate) kernel: Result<Kernel>,
 }
 
-/// The matrix under `directory` (`target/kernels`). What is there already is used as it is and needs no network (delete a
-/// suite's directory to have a newer kernel fetched); `progress` is told before anything is fetched.
-pub(crate) fn fetch(directory: &Path, progress: &mut dyn FnMut(&str)) -> Vec<Entry> {
-    let mut mirror = None;
-    let entries = SUITES.into_iter().map(|suite| {
-        let kernel = match Kernel::open(directory, suite) {
-            Ok(Some(kernel)) => Ok(kernel),
-            Ok(None) => fetch_suite(directory, suite, &mut mirror, progress),
-            Err(error) => Err(error),
-        };
-        Entry { suite, kernel }
-    });
-    entries.collect()
+/// Where the kernels are kept.
+pub(crate) fn directory(workspace: &Workspace) -> PathBuf {
+    workspace.target().join("kernels")
 }
 
-/// The kernel called `name`: a label (`6.1`), a suite (`bookworm`), the start of a release, or `newest`. Only that one is fetched.
+/// The matrix under `directory`. What is there already is used as it is and needs no network (delete a suite's directory to have
+/// a newer kernel fetched); `progress` is told before anything is fetched.
+pub(crate) fn fetch(directory: &Path, progress: &mut dyn FnMut(&str)) -> Vec<Entry> {
+    let mut mirror = None;
+    let entry = |(suite, _)| Entry { suite, kernel: of_suite(directory, suite, &mut mirror, progress) };
+    SUITES.into_iter().map(entry).collect()
+}
+
+/// The kernel called `name`: a version (`6.1`), a suite (`bookworm`), or `newest`. Nothing else is fetched.
 ///
 /// # Errors
 /// When no kernel of the matrix is called so, or it cannot be fetched.
 pub(crate) fn find(directory: &Path, name: &str, progress: &mut dyn FnMut(&str)) -> Result<Kernel> {
-    let name = if name == "newest" { "sid" } else { name };
-    if let Some(suite) = SUITES.into_iter().find(|suite| *suite == name) {
-        return match Kernel::open(directory, suite)? {
-            Some(kernel) => Ok(kernel),
-            None => fetch_suite(directory, suite, &mut None, progress),
-        };
+    let called = |(suite, version): &(&str, Option<&str>)| *suite == name || *version == Some(name);
+    if let Some((suite, _)) = SUITES.iter().find(|entry| called(entry)) {
+        return of_suite(directory, suite, &mut None, progress);
     }
-    let mut known = Vec::new();
-    for entry in fetch(directory, progress) {
-        match entry.kernel {
-            Ok(kernel) if kernel.label == name || kernel.release.starts_with(&format!("{name}.")) => return Ok(kernel),
-            Ok(kernel) => known.push(format!("{} ({})", kernel.label, kernel.suite)),
-            Err(error) => known.push(format!("{}: {error:#}", entry.suite)),
-        }
+    // Only a look says which version the newest is.
+    let newest = of_suite(directory, "sid", &mut None, progress)?;
+    if name == "newest" || name == newest.label {
+        return Ok(newest);
     }
-    bail!("no kernel is called {name}; there are {}", known.join(", "))
+    let versions: Vec<_> = SUITES.iter().filter_map(|(_, version)| *version).chain([newest.label.as_str()]).collect();
+    bail!("no kernel of the matrix is called {name}; there are {} (newest)", versions.join(", "))
+}
+
+fn of_suite(
+    directory: &Path,
+    suite: &str,
+    mirror: &mut Option<Mirror>,
+    progress: &mut dyn FnMut(&str),
+) -> Result<Kernel> {
+    match Kernel::open(directory, suite)? {
+        Some(kernel) => Ok(kernel),
+        None => fetch_suite(directory, suite, mirror, progress),
+    }
 }
 
 impl Kernel {
@@ -190,6 +197,21 @@ mod tests {
             assert!(kernel.modules.join("modules.builtin").is_file());
             assert!(!suite.join("tree").exists());
         }
+    }
+
+    #[test]
+    fn a_kernel_is_found_by_version_suite_or_as_the_newest_without_a_network() {
+        let directory = tempfile::tempdir().unwrap();
+        for (suite, release) in [("bookworm", "6.1.0-56-cloud-amd64"), ("sid", "7.2.13+deb14-cloud-amd64")] {
+            fs::create_dir(directory.path().join(suite)).unwrap();
+            fs::write(directory.path().join(suite).join("release"), release).unwrap();
+        }
+        let find = |name: &str| find(directory.path(), name, &mut |line| panic!("{line}"));
+        for (name, label) in [("6.1", "6.1"), ("bookworm", "6.1"), ("newest", "7.2"), ("7.2", "7.2"), ("sid", "7.2")] {
+            assert_eq!(find(name).unwrap().label, label);
+        }
+        let error = find("4.19").unwrap_err().to_string();
+        assert!(error.ends_with("there are 5.10, 6.1, 6.12, 7.2 (newest)"), "{error}");
     }
 
     #[test]

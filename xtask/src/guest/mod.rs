@@ -1,7 +1,7 @@
 //! The kernel matrix: Debian's kernels from 5.10 to the newest, booted in QEMU without hardware help, each running one command in a
 //! pure cgroup v2 system made of busybox and static binaries. It needs neither root nor KVM.
 //!
-//! `kernels` fetches, `machine` boots, `suite` runs the live tests on every kernel, `command` is `cargo xtask guest`.
+//! `kernels` fetches, `machine` boots, `serial` listens, `suite` runs the live tests on every kernel, `command` is `cargo xtask guest`.
 
 mod apt;
 pub(crate) mod command;
@@ -11,4 +11,5 @@ mod machine;
 mod modules;
 mod programs;
 pub(crate) mod results;
+mod serial;
 pub(crate) mod suite;

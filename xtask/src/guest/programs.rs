@@ -1,34 +1,41 @@
 //! What runs in a guest: our binaries, linked statically, and programs of this machine with the libraries they need.
 
 use super::machine::GuestFile;
+use crate::{
+    build, progress,
+    setup::find,
+    workspace::{Profile, Workspace},
+};
 use anyhow::{Context, Result, ensure};
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
 const TARGET: &str = "x86_64-unknown-linux-gnu";
-const PROFILE: &str = "test-release";
 
-/// Builds `packages` of the workspace at `root` without a dynamic linker and returns the directory of the binaries
+/// Builds `packages` without a dynamic linker and returns the directory of the binaries
 /// (`target/static/…`: flags of their own, so a directory of their own, or each build would undo the other's).
 ///
 /// # Errors
-/// When cargo fails.
-pub(crate) fn build_static(root: &Path, packages: &[&str]) -> Result<PathBuf> {
-    let directory = root.join("target/static");
-    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+/// When the eBPF object that they embed has not been built, or cargo fails.
+pub(crate) fn build_static(workspace: &Workspace, packages: &[&str]) -> Result<PathBuf> {
+    let object = workspace.object(build::PROGRAMS.file);
+    ensure!(object.is_file(), "{} is not there: `cargo xtask build` makes it", object.display());
+    let directory = workspace.target().join("static");
+    let mut cargo = workspace.cargo("build");
     cargo
-        .current_dir(root)
-        .args(["build", "--quiet", "--target", TARGET, "--profile", PROFILE, "--target-dir"])
+        .args(["--target", TARGET, "--profile", Profile::TestRelease.name(), "--target-dir"])
         .arg(&directory)
         .args(packages.iter().flat_map(|package| ["--package", package]))
+        .env("OBSERVER_BPF_OBJECT", object)
+        .env_remove("CARGO_ENCODED_RUSTFLAGS")
         .env("RUSTFLAGS", "-C target-feature=+crt-static");
-    let status = cargo.status().context("run cargo")?;
-    ensure!(status.success(), "the static build of {} failed", packages.join(", "));
-    Ok(directory.join(TARGET).join(PROFILE))
+    let log = workspace.log("build-logs", &format!("{}-static", packages.join("-")))?;
+    progress::run(&format!("building {}, static", packages.join(", ")), cargo, &log)?.success()?;
+    Ok(directory.join(TARGET).join(Profile::TestRelease.name()))
 }
 
-/// A program of this machine, found on the search path, at the same path in the guest, after every library it is linked to.
+/// A program of this machine, a path or found on the search path, at the same path in the guest, after every library it is linked to.
 ///
 /// # Errors
 /// When it is not installed or a library of it is missing.
@@ -39,15 +46,6 @@ pub(crate) fn with_libraries(name: &str) -> Result<Vec<GuestFile>> {
         .map_err(|missing| anyhow::anyhow!("{} needs {missing}, which is not installed", program.display()))?;
     let paths = libraries.into_iter().chain([program]);
     Ok(paths.map(|path| GuestFile { guest: path.to_string_lossy().into_owned(), host: path, mode: 0o755 }).collect())
-}
-
-fn find(name: &str) -> Option<PathBuf> {
-    if name.contains('/') {
-        return Some(PathBuf::from(name)).filter(|path| path.is_file());
-    }
-    // Programs for the administrator are not on everyone's path.
-    let path = format!("{}:/usr/sbin:/sbin:/usr/bin:/bin", std::env::var("PATH").unwrap_or_default());
-    path.split(':').map(|directory| Path::new(directory).join(name)).find(|path| path.is_file())
 }
 
 /// Reads what ldd says: `libc.so.6 => /lib/…/libc.so.6 (0x…)`, `/lib64/ld-linux-x86-64.so.2 (0x…)`, `libx.so => not found`; the kernel's own

@@ -5,8 +5,8 @@ use super::kernels::{self, Kernel};
 use super::machine::{self, Guest, GuestFile};
 use super::programs;
 use super::results::Results;
+use crate::workspace::Workspace;
 use anyhow::{Context, Result, ensure};
-use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -18,8 +18,8 @@ const PROGRAMS: [&str; 2] = ["ip", "stress-ng"];
 /// Each guest has two virtual CPUs and no hardware help: more of them at a time only slow each other down.
 const AT_A_TIME: usize = 2;
 
-/// For the whole suite on one kernel.
-const TIMEOUT: Duration = Duration::from_mins(15);
+/// For the whole suite on one kernel: several times what it takes on two quiet CPUs.
+const TIMEOUT: Duration = Duration::from_mins(40);
 
 /// What came of the tests on all kernels. A line starts with its kernel: `6.1: name_of_the_test`.
 #[derive(Debug, Default)]
@@ -39,14 +39,14 @@ pub(crate) struct Summary {
 ///
 /// # Errors
 /// When the test binaries do not build.
-pub(crate) fn run(root: &Path, arguments: &[String], on_line: &(dyn Fn(&str) + Sync)) -> Result<Summary> {
+pub(crate) fn run(workspace: &Workspace, arguments: &[String], on_line: &(dyn Fn(&str) + Sync)) -> Result<Summary> {
     let mut summary = Summary::default();
     if let Err(error) = is_possible() {
         summary.skipped.push(format!("every kernel: {error:#}"));
         return Ok(summary);
     }
     let mut kernels = Vec::new();
-    for entry in kernels::fetch(&root.join("target/kernels"), &mut |line| on_line(line)) {
+    for entry in kernels::fetch(&kernels::directory(workspace), &mut |line| on_line(line)) {
         match entry.kernel {
             Ok(kernel) => kernels.push(kernel),
             Err(error) => summary.skipped.push(format!("the kernel of {}: {error:#}", entry.suite)),
@@ -55,7 +55,7 @@ pub(crate) fn run(root: &Path, arguments: &[String], on_line: &(dyn Fn(&str) + S
     if kernels.is_empty() {
         return Ok(summary);
     }
-    let mut files = binaries(root)?;
+    let mut files = binaries(workspace)?;
     // What is not installed is not there in the guest either, and the tests that need it say so.
     files.extend(PROGRAMS.iter().filter_map(|name| programs::with_libraries(name).ok()).flatten());
     let (next, summary) = (AtomicUsize::new(0), Mutex::new(summary));
@@ -76,9 +76,9 @@ pub(crate) fn run(root: &Path, arguments: &[String], on_line: &(dyn Fn(&str) + S
 ///
 /// # Errors
 /// When they do not build.
-pub(crate) fn binaries(root: &Path) -> Result<Vec<GuestFile>> {
+pub(crate) fn binaries(workspace: &Workspace) -> Result<Vec<GuestFile>> {
     let packages = ["observer", "observer-live"];
-    let built = programs::build_static(root, &packages)?;
+    let built = programs::build_static(workspace, &packages)?;
     let file = |name: &str| GuestFile { host: built.join(name), guest: format!("/bin/{name}"), mode: 0o755 };
     Ok(packages.into_iter().map(file).collect())
 }

@@ -207,7 +207,7 @@ fn kernels(context: &Context<'_>) -> Result<Tally> {
         }
     };
     let guest::suite::Summary { passed, failed, skipped } =
-        guest::suite::run(context.workspace.root(), context.arguments, &on_line)?;
+        guest::suite::run(context.workspace, context.arguments, &on_line)?;
     Ok(Tally { passed, failed, skipped })
 }
 
