@@ -17,13 +17,22 @@ use std::{ffi::OsString, process::ExitCode};
 use toolchain::Pair;
 use workspace::{Profile, Workspace};
 
+const EXAMPLES: &str = "\
+Examples:
+  cargo xtask run                            who sends, who waits; Ctrl-C ends it
+  cargo xtask run --no-install               only list what is missing here
+  cargo xtask run -- --max-cgroups 512       more for the agent
+  cargo xtask test --level unit              only the unit tests
+  cargo xtask test --level live -- veth      live tests with `veth` in their names
+  cargo xtask bench -- --only P1,P2";
+
 /// Sets up, builds, runs, tests and measures observer.
 ///
 /// Two commands are all a newcomer needs: `cargo xtask run` and `cargo xtask test`. Each first lists what is missing on this
 /// machine, installs it, and does its work; a second run finds nothing missing. Root is needed for apt and for the
 /// agent, and taken through sudo when this is not root. Everything that is built is under target/.
 #[derive(Debug, Parser)]
-#[command(name = "cargo xtask", bin_name = "cargo xtask", disable_help_subcommand = true)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", disable_help_subcommand = true, after_help = EXAMPLES)]
 struct Arguments {
     #[command(subcommand)]
     task: Task,

@@ -94,7 +94,7 @@ impl Workspace {
     pub(crate) fn log(&self, kind: &str, name: &str) -> Result<PathBuf> {
         let directory = self.target().join(kind);
         fs::create_dir_all(&directory).with_context(|| format!("make {}", directory.display()))?;
-        Ok(directory.join(name).with_extension("log"))
+        Ok(directory.join(format!("{name}.log")))
     }
 
     /// The host's cargo, building into [`Self::target`].

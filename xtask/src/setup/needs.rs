@@ -56,14 +56,13 @@ pub(crate) struct Need {
 }
 
 /// Every one. The eBPF tool-chain is chosen elsewhere; the C compiler and linker were there to build this program.
-pub(crate) static NEEDS: [Need; 10] = [
+pub(crate) static NEEDS: [Need; 8] = [
     install(
         "iproute2",
         &["ip"],
         "makes the network devices of the tests",
         &[Purpose::Live, Purpose::Kernels, Purpose::Bench],
     ),
-    install("iperf3", &["iperf3"], "traffic for the tests", &[Purpose::Live, Purpose::Bench]),
     install("stress-ng", &["stress-ng"], "storms of tasks for the tests", &[Purpose::Live, Purpose::Kernels]),
     install("bpftool", &["bpftool"], "a second opinion on the kernel's BTF", &[Purpose::Unit]),
     Need {
@@ -73,7 +72,6 @@ pub(crate) static NEEDS: [Need; 10] = [
         purposes: &[Purpose::Unit, Purpose::Live],
         way: Way::Unpack,
     },
-    install("linux-perf", &["perf"], "counts instructions and cycles", &[Purpose::Bench]),
     install("qemu-system-x86", &["qemu-system-x86_64"], "runs the test kernels", &[Purpose::Kernels]),
     install("busybox-static", &["busybox"], "the system of the test kernels", &[Purpose::Kernels]),
     install("xz-utils", &["xz"], "unpacks kernel modules", &[Purpose::Kernels]),
