@@ -41,7 +41,8 @@ fn clients_within_the_limit(clients: usize) -> usize {
 
 #[tokio::test]
 async fn a_thousand_slow_clients_neither_exhaust_descriptors_nor_keep_a_scraper_out() {
-    let limits = Limits::default();
+    // Time makes no room here.
+    let limits = Limits { head: Duration::from_hours(1), ..Limits::default() };
     let server = TestServer::start(limits, TestSource::with_pages_of(200_000)).await;
     let clients = clients_within_the_limit(1000);
     let mut attack = JoinSet::new();
@@ -55,6 +56,18 @@ async fn a_thousand_slow_clients_neither_exhaust_descriptors_nor_keep_a_scraper_
         let descriptors = server.accepted().len();
         assert!(descriptors <= limits.connections + 1, "{descriptors} descriptors for {clients} clients");
         sleep(Duration::from_millis(10)).await;
+    }
+}
+
+#[tokio::test]
+async fn who_had_to_wait_for_a_place_is_served() {
+    let head = Duration::from_hours(1);
+    let server = TestServer::start(Limits { connections: 1, head, ..Limits::default() }, TestSource::new()).await;
+    for render in 1..=50 {
+        let mut slow = server.connect().await;
+        slow.write_all(b"GET").await.unwrap();
+        server.until_accepted(|unread| unread == [0]).await;
+        assert_eq!(server.get("/metrics").await.text(), server.source.page(render));
     }
 }
 

@@ -7,6 +7,7 @@ use std::io::Read;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 async fn server() -> TestServer {
@@ -142,11 +143,16 @@ async fn an_idle_connection_is_closed_after_its_time_but_not_after_that_of_a_hea
 
 #[tokio::test]
 async fn a_client_that_closes_its_side_gets_its_answer() {
-    let server = TestServer::start(Limits::default(), TestSource::with_pages_of(1_000_000)).await;
+    let source = TestSource { gate: Semaphore::new(0), ..TestSource::with_pages_of(1_000_000) };
+    let server = TestServer::start(Limits::default(), source).await;
     for version in ["1.0", "1.1"] {
         let mut socket = server.connect().await;
         socket.write_all(format!("GET /metrics HTTP/{version}\r\n\r\n").as_bytes()).await.unwrap();
+        server.until_accepted(|unread| unread == [0]).await;
         socket.shutdown().await.unwrap();
+        // Time for the server to see it.
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        server.source.gate.add_permits(1);
         let answer = read_to_end(socket).await;
         assert!(answer.status == 200 && answer.body.len() > 1_000_000, "{version}: {} bytes", answer.body.len());
     }
