@@ -22,35 +22,35 @@ use aya_ebpf::{
 
 /// A packet that a socket sends: after routing, before segmentation.
 #[cgroup_skb(egress)]
-pub fn observer_egress(ctx: SkBuffContext) -> i32 {
+fn observer_egress(ctx: SkBuffContext) -> i32 {
     net::book(&ctx, net::Direction::Transmit);
     PASS
 }
 
 /// A packet that a socket receives: after reassembly.
 #[cgroup_skb(ingress)]
-pub fn observer_ingress(ctx: SkBuffContext) -> i32 {
+fn observer_ingress(ctx: SkBuffContext) -> i32 {
     net::book(&ctx, net::Direction::Receive);
     PASS
 }
 
 /// A CPU turns from one task to another.
 #[btf_tracepoint(function = "sched_switch")]
-pub fn observer_switch(ctx: BtfTracePointContext) -> i32 {
+fn observer_switch(ctx: BtfTracePointContext) -> i32 {
     sched::switch(&ctx);
     0
 }
 
 /// A cgroup was made; no task can be in it yet.
 #[btf_tracepoint(function = "cgroup_mkdir")]
-pub fn observer_mkdir(ctx: BtfTracePointContext) -> i32 {
+fn observer_mkdir(ctx: BtfTracePointContext) -> i32 {
     cgroups::made(&ctx);
     0
 }
 
 /// A cgroup was removed; no living task is in it.
 #[btf_tracepoint(function = "cgroup_rmdir")]
-pub fn observer_rmdir(ctx: BtfTracePointContext) -> i32 {
+fn observer_rmdir(ctx: BtfTracePointContext) -> i32 {
     cgroups::removed(&ctx);
     0
 }
