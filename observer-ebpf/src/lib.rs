@@ -92,14 +92,14 @@ pub struct SchedBook {
     pub reserved: u64,
 }
 
-/// An entry of a CPU's cache from cgroup id to slot: entry `cpu * SLOT_CACHE_ENTRIES + id % SLOT_CACHE_ENTRIES` of `SLOT_CACHE`.
+/// An entry of a CPU's cache from cgroup id to its [`SchedBook`]: entry `cpu * SLOT_CACHE_ENTRIES + id % SLOT_CACHE_ENTRIES` of `SLOT_CACHE`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct CachedSlot {
     /// The cgroup id; ids are never reused, so an entry never lies about whose it is.
     pub cgroup: u64,
-    /// Its slot.
-    pub slot: u32,
+    /// The entry `slot * cpus + cpu` of the map `SCHED`.
+    pub entry: u32,
     /// The [`Control::slot_generation`] at which slot 0 was the answer.
     pub generation: u32,
 }

@@ -58,11 +58,6 @@ pub(crate) fn net_book(slot: u32, cpu: u32) -> Option<*mut NetBook> {
 }
 
 #[inline(always)]
-fn slot_sched_book(slot: u32, cpu: u32) -> Option<*mut SchedBook> {
-    SCHED.get_ptr_mut(slot * CPUS.load() as u32 + cpu)
-}
-
-#[inline(always)]
 fn cached_slot(cgroup: u64, cpu: u32) -> Option<*mut CachedSlot> {
     SLOT_CACHE.get_ptr_mut(cpu * SLOT_CACHE_ENTRIES + (cgroup as u32 & (SLOT_CACHE_ENTRIES - 1)))
 }
@@ -74,47 +69,49 @@ pub(crate) fn sched_book(cgroup: u64, cpu: u32, lost: Drop) -> Option<*mut Sched
     // SAFETY: a valid entry that only this CPU writes, with interrupts off.
     let cached = unsafe { *cached };
     if cached.cgroup == cgroup {
-        let book = slot_sched_book(cached.slot, cpu)?;
+        let book = SCHED.get_ptr_mut(cached.entry)?;
         // SAFETY: as above; user space may zero the owner, which is one word.
         if unsafe { (*book).owner } == cgroup {
             return Some(book);
         }
     }
-    slot_sched_book(remember_slot(cgroup, cpu, lost), cpu)
+    SCHED.get_ptr_mut(remember(cgroup, cpu, lost))
 }
 
-/// The way of the first switch of a cgroup on a CPU, and of every switch while there is no slot for it.
+/// The way of the first switch of a cgroup on a CPU, and of every switch while there is no slot for it. Returns the
+/// entry of the map `SCHED`.
 #[inline(never)]
-fn remember_slot(cgroup: u64, cpu: u32, lost: Drop) -> u32 {
-    let Some(cached) = cached_slot(cgroup, cpu) else { return UNATTRIBUTED_SLOT };
+fn remember(cgroup: u64, cpu: u32, lost: Drop) -> u32 {
+    let unattributed = UNATTRIBUTED_SLOT * CPUS.load() as u32 + cpu;
+    let Some(cached) = cached_slot(cgroup, cpu) else { return unattributed };
     let generation = control().slot_generation;
     // SAFETY: a valid entry that only this CPU writes, with interrupts off.
     let known = unsafe { *cached };
-    if known.cgroup == cgroup && known.slot == UNATTRIBUTED_SLOT && known.generation == generation {
+    if known.cgroup == cgroup && known.entry == unattributed && known.generation == generation {
         drops::count(lost);
-        return UNATTRIBUTED_SLOT;
+        return unattributed;
     }
-    let slot = match of_cgroup(cgroup) {
-        Ok(slot) => slot,
+    let entry = match of_cgroup(cgroup) {
+        Ok(slot) => slot * CPUS.load() as u32 + cpu,
         Err(NoSlot::NoneFree) => {
             drops::count(lost);
-            UNATTRIBUTED_SLOT
+            unattributed
         }
         Err(NoSlot::TableRefused) => {
             // A passing state: not remembered.
             drops::count(Drop::WaitSlotTable);
-            return UNATTRIBUTED_SLOT;
+            return unattributed;
         }
     };
     // SAFETY: as above.
-    unsafe { *cached = CachedSlot { cgroup, slot, generation } };
-    if slot != UNATTRIBUTED_SLOT
-        && let Some(book) = slot_sched_book(slot, cpu)
+    unsafe { *cached = CachedSlot { cgroup, entry, generation } };
+    if entry != unattributed
+        && let Some(book) = SCHED.get_ptr_mut(entry)
     {
         // SAFETY: this CPU's own entry.
         unsafe { (*book).owner = cgroup };
     }
-    slot
+    entry
 }
 
 /// The slot of a cgroup, given to it now if it has none.

@@ -12,7 +12,7 @@ use crate::{
         program, release_free_memory,
     },
     ledger::ProgramFacts,
-    procfs,
+    procfs::{self, Vantage},
 };
 use anyhow::{Context as _, bail};
 use ipnet::IpNet;
@@ -57,6 +57,9 @@ pub(super) fn start(config: AgentConfig) -> anyhow::Result<Started> {
     set_scopes(&mut kernel, &config.proc_path, &config.intranet_cidr)?;
     kernel.attach_counters(root.as_fd());
     report(&kernel.programs())?;
+    if !matches!(procfs::addresses(&config.proc_path), Ok(addresses) if addresses.vantage == Vantage::Node) {
+        tracing::warn!(path = %config.proc_path.display(), "the network of process 1 cannot be read here: devices and addresses are this process's own, and the node's may be missing");
+    }
     let tasks_visible = procfs::task_state(&config.proc_path, INIT).is_ok_and(|state| state.is_some());
     if kernel.is_up(program::SWITCH) {
         seed_sleeps(&mut kernel, &tree, &config.proc_path);

@@ -37,7 +37,7 @@ pub(super) struct Station {
     sample: Sample,
     own_cpu: OwnCpu,
     node: NodeFacts,
-    device_reader: DeviceReader,
+    devices: DeviceReader,
     facts: AgentFacts,
     window_started_ns: u64,
     walked_ns: u64,
@@ -59,7 +59,7 @@ impl Station {
             sample: Sample::default(),
             own_cpu: OwnCpu::default(),
             node: NodeFacts::default(),
-            device_reader: DeviceReader::default(),
+            devices: DeviceReader::default(),
             facts: AgentFacts::default(),
             window_started_ns: now_ns,
             walked_ns: now_ns,
@@ -134,7 +134,7 @@ impl Station {
         self.read()?;
         self.own_cpu.read(&self.parts.tree, &mut self.ledger);
         self.node.load = procfs::loadavg(&self.parts.proc_path).ok();
-        if self.device_reader.read(&self.parts.proc_path, &mut self.node.devices).is_err() {
+        if self.devices.read(&self.parts.proc_path, &mut self.node.devices).is_err() {
             self.node.devices.clear();
         }
         let drops = self.parts.kernel.books.drops()?;

@@ -129,8 +129,6 @@ pub struct AgentFacts {
     pub process: ProcessFacts,
     /// How long the last scrape took, reading and rendering, in seconds.
     pub scrape_seconds: f64,
-    /// Series on the page; a value behind the limit is the budget's business.
-    pub series: u64,
 }
 
 /// A kernel program.

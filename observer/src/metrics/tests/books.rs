@@ -112,6 +112,5 @@ fn agent_facts() -> AgentFacts {
         drops: Drop::ALL.iter().map(|reason| (reason.label(), *reason as u64)).collect(),
         process,
         scrape_seconds: 0.001,
-        series: 0,
     }
 }
