@@ -80,11 +80,20 @@ pub(super) fn start(config: AgentConfig) -> anyhow::Result<Started> {
         node_name: config.node_name,
         proc_path: config.proc_path.clone(),
         true_root: mount.true_root,
+        spare_descriptors: spare_descriptors(),
         tasks_visible,
     });
     release_free_memory();
     let (proc_path, intranet) = (config.proc_path, config.intranet_cidr);
     Ok(Started { station, listener, events: events_fd, lock, proc_path, intranet })
+}
+
+/// Raises the limit of open files as far as it may be, and leaves a quarter for connections and the programs.
+fn spare_descriptors() -> usize {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return 0 };
+    let limit = if setrlimit(Resource::RLIMIT_NOFILE, hard, hard).is_ok() { hard } else { soft };
+    usize::try_from(limit / 4 * 3).unwrap_or(usize::MAX)
 }
 
 /// Brings the ranges that decide a scope up to date. Addresses that cannot be read leave `node` to what is local by itself.

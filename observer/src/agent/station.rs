@@ -26,6 +26,8 @@ pub(super) struct Parts {
     pub(super) proc_path: PathBuf,
     /// Whether the tree's root is the hierarchy's: else the paths of events are not those of the tree.
     pub(super) true_root: bool,
+    /// Descriptors that may be kept open for reading faster.
+    pub(super) spare_descriptors: usize,
     /// Whether the states of other users' tasks can be read.
     pub(super) tasks_visible: bool,
 }
@@ -54,10 +56,10 @@ impl Station {
     pub(super) fn new(parts: Parts) -> Self {
         let now_ns = monotonic_ns();
         Self {
+            own_cpu: OwnCpu::new(parts.spare_descriptors),
             parts,
             ledger: Ledger::default(),
             sample: Sample::default(),
-            own_cpu: OwnCpu::default(),
             node: NodeFacts::default(),
             devices: DeviceReader::default(),
             facts: AgentFacts::default(),

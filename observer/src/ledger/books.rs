@@ -75,9 +75,12 @@ impl Ledger {
         self.nameless
     }
 
-    /// The cgroups that are there and have an entity.
-    pub fn live_cgroups(&self) -> impl Iterator<Item = u64> {
-        self.accounts.iter().flat_map(|account| account.live.iter().copied())
+    /// The cgroups that are there and have an entity, each with that entity's number of waits.
+    pub fn live_cgroups(&self) -> impl Iterator<Item = (u64, u64)> {
+        self.entities.iter().zip(&self.accounts).flat_map(|(entity, account)| {
+            let waits = entity.books.waits.iter().sum();
+            account.live.iter().map(move |cgroup| (*cgroup, waits))
+        })
     }
 
     /// Books a sample. `name` is asked for each cgroup that has no entity yet.
