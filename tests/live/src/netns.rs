@@ -6,8 +6,8 @@ use crate::{
     truth,
     worker::{Seat, Worker},
 };
-use anyhow::{Context as _, Result, bail};
-use std::net::IpAddr;
+use anyhow::{Context as _, Result, bail, ensure};
+use std::io::{Seek as _, Write as _};
 
 /// A network namespace; gone when dropped.
 pub(crate) struct Netns {
@@ -42,13 +42,17 @@ impl Netns {
 
     /// Runs `ip` with these words in it.
     pub(crate) fn ip(&self, words: &str) -> Result<()> {
-        self.seat().run(["exec", "ip"].into_iter().chain(words.split(' '))).map(drop)
+        self.ip_lines(&[words.to_owned()])
     }
 
-    /// Gives a device an address and knows the neighbour on its wire, so that nobody has to ask.
-    pub(crate) fn address(&self, device: &str, address: &str) -> Result<()> {
-        let nodad = if address.contains(':') { " nodad" } else { "" };
-        self.ip(&format!("address add {address} dev {device}{nodad}"))
+    /// Runs `ip` once with many lines of words: a process each takes long where everything is emulated.
+    fn ip_lines(&self, lines: &[String]) -> Result<()> {
+        let mut batch = tempfile::tempfile()?;
+        writeln!(batch, "{}", lines.join("\n"))?;
+        batch.rewind()?;
+        let output = self.seat().command(["exec", "ip", "-batch", "-"]).stdin(batch).output().context("start ip")?;
+        ensure!(output.status.success(), "ip {lines:?}: {}", String::from_utf8_lossy(&output.stderr));
+        Ok(())
     }
 }
 
@@ -156,31 +160,24 @@ impl Wire {
     }
 
     fn give_addresses(&self, clients_next: &str, servers_next: &str) -> Result<()> {
-        for address in [CLIENT_V4, CLIENT_V6] {
-            self.client.address("client", &single(address))?;
-        }
-        for address in SERVER_ADDRESSES {
-            self.server.address("server", &single(address))?;
-        }
         // Every far address is a neighbour whose link address is known: the wire carries nothing but the test.
-        for address in SERVER_ADDRESSES {
-            neighbour(&self.client, "client", address, clients_next)?;
-        }
-        for address in [CLIENT_V4, CLIENT_V6] {
-            neighbour(&self.server, "server", address, servers_next)?;
+        let ends = [
+            (&self.client, "client", CLIENT_ADDRESSES.as_slice(), SERVER_ADDRESSES.as_slice(), clients_next),
+            (&self.server, "server", SERVER_ADDRESSES.as_slice(), CLIENT_ADDRESSES.as_slice(), servers_next),
+        ];
+        for (netns, device, own, others, next) in ends {
+            let mut lines: Vec<String> = own.iter().map(|address| own_address(device, address)).collect();
+            lines.extend(others.iter().flat_map(|address| neighbour(device, address, next)));
+            netns.ip_lines(&lines)?;
         }
         Ok(())
     }
 
     fn route(&self) -> Result<()> {
         let router = self.router.as_ref().context("a routed wire")?;
-        for address in [CLIENT_V4, CLIENT_V6] {
-            neighbour(router, "near", address, CLIENT_MAC)?;
-        }
-        for address in SERVER_ADDRESSES {
-            neighbour(router, "far", address, SERVER_MAC)?;
-        }
-        Ok(())
+        let near = CLIENT_ADDRESSES.iter().flat_map(|address| neighbour("near", address, CLIENT_MAC));
+        let far = SERVER_ADDRESSES.iter().flat_map(|address| neighbour("far", address, SERVER_MAC));
+        router.ip_lines(&near.chain(far).collect::<Vec<_>>())
     }
 
     /// From now on, one packet of `one_in` is lost between the ends, in each direction, until the worker ends.
@@ -196,11 +193,16 @@ impl Wire {
     }
 }
 
+const CLIENT_ADDRESSES: [&str; 2] = [CLIENT_V4, CLIENT_V6];
 const SERVER_ADDRESSES: [&str; 6] =
     [SERVER_V4, SERVER_V6, SERVER_PUBLIC_V4, SERVER_PUBLIC_V6, SERVER_SHARED_V4, SERVER_LINK_LOCAL_V4];
 
-fn single(address: &str) -> String {
-    format!("{address}/{}", if address.contains(':') { 128 } else { 32 })
+fn own_address(device: &str, address: &str) -> String {
+    if address.contains(':') {
+        format!("address add {address}/128 dev {device} nodad")
+    } else {
+        format!("address add {address}/32 dev {device}")
+    }
 }
 
 fn link(left: &Netns, name: &str, mac: &str, right: &Netns, far_name: &str, far_mac: &str) -> Result<()> {
@@ -218,8 +220,9 @@ fn raise(netns: &Netns, device: &str, offloads: bool) -> Result<()> {
 }
 
 /// A route to one address over a device, and the link address to send to.
-fn neighbour(netns: &Netns, device: &str, address: &str, mac: &str) -> Result<()> {
-    let length = if address.parse::<IpAddr>()?.is_ipv4() { 32 } else { 128 };
-    netns.ip(&format!("route add {address}/{length} dev {device}"))?;
-    netns.ip(&format!("neighbour add {address} lladdr {mac} dev {device} nud permanent"))
+fn neighbour(device: &str, address: &str, mac: &str) -> [String; 2] {
+    [
+        format!("route add {address} dev {device}"),
+        format!("neighbour add {address} lladdr {mac} dev {device} nud permanent"),
+    ]
 }

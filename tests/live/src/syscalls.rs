@@ -213,8 +213,9 @@ pub(crate) fn own_received(fd: RawFd) -> OwnedFd {
     unsafe { OwnedFd::from_raw_fd(fd) }
 }
 
-/// Sleeps in a child that shares our memory; we are in uninterruptible sleep until it exits.
-pub(crate) fn vfork_and_sleep(length: Duration) -> Result<()> {
+/// Sleeps in a child that shares our memory; we are in uninterruptible sleep until it exits. Returns the child, which
+/// has to be waited for.
+pub(crate) fn vfork_and_sleep(length: Duration) -> Result<Pid> {
     let mut stack = vec![0u8; 256 * 1024];
     let until = libc::timespec { tv_sec: length.as_secs().cast_signed(), tv_nsec: length.subsec_nanos().into() };
     let child = Box::new(move || {
@@ -226,9 +227,7 @@ pub(crate) fn vfork_and_sleep(length: Duration) -> Result<()> {
     });
     let flags = CloneFlags::CLONE_VM | CloneFlags::CLONE_VFORK;
     // SAFETY: with CLONE_VFORK we only go on when the child is gone, so stack and closure outlive it.
-    let pid = unsafe { nix::sched::clone(child, &mut stack, flags, Some(libc::SIGCHLD)) }.context("vfork")?;
-    waitpid(pid, None).context("wait for the vfork child")?;
-    Ok(())
+    unsafe { nix::sched::clone(child, &mut stack, flags, Some(libc::SIGCHLD)) }.context("vfork")
 }
 
 /// Starts a child that exits at once; the caller waits for it.

@@ -2,7 +2,7 @@
 
 use crate::page::{Counted, Traffic, Waits};
 use anyhow::{Context as _, Result};
-use std::fs;
+use std::{fs, time::Duration};
 
 /// Ethernet's header, which devices count and an L3 counter does not.
 pub(crate) const LINK_HEADER: u64 = 14;
@@ -22,6 +22,13 @@ pub(crate) fn schedstat(pids: &[u32]) -> Result<Waits> {
         }
     }
     Ok(waits)
+}
+
+/// How long the calling process, which has one thread, ran and waited for a CPU so far, by `/proc/self/schedstat`.
+pub(crate) fn run_and_wait() -> Result<Duration> {
+    let text = fs::read_to_string("/proc/self/schedstat")?;
+    let numbers = text.split_whitespace().take(2).map(str::parse).collect::<Result<Vec<u64>, _>>()?;
+    Ok(Duration::from_nanos(numbers.iter().sum()))
 }
 
 /// The state letter of a process's first thread, by `/proc/PID/stat`.

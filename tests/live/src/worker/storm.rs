@@ -3,6 +3,7 @@
 use super::converse;
 use crate::syscalls;
 use anyhow::{Context as _, Result, bail};
+use nix::sys::wait::waitpid;
 use std::{
     io::{Read as _, Write as _},
     os::unix::net::UnixStream,
@@ -29,7 +30,7 @@ pub(super) fn storm() -> Result<()> {
             }
             "vfork" => {
                 while Instant::now() < end {
-                    syscalls::vfork_and_sleep(Duration::ZERO)?;
+                    waitpid(syscalls::vfork_and_sleep(Duration::ZERO)?, None)?;
                     rounds += 1;
                 }
             }

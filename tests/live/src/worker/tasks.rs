@@ -1,8 +1,9 @@
 //! Tasks that run, sleep and wait in known ways.
 
 use super::{converse, not_understood};
-use crate::syscalls;
+use crate::{syscalls, truth};
 use anyhow::Result;
+use nix::sys::wait::waitpid;
 use std::{
     hint::black_box,
     time::{Duration, Instant},
@@ -43,14 +44,36 @@ pub(super) fn nap() -> Result<()> {
     })
 }
 
-/// Understands `vfork MILLISECONDS`; answers with the nanoseconds it took.
+/// Understands `vfork MILLISECONDS`; answers with the nanoseconds it slept.
 pub(super) fn vfork() -> Result<()> {
     converse("ready", |words| match words {
         ["vfork", length] => {
-            let start = Instant::now();
-            syscalls::vfork_and_sleep(Duration::from_millis(length.parse()?))?;
-            Ok(start.elapsed().as_nanos().to_string())
+            let before = Moment::now()?;
+            let child = syscalls::vfork_and_sleep(Duration::from_millis(length.parse()?))?;
+            let after = Moment::now()?;
+            waitpid(child, None)?;
+            Ok(after.slept_since(&before).as_nanos().to_string())
         }
         other => not_understood(other),
     })
+}
+
+/// A moment of this task, with how long it had run and waited for a CPU until then.
+struct Moment {
+    at: Instant,
+    active: Duration,
+}
+
+impl Moment {
+    fn now() -> Result<Self> {
+        // Brings the kernel's account of the running task up to date.
+        std::thread::yield_now();
+        let active = truth::run_and_wait()?;
+        Ok(Self { at: Instant::now(), active })
+    }
+
+    /// What is neither run nor wait is sleep.
+    fn slept_since(&self, before: &Self) -> Duration {
+        (self.at - before.at).saturating_sub(self.active.saturating_sub(before.active))
+    }
 }
