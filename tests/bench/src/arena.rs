@@ -3,9 +3,10 @@
 
 use anyhow::{Context as _, Result};
 use nix::sys::signal::{SigSet, Signal};
-use observer::cgroup::mount;
+use observer::{cgroup::mount, kernel::lock::NodeLock};
 use std::{
     fs, io,
+    ops::Deref,
     path::{Path, PathBuf},
     thread,
     time::{Duration, Instant},
@@ -24,6 +25,8 @@ impl Arena {
     /// Makes the cgroup, after removing those whose benchmark is gone.
     pub(crate) fn new() -> Result<Self> {
         let root = mount::locate(None)?.path;
+        // Its programs would be part of every figure. Released at once: the agent that is measured needs it.
+        drop(NodeLock::take(&root, Path::new("/proc"))?);
         for entry in fs::read_dir(&root)?.flatten() {
             let name = entry.file_name();
             let pid = name.to_str().and_then(|name| name.strip_prefix(PREFIX)).and_then(|pid| pid.parse::<u32>().ok());
@@ -51,20 +54,33 @@ impl Arena {
     }
 
     /// Makes a cgroup below.
-    pub(crate) fn cgroup(&self, name: &str) -> Result<PathBuf> {
+    pub(crate) fn cgroup(&self, name: &str) -> Result<Cgroup> {
         let path = self.path.join(name);
         fs::create_dir(&path).with_context(|| format!("make the cgroup {}", path.display()))?;
-        Ok(path)
-    }
-
-    /// Ends everything in a cgroup below and removes it.
-    pub(crate) fn remove(path: &Path) {
-        clear(path);
+        Ok(Cgroup(path))
     }
 
     /// The path as observer's `cgroup` label has it.
     pub(crate) fn label(&self, path: &Path) -> Result<String> {
         Ok(format!("/{}", path.strip_prefix(&self.root).context("a cgroup of the hierarchy")?.display()))
+    }
+}
+
+/// A cgroup of the arena. Dropping it kills what runs in it and removes it.
+#[derive(Debug)]
+pub(crate) struct Cgroup(PathBuf);
+
+impl Deref for Cgroup {
+    type Target = Path;
+
+    fn deref(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Cgroup {
+    fn drop(&mut self) {
+        clear(&self.0);
     }
 }
 

@@ -8,7 +8,7 @@
 use crate::{
     cpu::{schedstat, thread_ns},
     programs::{Attached, Programs},
-    report::{Row, Verdict},
+    report::{Compared, Row, Verdict},
     run::Run,
     statistics::{Pair, Rounds},
     worker::Worker,
@@ -130,7 +130,7 @@ fn total_row(variants: &[Variant]) -> Row {
         measure: "ns added per context switch".into(),
         ours: added(&variants[OURS]),
         others: others(variants, added),
-        compared,
+        compared: compared.map(Compared::Ratio),
         goal: "<= 0.5 x three hooks, array by pid".into(),
         verdict: Verdict::at_most(compared, 0.5),
         note: Some(format!(
@@ -150,7 +150,7 @@ fn body_row(variants: &[Variant]) -> Row {
         measure: "ns in the programs per switch, over the empty program".into(),
         ours: over(&variants[OURS]),
         others: others(variants, over).split_off(1),
-        compared,
+        compared: compared.map(Compared::Ratio),
         goal: "<= 0.6 x one hook, hash by cgroup id".into(),
         verdict: Verdict::at_most(compared, 0.6),
         note: variants[OURS].missing.clone(),

@@ -6,10 +6,9 @@
 //! that no wakeup and no copy is part of it.
 
 use crate::{
-    arena::Arena,
     cpu::thread_ns,
     programs::{Attached, Programs},
-    report::{Row, Verdict},
+    report::{Compared, Row, Verdict},
     run::Run,
     statistics::Rounds,
     worker::Worker,
@@ -60,7 +59,7 @@ pub(crate) fn measure(run: &mut Run) -> Result<()> {
     let mut variants = variants();
     variants[OURS].missing = [program::EGRESS, program::INGRESS].iter().find_map(|name| run.programs.missing(name));
     let cgroup = run.arena.cgroup("p2")?;
-    let directory = File::open(&cgroup).with_context(|| format!("open {}", cgroup.display()))?;
+    let directory = File::open(&*cgroup).with_context(|| format!("open {}", cgroup.display()))?;
     run.cpus.pin()?;
     let mut flood = Worker::start(&["flood"], Some(&cgroup))?;
     let clock = Clock::choose(&mut flood)?;
@@ -84,7 +83,6 @@ pub(crate) fn measure(run: &mut Run) -> Result<()> {
     }
     run.cpus.unpin()?;
     drop(flood);
-    Arena::remove(&cgroup);
     run.report.rows.extend([
         row(&variants, "ns per packet sent, over the empty program (body)", |variant| &variant.egress),
         row(&variants, "ns per packet received, over the empty program (body)", |variant| &variant.ingress),
@@ -126,7 +124,7 @@ enum Clock {
     /// Wall time, which a neighbour on the CPU lengthens.
     Wall = 0,
     /// The worker's CPU time, which holds the receiving half only where the kernel charges softirqs to the task they
-    /// interrupt (no CONFIG_IRQ_TIME_ACCOUNTING).
+    /// interrupt (no `CONFIG_IRQ_TIME_ACCOUNTING`).
     Task = 1,
 }
 
@@ -181,7 +179,7 @@ fn row(variants: &[Variant], measure: &str, pick: fn(&Variant) -> &Rounds) -> Ro
         measure: measure.into(),
         ours,
         others: others.collect(),
-        compared,
+        compared: compared.map(Compared::Ratio),
         goal: "<= 0.5 x per-CPU hash by cgroup id".into(),
         verdict: Verdict::at_most(compared, 0.5),
         note: variants[OURS].missing.clone(),

@@ -140,7 +140,7 @@ fn load_shapes(object: &[u8]) -> Result<Ebpf> {
     }
     let mut loader = EbpfLoader::new();
     for (global, value) in &globals {
-        loader.override_global(*global, value, true);
+        loader.override_global(global, value, true);
     }
     let mut ebpf = loader.load(object).context("load the shapes")?;
     let targets = Btf::from_sys_fs()?;

@@ -2,7 +2,7 @@
 
 use crate::{
     machine::Machine,
-    statistics::{Pair, Rounds},
+    statistics::{Interval, Pair, Rounds},
 };
 use serde::Serialize;
 use std::{collections::BTreeMap, fmt::Write as _};
@@ -18,8 +18,8 @@ pub(crate) struct Row {
     pub(crate) ours: Option<Pair>,
     /// What it is held against, each with its figure.
     pub(crate) others: Vec<(String, Pair)>,
-    /// What the goal compares, for instance a ratio; `None` where it could not be measured.
-    pub(crate) compared: Option<Pair>,
+    /// What the goal compares, if it is not [`Self::ours`] itself; `None` too where it could not be measured.
+    pub(crate) compared: Option<Compared>,
     /// The goal in words.
     pub(crate) goal: String,
     /// Whether it is met.
@@ -28,6 +28,16 @@ pub(crate) struct Row {
     pub(crate) note: Option<String>,
     /// Every round of every variant, raw.
     pub(crate) rounds: BTreeMap<String, Rounds>,
+}
+
+/// What a goal is held against.
+#[derive(Clone, Copy, Debug, Serialize)]
+#[serde(untagged)]
+pub(crate) enum Compared {
+    /// A ratio of two figures.
+    Ratio(Pair),
+    /// A mean ratio with its 95 % interval.
+    Interval(Interval),
 }
 
 /// Whether a goal is met.
@@ -52,6 +62,17 @@ impl Verdict {
         match figure.map(|pair| (pair.min <= limit, pair.median <= limit)) {
             Some((true, true)) => Self::Met,
             Some((false, false)) => Self::Missed,
+            Some(_) => Self::Unclear,
+            None => Self::Open,
+        }
+    }
+
+    /// An interval that should lie within `1 - tolerance ..= 1 + tolerance`.
+    pub(crate) fn within(interval: Option<Interval>, tolerance: f64) -> Self {
+        let allowed = 1.0 - tolerance..=1.0 + tolerance;
+        match interval {
+            Some(Interval { low, high, .. }) if allowed.contains(&low) && allowed.contains(&high) => Self::Met,
+            Some(Interval { low, high, .. }) if high < *allowed.start() || low > *allowed.end() => Self::Missed,
             Some(_) => Self::Unclear,
             None => Self::Open,
         }
@@ -86,7 +107,7 @@ impl Report {
 
     /// The table: a line per row, below it a line per shape with ours as a ratio of it.
     pub(crate) fn table(&self) -> String {
-        let mut lines = vec![["id", "measure", "min", "median", "ours/it", "goal", ""].map(String::from)];
+        let mut lines = vec![["id", "measure", "best", "median", "ours/it", "goal", ""].map(String::from)];
         for row in &self.rows {
             lines.extend(row.lines());
         }
@@ -113,6 +134,21 @@ impl Report {
 }
 
 impl Row {
+    /// The row of a measurement that could not be made.
+    pub(crate) fn failed(id: &'static str, reason: String) -> Self {
+        Self {
+            id,
+            measure: "could not be measured, see below".into(),
+            ours: None,
+            others: Vec::new(),
+            compared: None,
+            goal: String::new(),
+            verdict: Verdict::Open,
+            note: Some(reason),
+            rounds: BTreeMap::new(),
+        }
+    }
+
     fn lines(&self) -> Vec<[String; 7]> {
         let cell = |pair: Option<Pair>, pick: fn(Pair) -> f64| pair.map_or("-".into(), |pair| number(pick(pair)));
         let mut lines = vec![[
@@ -122,7 +158,12 @@ impl Row {
             cell(self.ours, |pair| pair.median),
             String::new(),
             match self.compared {
-                Some(Pair { min, median }) => format!("{}; is {} / {}", self.goal, number(min), number(median)),
+                Some(Compared::Ratio(Pair { min, median })) => {
+                    format!("{}; is {} / {}", self.goal, number(min), number(median))
+                }
+                Some(Compared::Interval(Interval { low, high, .. })) => {
+                    format!("{}; is {low:.4}..{high:.4}", self.goal)
+                }
                 None => self.goal.clone(),
             },
             self.verdict.word().to_owned(),
@@ -165,6 +206,14 @@ mod tests {
         assert_eq!(verdict(0.4, 0.55), Verdict::Unclear);
         assert_eq!(verdict(0.6, 0.65), Verdict::Missed);
         assert_eq!(Verdict::at_most(None, 0.5), Verdict::Open);
+    }
+
+    #[test]
+    fn an_interval_that_reaches_over_the_bound_is_unclear() {
+        let verdict = |low, high| Verdict::within(Some(Interval { low, mean: 1.0, high }), 0.01);
+        assert_eq!(verdict(0.995, 1.004), Verdict::Met);
+        assert_eq!(verdict(0.98, 1.001), Verdict::Unclear);
+        assert_eq!(verdict(0.95, 0.97), Verdict::Missed);
     }
 
     #[test]

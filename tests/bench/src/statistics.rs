@@ -64,15 +64,18 @@ impl Pair {
     pub(crate) fn ratio(self, other: Self) -> Self {
         Self { min: self.min / other.min, median: self.median / other.median }
     }
+}
 
-    /// The same figure in another unit.
-    pub(crate) fn scaled(self, factor: f64) -> Self {
-        Self { min: self.min * factor, median: self.median * factor }
-    }
+/// A mean ratio and the 95 % interval it lies in.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub(crate) struct Interval {
+    pub(crate) low: f64,
+    pub(crate) mean: f64,
+    pub(crate) high: f64,
 }
 
 /// The 95 % interval of the mean ratio of pairs, by Student's t over the logarithms; `None` below two pairs.
-pub(crate) fn ratio_interval(on: &Rounds, off: &Rounds) -> Option<(f64, f64, f64)> {
+pub(crate) fn ratio_interval(on: &Rounds, off: &Rounds) -> Option<Interval> {
     let logs: Vec<f64> = on.0.iter().zip(&off.0).map(|(on, off)| (on / off).ln()).collect();
     let n = logs.len() as f64;
     if logs.len() < 2 {
@@ -81,7 +84,7 @@ pub(crate) fn ratio_interval(on: &Rounds, off: &Rounds) -> Option<(f64, f64, f64
     let mean = logs.iter().sum::<f64>() / n;
     let variance = logs.iter().map(|log| (log - mean).powi(2)).sum::<f64>() / (n - 1.0);
     let half = student_t(logs.len() - 1) * (variance / n).sqrt();
-    Some(((mean - half).exp(), mean.exp(), (mean + half).exp()))
+    Some(Interval { low: (mean - half).exp(), mean: mean.exp(), high: (mean + half).exp() })
 }
 
 /// The 97.5 % quantile of Student's t by degrees of freedom; between the entries the next smaller degree counts, which
@@ -131,7 +134,7 @@ mod tests {
     #[test]
     fn equal_pairs_have_a_ratio_of_one_and_no_width() {
         let same = Rounds(vec![9.0, 10.0, 11.0]);
-        let (low, mean, high) = ratio_interval(&same, &same).unwrap();
+        let Interval { low, mean, high } = ratio_interval(&same, &same).unwrap();
         assert!((low - 1.0).abs() < 1e-12 && (mean - 1.0).abs() < 1e-12 && (high - 1.0).abs() < 1e-12);
     }
 
@@ -139,7 +142,7 @@ mod tests {
     fn the_interval_is_that_of_students_t() {
         // Logs of the ratios: 0.1 and 0.3, so mean 0.2, standard error 0.1, t(1) = 12.706.
         let on = Rounds(vec![0.1f64.exp(), 0.3f64.exp()]);
-        let (low, mean, high) = ratio_interval(&on, &Rounds(vec![1.0, 1.0])).unwrap();
+        let Interval { low, mean, high } = ratio_interval(&on, &Rounds(vec![1.0, 1.0])).unwrap();
         assert!((mean.ln() - 0.2).abs() < 1e-9);
         assert!((high.ln() - (0.2 + 1.2706)).abs() < 1e-9 && (low.ln() - (0.2 - 1.2706)).abs() < 1e-9);
     }

@@ -3,16 +3,20 @@
 
 use anyhow::{Context as _, Result, bail};
 use clap::Subcommand;
-use nix::sys::{prctl, signal::Signal};
+use nix::sys::{
+    prctl,
+    signal::{SigSet, Signal},
+};
 use std::{
     fs::{self, File},
     io::{BufRead as _, BufReader, Read as _, Write as _},
     os::{fd::AsFd as _, unix::process::CommandExt as _},
     path::{Path, PathBuf},
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
+    time::Duration,
 };
 
-use crate::traffic;
+use crate::{tenants, traffic};
 
 /// What a worker does.
 #[derive(Clone, Debug, Subcommand)]
@@ -21,6 +25,13 @@ pub(crate) enum Role {
     Pong,
     /// Sends UDP to a full socket of its own, in a network namespace of its own.
     Flood,
+    /// One end of a veth pair, in a network namespace of its own.
+    End,
+    /// A pod: waits, runs and talks.
+    Tenant {
+        /// Milliseconds from one talk to the next.
+        every: u64,
+    },
     /// Becomes another program.
     Become {
         /// The program and its arguments.
@@ -33,12 +44,16 @@ impl Role {
     /// Runs the role; the other end of stdin ends it.
     pub(crate) fn run(self, cgroup: Option<&Path>) -> Result<()> {
         prctl::set_pdeathsig(Signal::SIGKILL).context("tie the worker to its parent")?;
+        // Inherited from a parent that takes its signals by waiting for them; the agent wants to be told by SIGTERM.
+        SigSet::all().thread_unblock().context("unblock signals")?;
         if let Some(cgroup) = cgroup {
             fs::write(cgroup.join("cgroup.procs"), "0").with_context(|| format!("join {}", cgroup.display()))?;
         }
         match self {
             Self::Pong => pong(),
             Self::Flood => traffic::flood(),
+            Self::End => traffic::end(),
+            Self::Tenant { every } => tenants::live(Duration::from_millis(every)),
             Self::Become { command } => {
                 let [program, arguments @ ..] = command.as_slice() else { bail!("no program given") };
                 Err(Command::new(program).args(arguments).exec()).with_context(|| format!("run {program}"))

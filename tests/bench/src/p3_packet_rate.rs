@@ -1,0 +1,97 @@
+//! P3: how many small packets a second are lost to the agent.
+//!
+//! UDP of 64 bytes from one network namespace to another over a veth pair, one system call per packet, sender and
+//! receiver on CPUs of their own. In turns: nothing attached; the empty program, both directions; the real agent with
+//! all its programs, started for its turn and ended after it. The sender's CPU does the work of both hosts up to the
+//! receiver's socket, so it runs both hooks: the dearest case there is for a program per packet.
+
+use crate::{
+    agent::Agent,
+    report::{Row, Verdict},
+    run::Run,
+    statistics::{Pair, Rounds},
+    traffic,
+};
+use anyhow::{Context as _, Result};
+use aya::programs::CgroupSkbAttachType;
+use std::{collections::BTreeMap, fs::File};
+
+/// Length of one measurement; a round takes the best of some.
+const MILLISECONDS: u32 = 200;
+const RUNS: usize = 3;
+
+/// Packets per second, in the rounds of each variant.
+#[derive(Default)]
+struct Rates {
+    off: Rounds,
+    empty: Rounds,
+    agent: Rounds,
+}
+
+/// Measures, and adds a row.
+pub(crate) fn measure(run: &mut Run) -> Result<()> {
+    let cgroup = run.arena.cgroup("p3")?;
+    let directory = File::open(&*cgroup).with_context(|| format!("open {}", cgroup.display()))?;
+    let home = run.arena.cgroup("agent")?;
+    let mut pair = traffic::Pair::start(&run.cpus, &cgroup)?;
+    let mut rates = Rates::default();
+    best(&mut pair)?;
+    for round in 0..run.rounds {
+        run.progress("P3", round);
+        for turn in 0..3 {
+            match (turn + round) % 3 {
+                0 => rates.off.push(best(&mut pair)?),
+                1 => {
+                    let programs = &mut run.programs;
+                    let _egress = programs.attach_to_cgroup("empty_egress", &directory, CgroupSkbAttachType::Egress)?;
+                    let _ingress =
+                        programs.attach_to_cgroup("empty_ingress", &directory, CgroupSkbAttachType::Ingress)?;
+                    rates.empty.push(best(&mut pair)?);
+                }
+                _ => {
+                    let agent = Agent::start_ready(&run.observer, &home)?;
+                    rates.agent.push(best(&mut pair)?);
+                    agent.stop()?;
+                }
+            }
+        }
+    }
+    drop(pair);
+    run.report.rows.push(row(&rates));
+    Ok(())
+}
+
+fn best(pair: &mut traffic::Pair) -> Result<f64> {
+    let mut best = 0.0f64;
+    for _ in 0..RUNS {
+        best = best.max(pair.packets_per_second(MILLISECONDS)?);
+    }
+    Ok(best)
+}
+
+/// Percent fewer than without: by the best round of each, and by the median of the rounds' own ratios.
+fn loss(on: &Rounds, off: &Rounds) -> Option<Pair> {
+    let ratios: Rounds = on.0.iter().zip(&off.0).map(|(on, off)| on / off).collect();
+    let percent = |ratio: f64| (1.0 - ratio) * 100.0;
+    ratios.both().map(|ratio| Pair { min: percent(on.max() / off.max()), median: percent(ratio.median) })
+}
+
+fn row(rates: &Rates) -> Row {
+    let Rates { off, empty, agent } = rates;
+    let ours = loss(agent, off);
+    Row {
+        id: "P3",
+        measure: "percent fewer UDP packets of 64 B per second, everything on".into(),
+        ours,
+        others: loss(empty, off).into_iter().map(|pair| ("empty program, both directions".into(), pair)).collect(),
+        compared: None,
+        goal: "<= 2 %".into(),
+        verdict: Verdict::at_most(ours, 2.0),
+        note: Some(format!("without any program {:.0} packets per second at best", off.max())),
+        rounds: BTreeMap::from([
+            ("off".into(), off.clone()),
+            ("empty program".into(), empty.clone()),
+            ("observer".into(), agent.clone()),
+        ]),
+    }
+}

@@ -1,0 +1,55 @@
+//! P6: what the agent itself uses of a CPU: 110 pods that live, a sample each second, a scrape every 15 seconds.
+//!
+//! The scheduler's own count of the agent's run time, in four stretches of 15 seconds, each with one scrape.
+
+use crate::{
+    agent::Agent,
+    cpu,
+    report::{Row, Verdict},
+    run::Run,
+    statistics::Rounds,
+    tenants::Tenants,
+};
+use anyhow::Result;
+use std::{
+    collections::BTreeMap,
+    thread,
+    time::{Duration, Instant},
+};
+
+const PODS: u32 = 110;
+const STRETCHES: usize = 4;
+const STRETCH: Duration = Duration::from_secs(15);
+
+/// Measures, and adds a row.
+pub(crate) fn measure(run: &mut Run) -> Result<()> {
+    let home = run.arena.cgroup("agent")?;
+    let agent = Agent::start_ready(&run.observer, &home)?;
+    let tenants = Tenants::start(&run.arena, PODS)?;
+    let mut client = agent.client()?;
+    thread::sleep(Duration::from_secs(3));
+    client.get("/metrics", true)?;
+    let mut percent = Rounds::default();
+    for stretch in 0..STRETCHES {
+        eprintln!("P6: stretch {} of {STRETCHES}", stretch + 1);
+        let (start, before) = (Instant::now(), cpu::process_ns(agent.pid())?);
+        thread::sleep(STRETCH);
+        client.get("/metrics", true)?;
+        let used = cpu::process_ns(agent.pid())? - before;
+        percent.push(used as f64 / start.elapsed().as_nanos() as f64 * 100.0);
+    }
+    drop(tenants);
+    agent.stop()?;
+    run.report.rows.push(Row {
+        id: "P6",
+        measure: format!("percent of a CPU used by the agent, {PODS} pods, scraped every 15 s"),
+        ours: percent.both(),
+        others: Vec::new(),
+        compared: None,
+        goal: "<= 0.05 %".into(),
+        verdict: Verdict::at_most(percent.both(), 0.05),
+        note: None,
+        rounds: BTreeMap::from([("observer".into(), percent)]),
+    });
+    Ok(())
+}
