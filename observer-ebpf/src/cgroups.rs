@@ -38,6 +38,8 @@ pub(crate) fn made(ctx: &BtfTracePointContext) {
         Ok(path) => path.len() as u32,
         Err(_) => 0,
     };
+    #[cfg(feature = "log")]
+    aya_log_ebpf::debug!(ctx, "cgroup {} was made", cgroup);
     draft.event = CgroupEvent { cgroup, kind: CgroupEvent::MADE, path_bytes };
     // The bound is for the verifier; a path is always shorter than the room for it.
     let bytes = size_of::<CgroupEvent>() as u64 + u64::from(path_bytes & (EVENT_PATH_BYTES as u32 - 1));
@@ -48,6 +50,8 @@ pub(crate) fn made(ctx: &BtfTracePointContext) {
 #[inline(always)]
 pub(crate) fn removed(ctx: &BtfTracePointContext) {
     let Some(cgroup) = of_v2(ctx.arg(0)) else { return };
+    #[cfg(feature = "log")]
+    aya_log_ebpf::debug!(ctx, "cgroup {} was removed", cgroup);
     let event = CgroupEvent { cgroup, kind: CgroupEvent::REMOVED, path_bytes: 0 };
     send((&raw const event).cast(), size_of::<CgroupEvent>() as u64);
 }

@@ -55,6 +55,9 @@ enum Task {
         /// How the agent is built.
         #[arg(long, value_enum, default_value_t)]
         profile: Profile,
+        /// For work on the kernel programs: they log a few lines, which the agent shows with RUST_LOG=debug.
+        #[arg(long)]
+        kernel_log: bool,
     },
     /// Run every test, from the format of the code to the agent on several kernels, and end with `N passed, N failed`.
     Test(test::TestArgs),
@@ -91,9 +94,11 @@ fn perform(task: Task) -> Result<ExitCode> {
             run::run(&workspace, &complete(pair)?, &arguments)?;
             Ok(ExitCode::SUCCESS)
         }),
-        Task::Build { setup, profile } => after_setup(&workspace, &[Purpose::Build], &setup, |pair| {
-            build::object(&workspace, &complete(pair)?, build::PROGRAMS)?;
-            build::host(&workspace, profile, &["observer"])?;
+        Task::Build { setup, profile, kernel_log } => after_setup(&workspace, &[Purpose::Build], &setup, |pair| {
+            let (programs, features): (_, &[&str]) =
+                if kernel_log { (build::LOGGING_PROGRAMS, &["observer/kernel-log"]) } else { (build::PROGRAMS, &[]) };
+            build::object(&workspace, &complete(pair)?, programs)?;
+            build::host_with(&workspace, profile, &["observer"], features)?;
             println!("build: {}", workspace.binary(profile, "observer").display());
             Ok(ExitCode::SUCCESS)
         }),

@@ -122,6 +122,8 @@ impl Station {
     /// Books, ends a window, and lets go what is long gone.
     pub(super) fn tick(&mut self) -> io::Result<()> {
         self.read()?;
+        #[cfg(feature = "kernel-log")]
+        self.parts.kernel.flush_log();
         let now_ns = monotonic_ns();
         self.ledger.end_window(now_ns - self.window_started_ns);
         self.window_started_ns = now_ns;

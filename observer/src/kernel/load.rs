@@ -70,6 +70,8 @@ pub struct Kernel {
     /// Open uninterruptible sleeps.
     pub sleeps: OpenSleeps,
     scopes: (ScopeTable, LpmTrie<MapData, Address, u32>),
+    #[cfg(feature = "kernel-log")]
+    log: Option<aya_log::EbpfLogger<&'static dyn log::Log>>,
 }
 
 /// A program and why it does not run, if it does not.
@@ -102,7 +104,20 @@ impl Kernel {
             };
         }
         let (books, sleeps, scope_map, events) = open_maps(&mut ebpf, cpus, options.slots)?;
-        Ok((Self { ebpf, states, books, sleeps, scopes: (ScopeTable::default(), scope_map) }, events))
+        let kernel = Self {
+            #[cfg(feature = "kernel-log")]
+            log: aya_log::EbpfLogger::init(&mut ebpf)
+                .inspect_err(
+                    |error| tracing::warn!(%error, "the object was built without `log`: its programs say nothing"),
+                )
+                .ok(),
+            ebpf,
+            states,
+            books,
+            sleeps,
+            scopes: (ScopeTable::default(), scope_map),
+        };
+        Ok((kernel, events))
     }
 
     /// Attaches the programs that follow the lifetimes of cgroups.
@@ -131,6 +146,14 @@ impl Kernel {
     /// One program, loaded: for the benchmark, which attaches and runs them one at a time.
     pub fn program_mut(&mut self, name: &str) -> Option<&mut Program> {
         self.ebpf.program_mut(name)
+    }
+
+    /// Passes the programs' log lines on.
+    #[cfg(feature = "kernel-log")]
+    pub fn flush_log(&mut self) {
+        if let Some(log) = &mut self.log {
+            log.flush();
+        }
     }
 
     /// Every program with its state, and its cost where the kernel keeps statistics.
