@@ -186,7 +186,7 @@ fn survey_toolchain(workspace: &Workspace, args: &SetupArgs, privilege: Privileg
         look_at_packages(workspace, args, privilege, &mut found, survey)?;
         verdict = toolchain::decide(&found, wanted);
     }
-    survey.remarks.extend(verdict.passed_over.into_iter().map(|line| format!("not for the eBPF programs: {line}")));
+    survey.remarks.extend(verdict.passed_over.iter().map(|line| format!("not for the eBPF programs: {line}")));
     let not_there = |why: &str| Item::Linker { why: why.to_owned() };
     match verdict.decision {
         Decision::Ready(pair) => {
@@ -202,8 +202,14 @@ fn survey_toolchain(workspace: &Workspace, args: &SetupArgs, privilege: Privileg
         Decision::Packages(names) => {
             let why =
                 |name: &str| if name.starts_with("llvm") { "for the linker" } else { "compiles the eBPF programs" };
-            let names = names.into_iter().filter(|name| !apt::is_current(name));
-            survey.items.extend(names.map(|name| Item::Package { why: why(&name).into(), name }));
+            let missing: Vec<_> = names.iter().filter(|name| !apt::is_current(name)).cloned().collect();
+            if missing.is_empty() {
+                let reasons = verdict.passed_over.join("; ");
+                survey.by_hand =
+                    Some(format!("a repair of what is installed and current ({}): {reasons}", names.join(" ")));
+                return Ok(());
+            }
+            survey.items.extend(missing.into_iter().map(|name| Item::Package { why: why(&name).into(), name }));
             survey.items.push(not_there("after the packages"));
         }
         Decision::RustupNightly { there } => {

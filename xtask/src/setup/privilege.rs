@@ -37,7 +37,8 @@ impl Privilege {
     /// # Errors
     /// When root is not to be had.
     pub(crate) fn command(self, words: &[&str]) -> Result<Command> {
-        let line = words.join(" ");
+        let command = words.iter().skip_while(|word| **word == "env" || word.contains('='));
+        let line = command.copied().collect::<Vec<_>>().join(" ");
         match self {
             Self::Root => {
                 let mut command = Command::new(words[0]);

@@ -15,6 +15,10 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
+/// The agent and what drives it. Always built together: their dependencies' features are united, and the agent alone would
+/// be another build.
+const DRIVEN: [&str; 2] = ["observer", "observer-live"];
+
 /// A group of tests of one kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Level {
@@ -164,7 +168,7 @@ fn docs(context: &Context<'_>) -> Result<Tally> {
 
 /// True when docs/metrics.md is what the agent prints.
 fn metrics_docs(context: &Context<'_>) -> Result<bool> {
-    build::host(context.workspace, Profile::TestRelease, &["observer"])?;
+    build::host(context.workspace, Profile::TestRelease, &DRIVEN)?;
     let agent = context.workspace.binary(Profile::TestRelease, "observer");
     let output =
         Command::new(&agent).arg("metrics-docs").output().with_context(|| format!("run {}", agent.display()))?;
@@ -173,7 +177,7 @@ fn metrics_docs(context: &Context<'_>) -> Result<bool> {
 }
 
 fn live(context: &Context<'_>) -> Result<Tally> {
-    build::host(context.workspace, Profile::TestRelease, &["observer", "observer-live"])?;
+    build::host(context.workspace, Profile::TestRelease, &DRIVEN)?;
     let privilege = Privilege::of_this_process();
     let harness = context.workspace.binary(Profile::TestRelease, "observer-live");
     let agent = context.workspace.binary(Profile::TestRelease, "observer");

@@ -27,7 +27,7 @@ pub(crate) struct Linker {
 /// Looks at the linker under target/tools; `None` when it is not there or does not run.
 pub(crate) fn look(workspace: &Workspace) -> Option<Linker> {
     let path = workspace.tool(NAME);
-    let says = probe::said(workspace.foreign(&path).arg("--version"))?.trim().to_owned();
+    let says = probe::said(workspace.foreign(&path).arg("--version"))?.lines().next().unwrap_or_default().to_owned();
     let llvm = probe::said(workspace.foreign(Path::new("ldd")).arg(&path))
         .and_then(|libraries| llvm_prefix(&libraries))
         .and_then(|prefix| probe::llvm_version(&prefix));
