@@ -7,7 +7,10 @@ use crate::{
     worker::{Seat, Worker},
 };
 use anyhow::{Context as _, Result, bail, ensure};
-use std::io::{Seek as _, Write as _};
+use std::{
+    io::{Seek as _, Write as _},
+    time::Duration,
+};
 
 /// A network namespace; gone when dropped.
 pub(crate) struct Netns {
@@ -82,6 +85,7 @@ impl Port {
             if self.raw()? == before {
                 return Ok(truth::without_link_headers(before) - noise);
             }
+            std::thread::sleep(Duration::from_millis(20));
         }
         bail!("{} is never quiet", self.device)
     }

@@ -65,11 +65,12 @@ impl Ends {
 
     /// Waits until the wire carries nothing any more.
     pub(super) fn await_echoes(&mut self) -> Result<()> {
-        let mut last = self.devices()?;
+        let raw = |ends: &Self| -> Result<_> { Ok((ends.wire.near.raw()?, ends.wire.far.raw()?)) };
+        let mut last = raw(self)?;
         let mut quiet = 0;
         let still = wait_until(Duration::from_secs(10), || {
             std::thread::sleep(Duration::from_millis(60));
-            let now = self.devices()?;
+            let now = raw(self)?;
             quiet = if now == last { quiet + 1 } else { 0 };
             last = now;
             Ok(quiet == 3)

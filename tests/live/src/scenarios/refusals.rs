@@ -1,13 +1,14 @@
 //! What the agent says when it cannot run, or not with everything: one line that says what, where and what to do.
 
 use crate::{
-    agent::{Ended, binary, command, run_to_end},
-    cgroup::v2_root,
-    machine::patience,
+    agent::{Agent, Ended, binary, command, run_to_end},
+    cgroup::{Cgroup, v2_root},
+    machine::{patience, wait_until},
+    page::Counted,
     trial::{Need, Place, test},
-    worker::Seat,
+    worker::{Seat, Worker},
 };
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::Trial;
 use std::{
     ffi::OsString,
@@ -35,7 +36,7 @@ pub(super) fn tests() -> Vec<Trial> {
         test("check_says_yes_where_the_agent_runs", Place::Both, &[Need::Root], check_says_yes),
         test("without_a_v2_hierarchy_it_says_what_to_mount", Place::Both, &[Need::Root], no_v2),
         test("a_hierarchy_of_version_1_is_refused", Place::Both, &[Need::Root, Need::CgroupV1], v1_is_refused),
-        test("without_btf_it_says_what_the_kernel_lacks", Place::Both, &[Need::Root], no_btf),
+        test("without_btf_it_says_what_is_lost_and_counts_bytes_all_the_same", Place::Both, &[Need::Root], no_btf),
         test("the_configuration_file_is_heeded_and_the_command_line_wins", Place::Both, &[], configuration_is_heeded),
     ]
 }
@@ -175,8 +176,36 @@ fn v1_is_refused() -> Result<()> {
     refused(&ended, 1, &[path, "v2"])
 }
 
-/// Without BTF no struct offset is known, and the programs that need one do not load.
+/// Without BTF no struct offset is known: the scheduler's program cannot run, the packets' can.
 fn no_btf() -> Result<()> {
-    let command = hidden(&["--empty", "/sys/kernel/btf"], &["agent", "--metrics-listen", "127.0.0.1:0"])?;
-    refused(&run_to_end(command, patience(LIMIT))?, 1, &["/sys/kernel/btf", "CONFIG_DEBUG_INFO_BTF"])
+    let folder = Cgroup::for_test()?;
+    let sink = Worker::start(Seat::in_cgroup(&folder), ["udp-sink", "--bind", "127.0.0.1:0"])?;
+    let arguments = ["agent", "--metrics-listen", "127.0.0.1:0", "--node-name", "live"];
+    let agent = Agent::start_command(hidden(&["--empty", "/sys/kernel/btf"], &arguments)?)?;
+    let log = agent.log_text();
+    for word in ["/sys/kernel/btf/vmlinux", "CONFIG_DEBUG_INFO_BTF"] {
+        ensure!(log.contains(word), "no word of {word} in:\n{log}");
+    }
+    let page = agent.scrape()?;
+    let program = |name: &str| -> Result<&str> {
+        let mut lines = page.text.lines().filter(|line| line.starts_with("observer_bpf_program_up{"));
+        lines.find(|line| line.contains(&format!("program=\"{name}"))).with_context(|| format!("no program {name}"))
+    };
+    let switch = program("observer_switch")?;
+    ensure!(switch.ends_with(" 0") && switch.contains("BTF"), "{switch}");
+    ensure!(
+        program("observer_egress")?.ends_with(" 1") && program("observer_ingress")?.ends_with(" 1"),
+        "{}",
+        page.text
+    );
+    // No event tells of a new cgroup: a walk of the tree finds its name.
+    let cgroup = folder.child("sender")?;
+    let mut talk = Worker::start(Seat::in_cgroup(&cgroup), ["udp-talk", "--to", &sink.greeting, "--size", "72"])?;
+    talk.ask("send 10")?;
+    let expected = Counted { bytes: 1000, packets: 10 };
+    let booked = wait_until(patience(Duration::from_secs(5)), || {
+        Ok(agent.scrape()?.traffic(&cgroup.label)?.transmit == expected)
+    })?;
+    ensure!(booked, "{}, not {expected}", agent.scrape()?.traffic(&cgroup.label)?);
+    Ok(())
 }
