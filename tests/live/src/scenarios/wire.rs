@@ -3,6 +3,7 @@
 use super::ends::Ends;
 use crate::{
     netns::{CLIENT_V4, CLIENT_V6, Offloads, SERVER_V4, SERVER_V6, Wire},
+    page::{Counted, Traffic},
     trial::{Need, Place, test},
 };
 use anyhow::{Result, ensure};
@@ -29,6 +30,8 @@ pub(super) fn tests() -> Vec<Trial> {
         tests.push(test(name, Place::Both, NEEDS, move || udp_equals_the_devices(server)));
         let name = format!("udp_{family}_cut_by_the_kernel_equals_the_devices_at_both_ends");
         tests.push(test(name, Place::Both, NEEDS, move || udp_segments_equal_the_devices(server)));
+        let name = format!("udp_{family}_in_fragments_counts_the_datagrams_and_not_the_headers_of_the_fragments");
+        tests.push(test(name, Place::Both, NEEDS, move || fragments_count_once(server)));
         let name = format!("udp_{family}_with_loss_equals_the_devices_at_both_ends");
         tests.push(test(name, Place::Both, LOSS, move || udp_with_loss(server)));
         let name = format!("icmp_{family}_echo_equals_the_device");
@@ -107,6 +110,25 @@ fn udp_segments_equal_the_devices(server: &str) -> Result<()> {
     ends.await_echoes()?;
     let books = ends.equal_devices()?;
     ensure!(books.transmit.packets == 1100, "100 times 10100 bytes cut at 1000 make 1100 packets, not {books}");
+    Ok(())
+}
+
+/// Datagrams are cut behind the hook on the way out and put together before it on the way in: the books hold each
+/// once. What the wire carries beside it is known: the headers of two more fragments.
+fn fragments_count_once(server: &str) -> Result<()> {
+    let mut ends = Ends::new(Wire::direct(Offloads::Off)?, &[])?;
+    let to = ends.serve_udp(server)?;
+    let mut talk = ends.client_worker(&["udp-talk", "--to", &to, "--size", "4000"])?;
+    talk.ask("send 200")?;
+    let (client, server_books, near, far) = ends.settled()?;
+    ensure!(near.transmit.packets == 600, "200 datagrams of 4000 bytes make 600 fragments, not {near}");
+    let (header, extra) = if server.contains(':') { (40, 3 * 48 - 40) } else { (20, 2 * 20) };
+    let books = Counted { bytes: 200 * (4000 + 8 + header), packets: 200 };
+    let expected = Traffic { transmit: books, receive: books };
+    ensure!(client == expected && server_books == expected, "client {client}; server {server_books}; not {expected}");
+    for device in [near.transmit, near.receive, far.transmit, far.receive] {
+        ensure!(device.bytes == books.bytes + 200 * extra, "{device} on the wire beside {books}");
+    }
     Ok(())
 }
 
