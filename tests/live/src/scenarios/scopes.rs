@@ -1,6 +1,9 @@
 //! Where the far end is: every scope, and what is on the loopback.
 
-use super::{ends::Ends, wire::any_port};
+use super::{
+    ends::{Ends, unseen_answer},
+    wire::any_port,
+};
 use crate::{
     agent::Agent,
     cgroup::Cgroup,
@@ -66,7 +69,8 @@ fn loopback_is_symmetric() -> Result<()> {
         talk.ask("send 500")?;
         std::thread::sleep(Duration::from_millis(300));
         let page = agent.scrape()?;
-        let (asked, answered) = (page.traffic(&client.label)?, page.traffic(&server.label)?);
+        let (asked, mut answered) = (page.traffic(&client.label)?, page.traffic(&server.label)?);
+        answered.transmit += unseen_answer(address);
         ensure!(asked == answered.mirrored(), "{address}: the client {asked}; the server {answered}");
         ensure!(asked.transmit.bytes > 4_500_000 && asked.receive.bytes > 3_500_000, "{address}: {asked}");
         let scoped = page.scoped_traffic(&client.label, "loopback")?;

@@ -59,7 +59,7 @@ fn tcp_equals_the_devices(server: &str, how: &str) -> Result<()> {
 /// The server's side of the wire is the one that connects.
 fn inbound_equals_the_devices(client: &str) -> Result<()> {
     let mut ends = Ends::new(Wire::direct(Offloads::Off)?, &[])?;
-    let serve = ends.client_worker(&["tcp-serve", "--bind", &any_port(client)?])?;
+    let serve = ends.client_serves_tcp(client)?;
     let mut talk = ends.server_worker(&["tcp-talk", "--to", &serve.greeting])?;
     talk.ask(&format!("upload {DOWNLOAD} write"))?;
     talk.ask(&format!("download {UPLOAD}"))?;
