@@ -60,7 +60,7 @@ impl Summary {
 fn name(identity: &Identity) -> String {
     let path = match identity {
         Identity::Unattributed => return "(unattributed)".into(),
-        Identity::Cgroup { path } if &**path == "/" => return "/ (kernel threads)".into(),
+        Identity::Cgroup { path } if &**path == "/" => return "/ (the root cgroup)".into(),
         Identity::Cgroup { path } => path,
     };
     if let Some(container) = ContainerRef::of_path(path) {
