@@ -55,7 +55,7 @@ enum Task {
         /// How the agent is built.
         #[arg(long, value_enum, default_value_t)]
         profile: Profile,
-        /// For work on the kernel programs: they log a few lines, which the agent shows with RUST_LOG=debug.
+        /// For work on the kernel programs: they log a few lines, which the agent shows with `RUST_LOG=debug`.
         #[arg(long)]
         kernel_log: bool,
     },
