@@ -221,8 +221,9 @@ fn kernels(context: &Context<'_>) -> Result<Tally> {
     let on_line = |line: &str| {
         // A log that cannot be written does not end the tests.
         let _ = writeln!(log.lock().unwrap_or_else(PoisonError::into_inner), "{line}");
-        // One line for a test that passed is for the log alone.
-        if !(line.contains(": test ") && line.ends_with(" ok")) {
+        // What passed, and what is blank, is for the log alone.
+        let said = line.split_once(": ").map_or(line, |(_kernel, said)| said);
+        if !(said.trim().is_empty() || said.starts_with("test ") && said.ends_with(" ok")) {
             println!("  {line}");
         }
     };
