@@ -17,7 +17,7 @@ const CONSOLE_LINES: usize = 25;
 /// The lines that tell most: where a kernel's trouble starts, else the last.
 pub(super) fn excerpt(console: &str) -> impl Iterator<Item = &str> {
     let lines: Vec<_> = console.lines().map(str::trim_end).filter(|line| !line.is_empty()).collect();
-    let trouble = |line: &&str| ["BUG:", "Oops", "Kernel panic"].iter().any(|word| line.contains(word));
+    let trouble = |line: &&str| ["BUG:", "Oops", "int3:", "Kernel panic"].iter().any(|word| line.contains(word));
     let start = lines.iter().position(trouble).unwrap_or(lines.len().saturating_sub(CONSOLE_LINES));
     lines.into_iter().skip(start).take(CONSOLE_LINES)
 }

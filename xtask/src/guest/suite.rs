@@ -2,7 +2,7 @@
 
 use super::command::{MODULES, quoted};
 use super::kernels::{self, Kernel};
-use super::machine::{self, Guest, GuestFile};
+use super::machine::{self, EmulatorFault, Guest, GuestFile, GuestRun};
 use super::programs;
 use super::results::Results;
 use crate::workspace::Workspace;
@@ -20,6 +20,9 @@ const AT_A_TIME: usize = 2;
 
 /// For the whole suite on one kernel: several times what it takes on two quiet CPUs.
 const TIMEOUT: Duration = Duration::from_mins(40);
+
+/// A guest that dies of an emulator's fault is started again; this often at most.
+const ATTEMPTS: usize = 3;
 
 /// What came of the tests on all kernels. A line starts with its kernel: `6.1: name_of_the_test`.
 #[derive(Debug, Default)]
@@ -102,26 +105,33 @@ fn run_on(kernel: &Kernel, files: &[GuestFile], arguments: &[String], on_line: &
         bring: Vec::new(),
         timeout: TIMEOUT,
     };
-    let mut results = Results::default();
-    let outcome = guest.run(&mut |line| {
-        on_line(&format!("{label}: {line}"));
-        results.read(line);
-    });
-    let mut summary = Summary::default();
-    match outcome {
-        Ok(run) => {
-            let (seconds, boot) = (run.seconds, run.boot_seconds);
-            on_line(&format!("{label}: {} in {seconds:.0} s, of which {boot:.0} s to boot", kernel.release));
-            for line in run.console.lines() {
-                on_line(&format!("{label}: console: {line}"));
+    let mut attempt = 1;
+    loop {
+        let mut results = Results::default();
+        let outcome = guest.run(&mut |line| {
+            on_line(&format!("{label}: {line}"));
+            results.read(line);
+        });
+        match outcome {
+            Err(error) if attempt < ATTEMPTS && error.is::<EmulatorFault>() => {
+                on_line(&format!("{label}: once more, all of it: {error:#}"));
+                attempt += 1;
             }
-            if let Err(error) = results.complete(run.exit_code) {
-                summary.failed.push(format!("{label}: {error:#}"));
-            }
+            outcome => return summary(kernel, outcome, &results, on_line),
         }
-        Err(error) => summary.failed.push(format!("{label}: {error:#}")),
     }
-    summary.passed += results.passed;
+}
+
+fn summary(kernel: &Kernel, outcome: Result<GuestRun>, results: &Results, on_line: &dyn Fn(&str)) -> Summary {
+    let label = &kernel.label;
+    let ended = outcome.and_then(|run| {
+        let (seconds, boot) = (run.seconds, run.boot_seconds);
+        on_line(&format!("{label}: {} in {seconds:.0} s, of which {boot:.0} s to boot", kernel.release));
+        run.console.lines().for_each(|line| on_line(&format!("{label}: console: {line}")));
+        results.complete(run.exit_code)
+    });
+    let mut summary = Summary { passed: results.passed, ..Summary::default() };
+    summary.failed.extend(ended.err().map(|error| format!("{label}: {error:#}")));
     summary.failed.extend(results.failed.iter().map(|name| format!("{label}: {name}")));
     summary.skipped.extend(results.skipped.iter().map(|name| format!("{label}: {name}")));
     summary
