@@ -114,15 +114,20 @@ fn survey_toolchain(workspace: &Workspace, args: &SetupArgs, privilege: Privileg
             let why =
                 |name: &str| if name.starts_with("llvm") { "for the linker" } else { "compiles the eBPF programs" };
             survey.items.extend(missing.into_iter().map(|name| Item::Package { why: why(&name).into(), name }));
-            survey.items.push(Item::Linker { why: "after the packages".into() });
+            survey.items.extend(absent_linker(workspace, "after the packages"));
         }
         Decision::RustupNightly { there } => {
-            let linker = Item::Linker { why: "and its LLVM, if it is not there".into() };
-            survey.items.extend([Item::RustupNightly { there }, linker]);
+            survey.items.push(Item::RustupNightly { there });
+            survey.items.extend(absent_linker(workspace, "and its LLVM, if it is not there"));
         }
         Decision::ByHand(how) => survey.by_hand = Some(how),
     }
     Ok(())
+}
+
+/// The linker, while its pair is not known. One that is there is judged when it is.
+fn absent_linker(workspace: &Workspace, why: &str) -> Option<Item> {
+    linker::look(workspace).is_none().then(|| Item::Linker { why: why.to_owned() })
 }
 
 fn survey_linker(workspace: &Workspace, pair: Pair, survey: &mut Survey) {
