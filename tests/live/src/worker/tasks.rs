@@ -44,7 +44,7 @@ pub(super) fn nap() -> Result<()> {
     })
 }
 
-/// Understands `vfork MILLISECONDS`; answers with the nanoseconds it slept.
+/// Understands `vfork MILLISECONDS`; answers with the least and the most nanoseconds that it can have slept.
 pub(super) fn vfork() -> Result<()> {
     converse("ready", |words| match words {
         ["vfork", length] => {
@@ -52,28 +52,34 @@ pub(super) fn vfork() -> Result<()> {
             let child = syscalls::vfork_and_sleep(Duration::from_millis(length.parse()?))?;
             let after = Moment::now()?;
             waitpid(child, None)?;
-            Ok(after.slept_since(&before).as_nanos().to_string())
+            let (least, most) = after.slept_since(&before);
+            Ok(format!("{} {}", least.as_nanos(), most.as_nanos()))
         }
         other => not_understood(other),
     })
 }
 
-/// A moment of this task, with how long it had run and waited for a CPU until then.
+/// How long this task had run and waited for a CPU at a moment between two others.
 struct Moment {
-    at: Instant,
+    not_before: Instant,
     active: Duration,
+    not_after: Instant,
 }
 
 impl Moment {
     fn now() -> Result<Self> {
+        let not_before = Instant::now();
         // Brings the kernel's account of the running task up to date.
         std::thread::yield_now();
         let active = truth::run_and_wait()?;
-        Ok(Self { at: Instant::now(), active })
+        Ok(Self { not_before, active, not_after: Instant::now() })
     }
 
-    /// What is neither run nor wait is sleep.
-    fn slept_since(&self, before: &Self) -> Duration {
-        (self.at - before.at).saturating_sub(self.active.saturating_sub(before.active))
+    /// What is neither run nor wait is sleep: at least, and at most.
+    fn slept_since(&self, before: &Self) -> (Duration, Duration) {
+        let active = self.active.saturating_sub(before.active);
+        let least = self.not_before - before.not_after;
+        let most = self.not_after - before.not_before;
+        (least.saturating_sub(active), most.saturating_sub(active))
     }
 }
