@@ -19,7 +19,7 @@ const PROGRAMS: [&str; 2] = ["ip", "stress-ng"];
 const AT_A_TIME: usize = 2;
 
 /// For the whole suite on one kernel: several times what it takes on two quiet CPUs.
-const TIMEOUT: Duration = Duration::from_mins(40);
+const TIMEOUT: Duration = Duration::from_mins(20);
 
 /// A guest that dies of an emulator's fault is started again; this often at most.
 const ATTEMPTS: usize = 3;
