@@ -6,7 +6,12 @@ use nix::{
     time::{ClockId, clock_gettime},
     unistd::Pid,
 };
-use std::{fs, path::Path, time::Duration};
+use std::{
+    fmt, fs,
+    path::Path,
+    str::FromStr,
+    time::{Duration, Instant},
+};
 
 /// The CPUs this process may use, as it was started.
 #[derive(Clone, Copy, Debug)]
@@ -52,6 +57,75 @@ pub(crate) fn pin_to(cpu: usize) -> Result<()> {
 pub(crate) fn thread_ns() -> Result<u64> {
     let time = clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).context("read the thread's CPU clock")?;
     Ok(Duration::from(time).as_nanos() as u64)
+}
+
+/// What some work took, in nanoseconds, by two clocks.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Taken {
+    wall: f64,
+    task: f64,
+}
+
+impl Taken {
+    /// Does something on this thread and times it.
+    pub(crate) fn by(work: impl FnOnce() -> Result<()>) -> Result<Self> {
+        let (start, start_ns) = (Instant::now(), thread_ns()?);
+        work()?;
+        let task = (thread_ns()? - start_ns) as f64;
+        Ok(Self { wall: start.elapsed().as_nanos() as f64, task })
+    }
+
+    /// The same, with the CPU time of more than one thread.
+    pub(crate) fn with_task_ns(self, task_ns: u64) -> Self {
+        Self { task: task_ns as f64, ..self }
+    }
+
+    /// By one of the clocks.
+    pub(crate) fn by_clock(self, clock: Clock) -> f64 {
+        match clock {
+            Clock::Wall => self.wall,
+            Clock::Task => self.task,
+        }
+    }
+}
+
+/// As a worker writes it.
+impl fmt::Display for Taken {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{} {}", self.wall, self.task)
+    }
+}
+
+/// As a worker wrote it.
+impl FromStr for Taken {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let (wall, task) = text.split_once(' ').context("two numbers")?;
+        Ok(Self { wall: wall.parse()?, task: task.parse()? })
+    }
+}
+
+/// By which clock a thread that never sleeps is timed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Clock {
+    /// Wall time, which a neighbour on the CPU lengthens.
+    Wall,
+    /// The thread's CPU time, which holds the receiving half of a packet only where the kernel charges softirqs to the
+    /// task they interrupt (no `CONFIG_IRQ_TIME_ACCOUNTING`).
+    Task,
+}
+
+impl Clock {
+    /// CPU time if, in the quietest of some short runs, it is all of the wall time.
+    pub(crate) fn choose(mut run: impl FnMut() -> Result<Taken>) -> Result<Self> {
+        let mut share = 0.0f64;
+        for _ in 0..50 {
+            let taken = run()?;
+            share = share.max(taken.task / taken.wall);
+        }
+        Ok(if share > 0.97 { Self::Task } else { Self::Wall })
+    }
 }
 
 /// What the scheduler knows of a task.

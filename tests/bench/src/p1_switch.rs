@@ -9,7 +9,7 @@ use crate::{
     cpu::{schedstat, thread_ns},
     programs::{Attached, Programs},
     report::{Compared, Row, Verdict},
-    run::Run,
+    run::{Run, progress},
     statistics::{Pair, Rounds},
     worker::Worker,
 };
@@ -53,7 +53,8 @@ pub(crate) fn measure(run: &mut Run) -> Result<()> {
     let mut peer = Worker::start(&["pong"], None)?;
     peer.ping_pong(1_000)?;
     for round in 0..run.rounds {
-        run.progress("P1", round);
+        progress("P1", round, run.rounds);
+        run.programs.reload()?;
         for at in 0..variants.len() {
             let at = (at + round) % variants.len();
             let variant = &mut variants[at];

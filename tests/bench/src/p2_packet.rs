@@ -6,10 +6,10 @@
 //! that no wakeup and no copy is part of it.
 
 use crate::{
-    cpu::thread_ns,
+    cpu::{Clock, Taken, thread_ns},
     programs::{Attached, Programs},
     report::{Compared, Row, Verdict},
-    run::Run,
+    run::{Run, progress},
     statistics::Rounds,
     worker::Worker,
 };
@@ -62,10 +62,11 @@ pub(crate) fn measure(run: &mut Run) -> Result<()> {
     let directory = File::open(&*cgroup).with_context(|| format!("open {}", cgroup.display()))?;
     run.cpus.pin()?;
     let mut flood = Worker::start(&["flood"], Some(&cgroup))?;
-    let clock = Clock::choose(&mut flood)?;
+    let clock = Clock::choose(|| burst(&mut flood, 1_000))?;
     let frame = frame();
     for round in 0..run.rounds {
-        run.progress("P2", round);
+        progress("P2", round, run.rounds);
+        run.programs.reload()?;
         for at in 0..variants.len() {
             let at = (at + round) % variants.len();
             let variant = &mut variants[at];
@@ -118,43 +119,18 @@ fn body(programs: &mut Programs, name: &str, frame: &[u8]) -> Result<f64> {
     Ok(best)
 }
 
-/// By which clock the whole way is taken: a column of the worker's answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Clock {
-    /// Wall time, which a neighbour on the CPU lengthens.
-    Wall = 0,
-    /// The worker's CPU time, which holds the receiving half only where the kernel charges softirqs to the task they
-    /// interrupt (no `CONFIG_IRQ_TIME_ACCOUNTING`).
-    Task = 1,
-}
-
-impl Clock {
-    /// CPU time if, in the quietest of some runs, it is all of the wall time.
-    fn choose(flood: &mut Worker) -> Result<Self> {
-        let mut share = 0.0f64;
-        for _ in 0..50 {
-            let [wall, task] = burst(flood, 1_000)?;
-            share = share.max(task / wall);
-        }
-        Ok(if share > 0.97 { Self::Task } else { Self::Wall })
-    }
-}
-
 /// Nanoseconds per packet.
 fn whole_way(flood: &mut Worker, clock: Clock) -> Result<f64> {
     burst(flood, 500)?;
     let mut best = f64::INFINITY;
     for _ in 0..RUNS {
-        best = best.min(burst(flood, PACKETS)?[clock as usize] / f64::from(PACKETS));
+        best = best.min(burst(flood, PACKETS)?.by_clock(clock) / f64::from(PACKETS));
     }
     Ok(best)
 }
 
-/// Nanoseconds that a number of packets took: wall time and CPU time.
-fn burst(flood: &mut Worker, packets: u32) -> Result<[f64; 2]> {
-    let answer = flood.ask(&packets.to_string())?;
-    let (wall, task) = answer.split_once(' ').context("two numbers from the worker")?;
-    Ok([wall.parse()?, task.parse()?])
+fn burst(flood: &mut Worker, packets: u32) -> Result<Taken> {
+    flood.ask(&packets.to_string())?.parse()
 }
 
 /// An Ethernet frame with a UDP datagram of 64 bytes from 127.0.0.1 to itself; test runs want the frame, the program

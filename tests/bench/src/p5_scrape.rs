@@ -8,7 +8,7 @@ use crate::{
     agent::Agent,
     heap,
     report::{Row, Verdict},
-    run::Run,
+    run::{Run, progress},
     scrape,
     statistics::Rounds,
     tenants::Tenants,
@@ -37,7 +37,7 @@ pub(crate) fn measure(run: &mut Run) -> Result<()> {
     let (mut plain, mut gzip) = (Rounds::default(), Rounds::default());
     let lines = scrape::samples(&client.get("/metrics", false)?.body);
     for round in 0..run.rounds {
-        run.progress("P5", round);
+        progress("P5", round, run.rounds);
         for (compressed, rounds) in [(false, &mut plain), (true, &mut gzip)] {
             let mut best = f64::INFINITY;
             for _ in 0..SCRAPES {

@@ -6,7 +6,7 @@ use crate::{
     agent::Agent,
     cpu,
     report::{Row, Verdict},
-    run::Run,
+    run::{Run, progress},
     statistics::Rounds,
     tenants::Tenants,
 };
@@ -31,7 +31,7 @@ pub(crate) fn measure(run: &mut Run) -> Result<()> {
     client.get("/metrics", true)?;
     let mut percent = Rounds::default();
     for stretch in 0..STRETCHES {
-        eprintln!("P6: stretch {} of {STRETCHES}", stretch + 1);
+        progress("P6", stretch, STRETCHES);
         let (start, before) = (Instant::now(), cpu::process_ns(agent.pid())?);
         thread::sleep(STRETCH);
         client.get("/metrics", true)?;

@@ -6,7 +6,7 @@
 use crate::{
     agent::Agent,
     report::{Row, Verdict},
-    run::Run,
+    run::{Run, progress},
     scrape,
     statistics::Rounds,
     tenants::PACKET_BYTES,
@@ -29,10 +29,9 @@ pub(crate) fn measure(run: &mut Run) -> Result<()> {
     let mut times = Rounds::default();
     let starts = run.rounds.max(STARTS);
     for start in 0..starts {
-        eprint!("\rP8: start {} of {starts}   ", start + 1);
+        progress("P8", start, starts);
         times.push(first_right_scrape(&run.observer, &home, &label)?);
     }
-    eprintln!();
     drop(talker);
     run.report.rows.push(Row {
         id: "P8",

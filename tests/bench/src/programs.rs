@@ -14,7 +14,7 @@ use observer_ebpf::DEFAULT_SLOTS;
 use std::{
     fs,
     os::fd::{AsFd as _, AsRawFd as _},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 /// The field that each read-only global of the shapes stands for.
@@ -45,6 +45,7 @@ const TRACEPOINTS: [(&str, &str); 8] = [
 
 /// Every program that is measured, loaded and attached to nothing.
 pub(crate) struct Programs {
+    objects: PathBuf,
     shapes: Ebpf,
     observer: (Kernel, Events),
 }
@@ -74,7 +75,14 @@ impl Programs {
         };
         let (shapes, observer) = (read("shapes.bpf.o")?, read("observer.bpf.o")?);
         let options = LoadOptions { object: &observer, slots: DEFAULT_SLOTS + 1, btf: Path::new(btf::VMLINUX) };
-        Ok(Self { shapes: load_shapes(&shapes)?, observer: Kernel::load(&options)? })
+        Ok(Self { objects: objects.to_owned(), shapes: load_shapes(&shapes)?, observer: Kernel::load(&options)? })
+    }
+
+    /// Loads everything again, before the old programs go: so each lies at another place of the kernel's memory, which
+    /// alone moves a program's cost by some nanoseconds, and the rounds see more than one place.
+    pub(crate) fn reload(&mut self) -> Result<()> {
+        *self = Self::load(&self.objects)?;
+        Ok(())
     }
 
     /// Why a program of observer's could not be loaded; `None` if it was, and for the shapes, which always load.

@@ -19,14 +19,7 @@ pub(crate) struct Run {
     pub(crate) report: Report,
 }
 
-impl Run {
-    /// Tells on stderr how far a measurement is.
-    pub(crate) fn progress(&self, id: &str, round: usize) {
-        eprint!(
-            "\r{id}: round {} of {}   {}",
-            round + 1,
-            self.rounds,
-            if round + 1 == self.rounds { "\n" } else { "" }
-        );
-    }
+/// Tells on stderr how far a measurement is.
+pub(crate) fn progress(id: &str, round: usize, rounds: usize) {
+    eprint!("\r{id}: round {} of {rounds}{}", round + 1, if round + 1 == rounds { "\n" } else { "  " });
 }

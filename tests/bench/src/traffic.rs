@@ -1,7 +1,7 @@
 //! Traffic of known shape, made by workers in network namespaces of their own.
 
 use crate::{
-    cpu::{self, Cpus, thread_ns},
+    cpu::{self, Cpus, Taken},
     worker::Worker,
 };
 use anyhow::{Context as _, Result, bail};
@@ -10,12 +10,12 @@ use nix::{
     sys::socket::{setsockopt, sockopt},
 };
 use std::{
+    fs,
     io::{BufRead as _, Read as _, Write as _},
     net::{Shutdown, TcpListener, TcpStream, UdpSocket},
     path::Path,
     process::Command,
     thread,
-    time::{Duration, Instant},
 };
 
 /// Payload of a small packet, as the goals name it.
@@ -37,8 +37,8 @@ pub(crate) fn ip(arguments: &str) -> Result<()> {
 }
 
 /// Sends packets to a socket whose buffer is full: each passes both hooks, and nothing is woken or copied that would
-/// make one packet dearer than the next. A line asks for that many packets; the answer is the nanoseconds
-/// they took, by the wall clock and of this thread's CPU time.
+/// make one packet dearer than the next. A line asks for that many packets; the answer is what they
+/// took.
 pub(crate) fn flood() -> Result<()> {
     own_namespace()?;
     let receiver = UdpSocket::bind("127.0.0.1:0")?;
@@ -46,19 +46,18 @@ pub(crate) fn flood() -> Result<()> {
     let sender = UdpSocket::bind("127.0.0.1:0")?;
     sender.connect(receiver.local_addr()?)?;
     answer(|packets: u32| {
-        let (start, start_cpu_ns) = (Instant::now(), thread_ns()?);
-        for _ in 0..packets {
-            sender.send(&[0; SMALL])?;
-        }
-        Ok(format!("{} {}", start.elapsed().as_nanos(), thread_ns()? - start_cpu_ns))
+        let taken = Taken::by(|| send(&sender, packets))?;
+        Ok(taken.to_string())
     })
 }
 
 /// One end of a veth pair. `up ADDRESS` names the end of the pair that was put into this namespace; `receive` opens a
-/// UDP and a TCP port and answers with them; `udp ADDRESS MS` and `tcp ADDRESS MS` send for so long and answer with the
-/// packets or bytes per second.
+/// UDP and a TCP port and answers with them; `udp ADDRESS N` sends so many packets and answers with what they took; `tcp
+/// ADDRESS MIB` sends so much over a connection of its own and answers when all of it was read.
 pub(crate) fn end() -> Result<()> {
     own_namespace()?;
+    // What one connection learnt about the path must not make the next one slower or faster.
+    fs::write("/proc/sys/net/ipv4/tcp_no_metrics_save", "1").context("set tcp_no_metrics_save")?;
     println!("ready");
     for line in std::io::stdin().lock().lines() {
         let line = line?;
@@ -70,8 +69,8 @@ pub(crate) fn end() -> Result<()> {
                 "up".to_owned()
             }
             ["receive"] => receive()?,
-            ["udp", to, ms] => send_udp(to, Duration::from_millis(ms.parse()?))?.to_string(),
-            ["tcp", to, ms] => send_tcp(to, Duration::from_millis(ms.parse()?))?.to_string(),
+            ["udp", to, packets] => send_udp(to, packets.parse()?)?.to_string(),
+            ["tcp", to, mebibytes] => send_tcp(to, mebibytes.parse()?)?.to_string(),
             _ => bail!("an end does not know how to {line}"),
         };
         println!("{reply}");
@@ -86,15 +85,14 @@ const DEVICE: &str = "bench0";
 #[derive(Debug)]
 pub(crate) struct Pair {
     sender: Worker,
-    _receiver: Worker,
+    receiver: Worker,
     udp: String,
     tcp: String,
 }
 
 impl Pair {
-    /// Starts both ends in a cgroup, each on a CPU of its own if there are two.
-    pub(crate) fn start(cpus: &Cpus, cgroup: &Path) -> Result<Self> {
-        let (one, other) = cpus.two();
+    /// Starts both ends in a cgroup, the sender on one CPU and the receiver on the other.
+    pub(crate) fn start(cpus: &Cpus, (one, other): (usize, usize), cgroup: &Path) -> Result<Self> {
         cpu::pin_to(one)?;
         let mut sender = Worker::start(&["end"], Some(cgroup))?;
         cpu::pin_to(other)?;
@@ -109,17 +107,22 @@ impl Pair {
         let ports = receiver.ask("receive")?;
         let (udp, tcp) = ports.split_once(' ').context("two ports")?;
         let [udp, tcp] = [udp, tcp].map(|port| format!("10.98.76.2:{port}"));
-        Ok(Self { sender, _receiver: receiver, udp, tcp })
+        Ok(Self { sender, receiver, udp, tcp })
     }
 
-    /// UDP packets of 64 bytes per second.
-    pub(crate) fn packets_per_second(&mut self, milliseconds: u32) -> Result<f64> {
-        Ok(self.sender.ask(&format!("udp {} {milliseconds}", self.udp))?.parse()?)
+    /// Sends UDP packets of 64 bytes.
+    pub(crate) fn send_packets(&mut self, packets: u32) -> Result<Taken> {
+        self.sender.ask(&format!("udp {} {packets}", self.udp))?.parse()
     }
 
-    /// TCP payload bytes per second.
-    pub(crate) fn bytes_per_second(&mut self, milliseconds: u32) -> Result<f64> {
-        Ok(self.sender.ask(&format!("tcp {} {milliseconds}", self.tcp))?.parse()?)
+    /// Sends so much over TCP until all of it was read. The CPU time is that of both ends.
+    pub(crate) fn send_mebibytes(&mut self, mebibytes: u32) -> Result<Taken> {
+        let used = |pair: &Self| {
+            Ok::<_, anyhow::Error>(cpu::process_ns(pair.sender.pid())? + cpu::process_ns(pair.receiver.pid())?)
+        };
+        let before = used(self)?;
+        let taken: Taken = self.sender.ask(&format!("tcp {} {mebibytes}", self.tcp))?.parse()?;
+        Ok(taken.with_task_ns(used(self)? - before))
     }
 }
 
@@ -141,30 +144,31 @@ fn receive() -> Result<String> {
 /// Bytes of one write to a TCP socket, as iperf3 does.
 const WRITE: usize = 128 * 1024;
 
-fn send_udp(to: &str, time: Duration) -> Result<f64> {
+fn send_udp(to: &str, packets: u32) -> Result<Taken> {
     let socket = UdpSocket::bind("0.0.0.0:0")?;
     socket.connect(to)?;
-    let (start, mut packets) = (Instant::now(), 0u32);
-    while start.elapsed() < time {
-        for _ in 0..100 {
-            socket.send(&[0; SMALL])?;
-        }
-        packets += 100;
+    Taken::by(|| send(&socket, packets))
+}
+
+fn send(socket: &UdpSocket, packets: u32) -> Result<()> {
+    for _ in 0..packets {
+        socket.send(&[0; SMALL])?;
     }
-    Ok(f64::from(packets) / start.elapsed().as_secs_f64())
+    Ok(())
 }
 
 /// The other end closes when it has read everything: so nothing that still waits in a buffer is counted too early.
-fn send_tcp(to: &str, time: Duration) -> Result<f64> {
-    let mut stream = TcpStream::connect(to)?;
-    let (start, mut bytes, block) = (Instant::now(), 0, vec![0; WRITE]);
-    while start.elapsed() < time {
-        stream.write_all(&block)?;
-        bytes += WRITE;
-    }
-    stream.shutdown(Shutdown::Write)?;
-    stream.read_to_end(&mut Vec::new())?;
-    Ok(bytes as f64 / start.elapsed().as_secs_f64())
+fn send_tcp(to: &str, mebibytes: usize) -> Result<Taken> {
+    let block = vec![0; WRITE];
+    Taken::by(|| {
+        let mut stream = TcpStream::connect(to)?;
+        for _ in 0..mebibytes * 1024 * 1024 / WRITE {
+            stream.write_all(&block)?;
+        }
+        stream.shutdown(Shutdown::Write)?;
+        stream.read_to_end(&mut Vec::new())?;
+        Ok(())
+    })
 }
 
 /// Answers each number on stdin with a line on stdout, until stdin ends.
