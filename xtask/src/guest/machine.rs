@@ -10,27 +10,12 @@ use super::modules;
 use super::programs;
 use super::serial::{Closing, Running, excerpt, since, text};
 use anyhow::{Context, Error, Result, anyhow, ensure};
-use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 const INIT: &str = include_str!("init.sh");
-
-/// An oops by a breakpoint in the kernel: it patches its own code, and an emulated CPU still sees the old bytes.
-const STRAY_BREAKPOINT: &str = "int3: 0000 [#1]";
-
-/// A guest died of QEMU and not of anything in it. Each switch of a tracepoint may do it, once in some hundreds: QEMU before 8.1
-/// translates code on one CPU while another writes it.
-#[derive(Debug)]
-pub(crate) struct EmulatorFault;
-
-impl fmt::Display for EmulatorFault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a known fault of QEMU before 8.1, which another run may not meet")
-    }
-}
 
 /// A file that goes into the guest.
 #[derive(Debug, Clone)]
@@ -184,12 +169,11 @@ impl Guest {
     }
 }
 
-/// What went wrong in a guest, with the part of its console that tells most; an [`EmulatorFault`] if it was one.
+/// What went wrong in a guest, with the part of its console that tells most.
 fn failure(kernel: &Kernel, error: &Error, console: &str, complaints: &str) -> Error {
     let what = if console.contains("Kernel panic") { "panicked" } else { "did not finish" };
     let told = excerpt(console).chain(complaints.lines()).collect::<Vec<_>>().join("\n  ");
-    let failure = anyhow!("the guest with kernel {} {what}: {error:#}; its console:\n  {told}", kernel.release);
-    if console.contains(STRAY_BREAKPOINT) { failure.context(EmulatorFault) } else { failure }
+    anyhow!("the guest with kernel {} {what}: {error:#}; its console:\n  {told}", kernel.release)
 }
 
 /// A statically linked busybox.
@@ -214,28 +198,4 @@ fn commands_of(busybox: &Path) -> Result<Vec<String>> {
 fn nonce() -> String {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     format!("guest-{:x}-{:x}", std::process::id(), now.as_nanos())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_panic_is_told_from_a_fault_of_the_emulator() {
-        let kernel = Kernel {
-            label: "6.12".into(),
-            suite: "trixie".into(),
-            release: "6.12.1".into(),
-            image: PathBuf::new(),
-            modules: PathBuf::new(),
-        };
-        let fail = |console: &str| failure(&kernel, &anyhow!("its output has no end"), console, "");
-        let panic = fail("[1.0] Kernel panic - not syncing: VFS\n");
-        assert!(!panic.is::<EmulatorFault>());
-        assert!(format!("{panic:#}").starts_with("the guest with kernel 6.12.1 panicked: its output has no end"));
-        let stray =
-            fail("[1.0] Oops: int3: 0000 [#1] PREEMPT SMP NOPTI\n[1.1] Kernel panic - not syncing: Fatal exception\n");
-        assert!(stray.is::<EmulatorFault>());
-        assert!(format!("{stray:#}").contains("  [1.0] Oops: int3"), "{stray:#}");
-    }
 }
