@@ -161,8 +161,9 @@ impl Apt {
             .with_context(|| format!("run {program}"))?;
         if !output.status.success() {
             let errors = String::from_utf8_lossy(&output.stderr);
-            let last = errors.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("no message");
-            bail!("{program} {}: {last}", arguments.join(" "));
+            // The first names the cause; those after it say that it failed.
+            let first = errors.lines().find(|line| line.starts_with("E: ")).or_else(|| errors.lines().next());
+            bail!("{program} {}: {}", arguments.join(" "), first.unwrap_or("no message"));
         }
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
