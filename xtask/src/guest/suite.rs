@@ -2,7 +2,7 @@
 
 use super::command::{MODULES, quoted};
 use super::kernels::{self, Kernel};
-use super::machine::{self, Guest, GuestFile, GuestRun};
+use super::machine::{self, EmulatorFault, Guest, GuestFile, GuestRun};
 use super::programs;
 use super::results::Results;
 use crate::workspace::Workspace;
@@ -15,11 +15,14 @@ use std::time::Duration;
 /// Programs of this machine that tests in a guest use when they are there.
 const PROGRAMS: [&str; 2] = ["ip", "stress-ng"];
 
-/// Each guest keeps one CPU of this machine busy.
+/// Each guest has two virtual CPUs and no hardware help: more of them at a time only slow each other down.
 const AT_A_TIME: usize = 2;
 
 /// For the whole suite on one kernel: several times what it takes on two quiet CPUs.
-const TIMEOUT: Duration = Duration::from_mins(20);
+const TIMEOUT: Duration = Duration::from_mins(10);
+
+/// A guest that dies of an emulator's fault is started again; this often at most.
+const ATTEMPTS: usize = 3;
 
 /// What came of the tests on all kernels. A line starts with its kernel: `6.1: name_of_the_test`.
 #[derive(Debug, Default)]
@@ -102,12 +105,21 @@ fn run_on(kernel: &Kernel, files: &[GuestFile], arguments: &[String], on_line: &
         bring: Vec::new(),
         timeout: TIMEOUT,
     };
-    let mut results = Results::default();
-    let outcome = guest.run(&mut |line| {
-        on_line(&format!("{label}: {line}"));
-        results.read(line);
-    });
-    summary(kernel, outcome, &results, on_line)
+    let mut attempt = 1;
+    loop {
+        let mut results = Results::default();
+        let outcome = guest.run(&mut |line| {
+            on_line(&format!("{label}: {line}"));
+            results.read(line);
+        });
+        match outcome {
+            Err(error) if attempt < ATTEMPTS && error.is::<EmulatorFault>() => {
+                on_line(&format!("{label}: once more, all of it: {error:#}"));
+                attempt += 1;
+            }
+            outcome => return summary(kernel, outcome, &results, on_line),
+        }
+    }
 }
 
 fn summary(kernel: &Kernel, outcome: Result<GuestRun>, results: &Results, on_line: &dyn Fn(&str)) -> Summary {
