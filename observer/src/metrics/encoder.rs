@@ -2,7 +2,7 @@
 //!
 //! A page of 250 pods has 10 000 lines. What makes it cheap: an entity's labels are escaped once in its life, numbers are
 //! written without floats, and everything goes into one buffer that is used again as soon as the last page is dropped.
-//! Nothing kept on crates.io does that, so this is our own.
+//! No library that is kept does that, so this is our own.
 
 use super::FAMILIES;
 use super::label::EntityLabels;
