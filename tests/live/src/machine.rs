@@ -4,7 +4,8 @@ use anyhow::{Context as _, Result};
 use nix::fcntl::{Flock, FlockArg};
 use std::{
     fs::File,
-    path::PathBuf,
+    io,
+    path::{Path, PathBuf},
     sync::{Mutex, OnceLock},
     time::{Duration, Instant},
 };
@@ -49,7 +50,7 @@ static LOCK: Mutex<Option<Flock<File>>> = Mutex::new(None);
 /// Waits until no other run of the tests is on this machine; held until the process ends.
 pub(crate) fn lock() -> Result<()> {
     let path = std::env::temp_dir().join("observer-live.lock");
-    let file = File::create(&path).with_context(|| format!("create {}", path.display()))?;
+    let file = open_or_make(&path).with_context(|| format!("open {}", path.display()))?;
     let file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
         Ok(lock) => {
             keep(lock);
@@ -63,6 +64,20 @@ pub(crate) fn lock() -> Result<()> {
         .with_context(|| format!("lock {}", path.display()))?;
     keep(lock);
     Ok(())
+}
+
+/// Another user's run may have left the file: with `fs.protected_regular` not even root may open that with `O_CREAT` in a
+/// sticky folder, and to lock it, reading is enough.
+fn open_or_make(path: &Path) -> io::Result<File> {
+    match File::open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        opened => return opened,
+    }
+    match File::options().write(true).create_new(true).open(path) {
+        // Another run was first.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => File::open(path),
+        made => made,
+    }
 }
 
 fn keep(lock: Flock<File>) {
