@@ -36,11 +36,16 @@ fn main() -> ExitCode {
     let mut arguments = libtest_mimic::Arguments::from_iter(arguments);
     // Most tests start an agent, and a node holds one.
     arguments.test_threads = Some(1);
+    let trials = scenarios::all();
+    if let Some(name) = trial::unknown_name(&trials) {
+        eprintln!("observer-live: {name} is to run on every kernel (trial.rs), and no test has that name");
+        return ExitCode::FAILURE;
+    }
     let lock = if arguments.list { None } else { Some(machine::lock()) };
     if let Some(Err(error)) = lock {
         eprintln!("observer-live: {error:#}");
         return ExitCode::FAILURE;
     }
     cgroup::remove_leftovers();
-    libtest_mimic::run(&arguments, scenarios::all()).exit_code()
+    libtest_mimic::run(&arguments, trials).exit_code()
 }
