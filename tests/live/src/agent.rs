@@ -1,11 +1,12 @@
-//! The agent under test: started as a user starts it, asked over HTTP, ended by signals. What it wrote is shown when a
-//! test fails.
+//! The agent under test: started as a user starts it, asked over HTTP, ended by signals or with the tests. What it wrote
+//! is shown when a test fails.
 
 use crate::{
     http::{self, Answer},
     machine::{patience, wait_until},
     page::Page,
     syscalls::{self, BpfKind},
+    worker::{Seat, Worker},
 };
 use anyhow::{Context as _, Result, bail, ensure};
 use nix::{
@@ -15,8 +16,10 @@ use nix::{
 use std::{
     fs::{self, File},
     net::SocketAddr,
+    os::unix::fs::FileExt as _,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
+    sync::{Mutex, PoisonError},
     time::{Duration, Instant},
 };
 use tempfile::NamedTempFile;
@@ -25,7 +28,8 @@ use tempfile::NamedTempFile;
 pub(crate) struct Agent {
     child: Child,
     pub(crate) address: SocketAddr,
-    log: NamedTempFile,
+    /// Without a name: nobody would remove it if the tests were killed.
+    log: File,
     /// Just before the process was made.
     pub(crate) started: Instant,
     /// When /readyz first said yes.
@@ -65,15 +69,31 @@ pub(crate) fn command(arguments: &[&str]) -> Result<Command> {
     Ok(command)
 }
 
+/// The process that ends agents when this one is gone; the end of its stdin tells it.
+static GUARD: Mutex<Option<Worker>> = Mutex::new(None);
+
+/// Starts a command that ends with this process, whatever becomes of it and whoever the command becomes.
+fn start_guarded(command: &mut Command) -> Result<Child> {
+    let mut guard = GUARD.lock().unwrap_or_else(PoisonError::into_inner);
+    if guard.is_none() {
+        *guard = Some(Worker::start(Seat::default(), ["guard"])?);
+    }
+    // Until the guard knows of it.
+    syscalls::die_with_parent(command);
+    let mut child = command.spawn().with_context(|| format!("start {command:?}"))?;
+    let watched = guard.as_mut().map(|guard| guard.ask(&format!("watch {}", child.id())));
+    if let Some(Err(error)) = watched {
+        child.kill()?;
+        child.wait()?;
+        return Err(error);
+    }
+    Ok(child)
+}
+
 /// Runs a command to its end, or kills it when the time is up.
 pub(crate) fn run_to_end(mut command: Command, limit: Duration) -> Result<Ended> {
     let (stdout, stderr) = (NamedTempFile::new()?, NamedTempFile::new()?);
-    let mut child = command
-        .stdin(Stdio::null())
-        .stdout(stdout.reopen()?)
-        .stderr(stderr.reopen()?)
-        .spawn()
-        .with_context(|| format!("start {command:?}"))?;
+    let mut child = start_guarded(command.stdin(Stdio::null()).stdout(stdout.reopen()?).stderr(stderr.reopen()?))?;
     let status = wait_for(&mut child, limit)?;
     if status.is_none() {
         child.kill()?;
@@ -103,14 +123,9 @@ impl Agent {
 
     /// Waits until a command that is an agent is ready.
     pub(crate) fn start_command(mut command: Command) -> Result<Self> {
-        let log = NamedTempFile::new()?;
+        let log = tempfile::tempfile()?;
         let started = Instant::now();
-        let child = command
-            .stdin(Stdio::null())
-            .stdout(File::options().append(true).open(log.path())?)
-            .stderr(File::options().append(true).open(log.path())?)
-            .spawn()
-            .with_context(|| format!("start {command:?}"))?;
+        let child = start_guarded(command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log.try_clone()?))?;
         let address = SocketAddr::from(([127, 0, 0, 1], 0));
         let mut agent = Self { child, address, log, started, ready: started };
         agent.become_ready().with_context(|| format!("{command:?} said:\n{}", agent.log_text()))?;
@@ -139,7 +154,9 @@ impl Agent {
 
     /// What it wrote so far.
     pub(crate) fn log_text(&self) -> String {
-        fs::read(self.log.path()).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
+        let mut bytes = vec![0; self.log.metadata().map_or(0, |facts| facts.len() as usize)];
+        let read = self.log.read_at(&mut bytes, 0).unwrap_or(0);
+        String::from_utf8_lossy(&bytes[..read]).into_owned()
     }
 
     /// GET of a path.
@@ -156,23 +173,7 @@ impl Agent {
 
     /// The kernel objects that it holds descriptors of.
     pub(crate) fn kernel_objects(&self) -> Result<Vec<(BpfKind, u32)>> {
-        let mut objects = Vec::new();
-        for entry in fs::read_dir(format!("/proc/{}/fdinfo", self.pid()))? {
-            let Ok(text) = fs::read_to_string(entry?.path()) else { continue };
-            for line in text.lines() {
-                let Some((key, value)) = line.split_once(':') else { continue };
-                let kind = match key {
-                    "prog_id" => BpfKind::Program,
-                    "map_id" => BpfKind::Map,
-                    "link_id" => BpfKind::Link,
-                    _ => continue,
-                };
-                objects.push((kind, value.trim().parse()?));
-            }
-        }
-        objects.sort_unstable();
-        objects.dedup();
-        Ok(objects)
+        kernel_objects(self.pid())
     }
 
     /// Sends a signal and waits for the end. Returns how it ended and how long that took.
@@ -199,6 +200,27 @@ impl Drop for Agent {
 /// The address in a line with `http://ADDRESS/metrics`.
 fn listening_on(log: &str) -> Option<SocketAddr> {
     log.split("http://").skip(1).find_map(|rest| rest.split_once("/metrics")?.0.parse().ok())
+}
+
+/// The kernel objects that a process holds descriptors of.
+pub(crate) fn kernel_objects(pid: u32) -> Result<Vec<(BpfKind, u32)>> {
+    let mut objects = Vec::new();
+    for entry in fs::read_dir(format!("/proc/{pid}/fdinfo"))? {
+        let Ok(text) = fs::read_to_string(entry?.path()) else { continue };
+        for line in text.lines() {
+            let Some((key, value)) = line.split_once(':') else { continue };
+            let kind = match key {
+                "prog_id" => BpfKind::Program,
+                "map_id" => BpfKind::Map,
+                "link_id" => BpfKind::Link,
+                _ => continue,
+            };
+            objects.push((kind, value.trim().parse()?));
+        }
+    }
+    objects.sort_unstable();
+    objects.dedup();
+    Ok(objects)
 }
 
 /// Those of the objects that the kernel still has after some patience: it frees them behind our back.

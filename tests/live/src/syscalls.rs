@@ -1,17 +1,25 @@
-//! The system calls that no safe wrapper offers: bpf(2), the offload ioctls, vfork, packet sockets. The only unsafe
-//! code of the live tests.
+//! The system calls that no safe wrapper offers: bpf(2), the offload ioctls, vfork, packet sockets, handles of
+//! processes. The only unsafe code of the live tests.
 #![allow(unsafe_code, reason = "thin wrappers over system calls; each block says why it is sound")]
 
 use anyhow::{Context as _, Result, bail};
 use nix::{
     errno::Errno,
     sched::CloneFlags,
-    sys::wait::{WaitPidFlag, waitpid},
+    sys::{
+        prctl::set_pdeathsig,
+        signal::Signal,
+        wait::{WaitPidFlag, waitpid},
+    },
     unistd::{ForkResult, Pid, fork},
 };
 use std::{
     io,
-    os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd},
+    os::{
+        fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd},
+        unix::process::CommandExt as _,
+    },
+    process::Command,
     time::Duration,
 };
 
@@ -237,6 +245,31 @@ pub(crate) fn fork_and_exit() -> Result<Pid> {
         ForkResult::Parent { child } => Ok(child),
         // SAFETY: ends the child without running anything of ours.
         ForkResult::Child => unsafe { libc::_exit(0) },
+    }
+}
+
+/// A handle of a process, which never comes to mean another.
+pub(crate) fn open_process(pid: i32) -> io::Result<OwnedFd> {
+    // SAFETY: no pointers; a result that is no error is a new descriptor.
+    unsafe {
+        let fd = libc::syscall(libc::SYS_pidfd_open, pid, 0);
+        if fd < 0 { Err(io::Error::last_os_error()) } else { Ok(OwnedFd::from_raw_fd(fd as RawFd)) }
+    }
+}
+
+/// Sends a signal to a process; 0 only asks whether it is there.
+pub(crate) fn signal_process(process: BorrowedFd<'_>, signal: i32) -> io::Result<()> {
+    let nothing: *const libc::siginfo_t = std::ptr::null();
+    // SAFETY: the kernel takes the missing details as those of kill(2).
+    let sent = unsafe { libc::syscall(libc::SYS_pidfd_send_signal, process.as_raw_fd(), signal, nothing, 0) };
+    if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Has a command's process killed when the thread that starts it ends, until it changes its user.
+pub(crate) fn die_with_parent(command: &mut Command) {
+    // SAFETY: between fork and exec only a system call is made.
+    unsafe {
+        command.pre_exec(|| set_pdeathsig(Signal::SIGKILL).map_err(io::Error::from));
     }
 }
 

@@ -1,16 +1,20 @@
 //! How the agent lives with the system: what it keeps after the attach, what it leaves behind, and how many there are.
 
 use crate::{
-    agent::{Agent, command, left_behind, run_to_end},
+    agent::{Agent, command, kernel_objects, left_behind, run_to_end},
     cgroup::Cgroup,
-    machine::patience,
+    machine::{patience, wait_until},
     syscalls::BpfKind,
     trial::{Need, Place, test},
+    truth,
     worker::{Seat, Worker},
 };
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use libtest_mimic::Trial;
-use nix::sys::signal::Signal;
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 use std::{fs, time::Duration};
 
 pub(super) fn tests() -> Vec<Trial> {
@@ -29,6 +33,7 @@ pub(super) fn tests() -> Vec<Trial> {
             &[Need::Root],
             is_nobody,
         ),
+        test("killed_tests_leave_no_agent", Place::Both, &[Need::Root], killed_tests_leave_none),
         test("told_to_keep_its_user_it_still_drops_every_capability", Place::Both, &[Need::Root], keeps_its_user),
     ]
 }
@@ -64,6 +69,28 @@ fn second_is_refused() -> Result<()> {
     ensure!(second.stderr.contains(&first.pid().to_string()), "no pid {} in: {}", first.pid(), second.stderr);
     ensure!(second.stderr.trim_end().lines().count() == 1, "more than a line: {}", second.stderr);
     ensure!(first.get("/readyz")?.status == 200, "the first one minds");
+    Ok(())
+}
+
+/// The tests' own promise: what they start ends with them, however they end.
+fn killed_tests_leave_none() -> Result<()> {
+    let tests = Worker::start(Seat::default(), ["agent"])?;
+    let agent: u32 = tests.greeting.parse()?;
+    ensure!(
+        status_field(agent, "Uid")?.starts_with("65534"),
+        "the agent has not changed its user: this proves nothing"
+    );
+    let objects = kernel_objects(agent)?;
+    ensure!(objects.iter().any(|(kind, _)| *kind == BpfKind::Link), "no link among {objects:?}");
+    kill(Pid::from_raw(tests.pid().cast_signed()), Signal::SIGKILL)?;
+    let limit = patience(Duration::from_secs(1));
+    let ended = wait_until(limit, || Ok(truth::state(agent).map_or(true, |state| state == 'Z')))?;
+    if !ended {
+        kill(Pid::from_raw(agent.cast_signed()), Signal::SIGKILL)?;
+        bail!("the agent is there {limit:?} after the tests that started it");
+    }
+    let left = left_behind(&objects, patience(Duration::from_secs(2)))?;
+    ensure!(left.is_empty(), "left behind: {left:?}");
     Ok(())
 }
 

@@ -1,8 +1,9 @@
 //! What the tests run as processes of their own, inside a network namespace and a cgroup: `observer-live worker …`.
 //!
 //! A worker says `ready …` on stdout when it is in its place, then answers each line on stdin with one line. The end of
-//! stdin ends it, and so does the death of the tests.
+//! stdin ends it, and so does the death of the tests (of the guard only the former).
 
+mod guard;
 mod handle;
 mod handover;
 mod icmp;
@@ -15,6 +16,7 @@ mod udp;
 
 pub(crate) use handle::{Seat, Worker};
 
+use crate::agent::Agent;
 use anyhow::{Context as _, Result, bail};
 use clap::{Parser, Subcommand};
 use nix::{
@@ -82,6 +84,10 @@ enum Job {
     ShortLived(short_lived::ShortLived),
     /// Run a program where parts of the system are hidden.
     Hide(namespace::Hide),
+    /// End what the tests leave when they are killed.
+    Guard,
+    /// Start an agent as the tests do, and keep it.
+    Agent,
 }
 
 #[derive(clap::Args)]
@@ -102,7 +108,9 @@ pub(crate) fn run() -> ExitCode {
 }
 
 fn work(options: Options) -> Result<()> {
-    set_pdeathsig(Signal::SIGKILL)?;
+    if !matches!(options.job, Job::Guard) {
+        set_pdeathsig(Signal::SIGKILL)?;
+    }
     if let Some(pid) = options.netns {
         let namespace = File::open(format!("/proc/{pid}/ns/net")).with_context(|| format!("namespace of {pid}"))?;
         setns(namespace, CloneFlags::CLONE_NEWNET).context("join the network namespace")?;
@@ -133,6 +141,8 @@ fn work(options: Options) -> Result<()> {
         Job::Storm => storm::storm(),
         Job::ShortLived(job) => job.run(),
         Job::Hide(job) => job.run(),
+        Job::Guard => guard::guard(),
+        Job::Agent => agent(),
     }
 }
 
@@ -145,6 +155,12 @@ impl Exec {
 fn become_program(command: &[OsString]) -> Result<()> {
     let (program, arguments) = command.split_first().context("no program")?;
     Err(Command::new(program).args(arguments).exec()).with_context(|| format!("become {}", program.display()))
+}
+
+/// Says the agent's pid.
+fn agent() -> Result<()> {
+    let agent = Agent::start(&[])?;
+    converse(&format!("ready {}", agent.pid()), not_understood)
 }
 
 /// Says a line to the test.
