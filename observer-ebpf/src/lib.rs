@@ -68,7 +68,7 @@ pub struct Traffic {
     pub receive_packets: u64,
 }
 
-/// One slot's traffic on one CPU: entry `slot * cpus + cpu` of the map `NET`. Two cache lines that no other CPU writes.
+/// One slot's traffic on one CPU: entry `slot * cpus + cpu` of the map `NET`, where `cpus` are those that are present. Two cache lines that no other CPU writes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C, align(64))]
 pub struct NetBook {
@@ -110,7 +110,7 @@ pub struct CachedSlot {
 pub struct SocketBook {
     /// The cgroup the socket was created in.
     pub cgroup: u64,
-    /// [`peer_key`] of the last packet's far end with its scope in the low byte; written as one word, so never torn.
+    /// [`peer_key`] of the last far end with its scope in the low byte; written as one word, so never torn.
     pub peer: u64,
     /// The slot last used.
     pub slot: u32,
@@ -126,6 +126,9 @@ pub const fn peer_key(address: u32, generation: u16) -> u64 {
 
 /// Marks a stored [`SocketBook::peer`] as set.
 pub const PEER_KNOWN: u64 = 0x100;
+/// Marks a stored [`SocketBook::peer`] whose scope was decided by a packet that was sent: such a packet shows the address
+/// behind a NAT of this node, one that was received shows the one before.
+pub const PEER_SENT: u64 = 0x200;
 /// The bits of [`SocketBook::peer`] that hold the scope.
 pub const PEER_SCOPE: u64 = 0xff;
 
@@ -197,6 +200,12 @@ pub enum Drop {
     EventRingFull = 6,
     /// Packets whose headers could not be read: booked with the scope `internet` and without GSO correction.
     PacketUnreadable = 7,
+    /// Uninterruptible sleeps booked to `unattributed` because the slot table refused the cgroup.
+    SleepSlotTable = 8,
+    /// Packets on a CPU that was not present at the load: booked with those of CPU 0.
+    PacketNewCpu = 9,
+    /// Waits and sleeps that ended on a CPU that was not present at the load: booked nowhere.
+    SwitchNewCpu = 10,
 }
 
 impl Drop {
@@ -210,6 +219,9 @@ impl Drop {
         Self::SleepNoSlot,
         Self::EventRingFull,
         Self::PacketUnreadable,
+        Self::SleepSlotTable,
+        Self::PacketNewCpu,
+        Self::SwitchNewCpu,
     ];
 
     /// The value of the `reason` label.
@@ -223,12 +235,15 @@ impl Drop {
             Self::SleepNoSlot => "sleep_no_slot",
             Self::EventRingFull => "event_ring_full",
             Self::PacketUnreadable => "packet_unreadable",
+            Self::SleepSlotTable => "sleep_slot_table",
+            Self::PacketNewCpu => "packet_new_cpu",
+            Self::SwitchNewCpu => "switch_new_cpu",
         }
     }
 }
 
 /// How many reasons the programs count.
-pub const DROPS: usize = 8;
+pub const DROPS: usize = 11;
 
 const _: () = assert!(size_of::<NetBook>() == 128 && size_of::<SchedBook>() == 128);
 const _: () = assert!(size_of::<SocketBook>() == 24 && size_of::<CachedSlot>() == 16 && size_of::<CgroupEvent>() == 16);

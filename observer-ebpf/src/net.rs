@@ -17,10 +17,10 @@ use aya_ebpf::{
     maps::{LpmTrie, lpm_trie::Key},
     programs::SkBuffContext,
 };
-use core::mem::MaybeUninit;
+use core::{mem::MaybeUninit, ptr::read_volatile};
 use observer_ebpf::{
-    Address, Drop, MAX_SCOPE_PREFIXES, PEER_KNOWN, PEER_SCOPE, SCOPES, Scope, SocketBook, Traffic, UNATTRIBUTED_SLOT,
-    mix_ipv6, peer_key, wire,
+    Address, Drop, MAX_SCOPE_PREFIXES, PEER_KNOWN, PEER_SCOPE, PEER_SENT, SCOPES, Scope, SocketBook, Traffic,
+    UNATTRIBUTED_SLOT, mix_ipv6, peer_key, wire,
 };
 
 #[btf_map]
@@ -37,6 +37,18 @@ pub(crate) enum Direction {
     Receive,
 }
 
+impl Direction {
+    /// What a scope that a packet of this direction decided is marked with.
+    const fn mark(self) -> u64 {
+        match self {
+            Self::Transmit => PEER_SENT,
+            Self::Receive => 0,
+        }
+    }
+}
+
+const AF_INET: u32 = 2;
+const AF_INET6: u32 = 10;
 const IPV4_HEADER: u32 = 20;
 const IPV6_HEADER: u32 = 40;
 
@@ -47,10 +59,10 @@ pub(crate) fn book(ctx: &SkBuffContext, direction: Direction) {
     // SAFETY: the context of the program; the verifier rewrites these into checked loads.
     let (bytes, gso_size, sk) = unsafe { ((*skb).len, (*skb).gso_size, (*skb).__bindgen_anon_2.sk) };
     let control = slots::control();
-    let key = far_end(skb, direction)
-        .map_or(UNREADABLE, |mixed| peer_key(mixed, control.scope_generation as u16) | PEER_KNOWN);
+    let key = far_end(skb, sk, direction)
+        .map_or(UNREADABLE, |mixed| peer_key(mixed, control.scope_generation as u16) | PEER_KNOWN | direction.mark());
     let socket = if sk.is_null() { core::ptr::null_mut() } else { storage(sk, core::ptr::null_mut(), 0) };
-    let place = known_place(socket, key).unwrap_or_else(|| settle(skb, sk, socket, key, direction));
+    let place = known_place(socket, key, direction).unwrap_or_else(|| settle(skb, sk, socket, key, direction));
     let (bytes, packets) = if gso_size == 0 { (u64::from(bytes), 1) } else { unpack(segmented(skb)) };
     // SAFETY: the helper has no preconditions.
     let cpu = unsafe { bpf_get_smp_processor_id() };
@@ -79,19 +91,51 @@ type Place = u64;
 
 /// The place as the socket remembers it, if all of it still holds.
 #[inline(always)]
-fn known_place(socket: *mut SocketBook, key: u64) -> Option<Place> {
+fn known_place(socket: *mut SocketBook, key: u64, direction: Direction) -> Option<Place> {
     if socket.is_null() {
         return None;
     }
     // SAFETY: the socket's storage; each word is read once.
     let (cgroup, peer, slot) = unsafe { ((*socket).cgroup, (*socket).peer, (*socket).slot) };
-    let holds = key != UNREADABLE && (peer & !PEER_SCOPE) == key && slots::owner(slot) == cgroup;
+    // A packet that is received is content with either decision.
+    let compared = if direction == Direction::Transmit { !PEER_SCOPE } else { !(PEER_SCOPE | PEER_SENT) };
+    let holds = key != UNREADABLE && (peer & compared) == key && slots::owner(slot) == cgroup;
     holds.then_some((u64::from(slot) << 8) | (peer & PEER_SCOPE))
 }
 
-/// The far end's address, mixed into 32 bits, from the packet's header in place.
+/// The far end's address, mixed into 32 bits: that of a connected socket, which is the same whatever a NAT of this node
+/// makes of its packets; else that of the packet.
 #[inline(always)]
-fn far_end(skb: *mut __sk_buff, direction: Direction) -> Option<u32> {
+fn far_end(skb: *mut __sk_buff, sk: *mut bpf_sock, direction: Direction) -> Option<u32> {
+    connected_to(sk).or_else(|| packet_far_end(skb, direction))
+}
+
+/// The address a socket is connected to. Reading it is a plain load of each word, which may not be joined.
+#[inline(always)]
+fn connected_to(sk: *mut bpf_sock) -> Option<u32> {
+    if sk.is_null() {
+        return None;
+    }
+    // SAFETY: the context's socket, checked above; the verifier rewrites these into loads of `struct sock_common`.
+    unsafe {
+        let family = read_volatile(&raw const (*sk).family);
+        if family == AF_INET {
+            let address = read_volatile(&raw const (*sk).dst_ip4);
+            return (address != 0).then_some(address);
+        }
+        if family == AF_INET6 {
+            let words = (&raw const (*sk).dst_ip6).cast::<u32>();
+            let word = |at: usize| u64::from(read_volatile(words.add(at)));
+            let (high, low) = (word(0) | (word(1) << 32), word(2) | (word(3) << 32));
+            return (high | low != 0).then(|| mix_ipv6(high, low));
+        }
+    }
+    None
+}
+
+/// The address in the packet's header in place.
+#[inline(always)]
+fn packet_far_end(skb: *mut __sk_buff, direction: Direction) -> Option<u32> {
     // SAFETY: the context of the program; the verifier turns these into packet pointers.
     let (start, end) = unsafe { ((*skb).data as usize, (*skb).data_end as usize) };
     if start + IPV4_HEADER as usize > end {
@@ -115,7 +159,7 @@ fn far_end(skb: *mut __sk_buff, direction: Direction) -> Option<u32> {
 /// The way of a socket's first packet, of another far end than last time, and of changed slots or address ranges.
 #[inline(never)]
 fn settle(skb: *mut __sk_buff, sk: *mut bpf_sock, known: *mut SocketBook, key: u64, direction: Direction) -> Place {
-    let scope = scope_of(skb, direction);
+    let scope = scope_of(skb, direction) as u64;
     let generation = slots::control().slot_generation;
     let mut socket = known;
     if socket.is_null() && !sk.is_null() {
@@ -134,9 +178,7 @@ fn settle(skb: *mut __sk_buff, sk: *mut bpf_sock, known: *mut SocketBook, key: u
     // SAFETY: the socket's storage. Two CPUs may settle one socket at once: each word is whole, and the next packet
     // compares them again.
     unsafe {
-        if key != UNREADABLE {
-            (*socket).peer = key | scope as u64;
-        }
+        let scope = decide(socket, key, scope, direction);
         let (cgroup, slot) = ((*socket).cgroup, (*socket).slot);
         if slots::owner(slot) == cgroup {
             return place(slot, scope);
@@ -154,9 +196,28 @@ fn settle(skb: *mut __sk_buff, sk: *mut bpf_sock, known: *mut SocketBook, key: u
     }
 }
 
+/// The scope of a socket's far end, given what this packet shows; remembers it.
+///
+/// # Safety
+/// `socket` must be a socket's storage.
 #[inline(always)]
-fn place(slot: u32, scope: Scope) -> Place {
-    (u64::from(slot) << 8) | scope as u64
+unsafe fn decide(socket: *mut SocketBook, key: u64, shown: u64, direction: Direction) -> u64 {
+    // SAFETY: as above.
+    let peer = unsafe { (*socket).peer };
+    if direction == Direction::Receive && peer & PEER_SENT != 0 && peer >> 32 == key >> 32 {
+        // The address ranges changed, and what this packet shows may be a NAT's address: the next one sent decides.
+        return peer & PEER_SCOPE;
+    }
+    if key != UNREADABLE {
+        // SAFETY: as above.
+        unsafe { (*socket).peer = key | shown };
+    }
+    shown
+}
+
+#[inline(always)]
+fn place(slot: u32, scope: u64) -> Place {
+    (u64::from(slot) << 8) | scope
 }
 
 #[inline(always)]
@@ -174,7 +235,10 @@ fn slot_or_count(cgroup: u64) -> Result<u32, NoSlot> {
 #[inline(always)]
 fn scope_of(skb: *mut __sk_buff, direction: Direction) -> Scope {
     let Some((source, destination)) = addresses(skb) else {
-        drops::count(Drop::PacketUnreadable);
+        // SAFETY: the context of the program. A packet that is segmented is counted there.
+        if unsafe { (*skb).gso_size } == 0 {
+            drops::count(Drop::PacketUnreadable);
+        }
         return Scope::Internet;
     };
     let far = if direction == Direction::Transmit { destination } else { source };

@@ -48,7 +48,7 @@ pub(crate) static TASK_CONTRIBUTES_MASK: Global<u64> = Global::new(0);
 /// Whether `sched_switch` has its fourth argument (from 5.18 on).
 #[unsafe(no_mangle)]
 pub(crate) static SWITCH_HAS_STATE: Global<u64> = Global::new(0);
-/// CPUs the kernel may ever have: the stride of the maps indexed by slot and CPU.
+/// One more than the largest number of a CPU that was present at the load: the stride of the maps indexed by slot and CPU.
 #[unsafe(no_mangle)]
 pub(crate) static CPUS: Global<u64> = Global::new(0);
 

@@ -9,7 +9,7 @@ use crate::{
         CFS_RQ_RQ, RQ_CLOCK, SWITCH_HAS_STATE, TASK_CFS_RQ, TASK_CONTRIBUTES_BYTE, TASK_CONTRIBUTES_MASK,
         TASK_LAST_QUEUED, TASK_PID, TASK_STATE, field, task_cgroup_id,
     },
-    slots,
+    slots::{self, Entry},
 };
 use aya_ebpf::{
     helpers::{bpf_get_smp_processor_id, bpf_ktime_get_ns},
@@ -84,7 +84,7 @@ fn runs(task: *const u8) {
         // SAFETY: as above.
         let clock: u64 = unsafe { field(field::<*const u8>(field(task, &TASK_CFS_RQ), &CFS_RQ_RQ), &RQ_CLOCK) };
         wait_ns = clock.saturating_sub(queued);
-        if let Some(book) = slots::sched_book(cgroup, cpu, Drop::WaitNoSlot) {
+        if let Some(book) = slots::sched_book(cgroup, cpu, Entry::Wait) {
             add_wait(book, wait_ns);
         }
     }
@@ -111,7 +111,7 @@ fn woke_up(pid: u32, wait_ns: u64, cpu: u32) {
     let _ = SLEEPS.remove(pid);
     // SAFETY: the helper has no preconditions.
     let woken_ns = unsafe { bpf_ktime_get_ns() }.saturating_sub(wait_ns);
-    if let Some(book) = slots::sched_book(sleep.cgroup, cpu, Drop::SleepNoSlot) {
+    if let Some(book) = slots::sched_book(sleep.cgroup, cpu, Entry::Sleep) {
         // SAFETY: this CPU's own entry, with interrupts off.
         unsafe { (*book).uninterruptible_ns += woken_ns.saturating_sub(sleep.start_ns) };
     }

@@ -51,10 +51,15 @@ pub(crate) fn owner(slot: u32) -> u64 {
     OWNERS.get(slot).copied().unwrap_or(0)
 }
 
-/// The traffic of a slot on a CPU.
+/// The traffic of a slot on a CPU. Adds to it are atomic, so that a CPU without books of its own may use another's.
 #[inline(always)]
 pub(crate) fn net_book(slot: u32, cpu: u32) -> Option<*mut NetBook> {
-    NET.get_ptr_mut(slot * CPUS.load() as u32 + cpu)
+    let cpus = CPUS.load() as u32;
+    if cpu < cpus {
+        return NET.get_ptr_mut(slot * cpus + cpu);
+    }
+    drops::count(Drop::PacketNewCpu);
+    NET.get_ptr_mut(slot * cpus)
 }
 
 #[inline(always)]
@@ -62,9 +67,36 @@ fn cached_slot(cgroup: u64, cpu: u32) -> Option<*mut CachedSlot> {
     SLOT_CACHE.get_ptr_mut(cpu * SLOT_CACHE_ENTRIES + (cgroup as u32 & (SLOT_CACHE_ENTRIES - 1)))
 }
 
+/// What is to be booked on a scheduling book: the reasons if that fails.
+#[derive(Clone, Copy)]
+pub(crate) enum Entry {
+    Wait,
+    Sleep,
+}
+
+impl Entry {
+    const fn without_slot(self) -> Drop {
+        match self {
+            Self::Wait => Drop::WaitNoSlot,
+            Self::Sleep => Drop::SleepNoSlot,
+        }
+    }
+
+    const fn refused(self) -> Drop {
+        match self {
+            Self::Wait => Drop::WaitSlotTable,
+            Self::Sleep => Drop::SleepSlotTable,
+        }
+    }
+}
+
 /// Where this CPU books the scheduling of a cgroup. The usual way costs no call: both lookups are inlined.
 #[inline(always)]
-pub(crate) fn sched_book(cgroup: u64, cpu: u32, lost: Drop) -> Option<*mut SchedBook> {
+pub(crate) fn sched_book(cgroup: u64, cpu: u32, what: Entry) -> Option<*mut SchedBook> {
+    if cpu >= CPUS.load() as u32 {
+        drops::count(Drop::SwitchNewCpu);
+        return None;
+    }
     let cached = cached_slot(cgroup, cpu)?;
     // SAFETY: a valid entry that only this CPU writes, with interrupts off.
     let cached = unsafe { *cached };
@@ -75,31 +107,31 @@ pub(crate) fn sched_book(cgroup: u64, cpu: u32, lost: Drop) -> Option<*mut Sched
             return Some(book);
         }
     }
-    SCHED.get_ptr_mut(remember(cgroup, cpu, lost))
+    SCHED.get_ptr_mut(remember(cgroup, cpu, what))
 }
 
 /// The way of the first switch of a cgroup on a CPU, and of every switch while there is no slot for it. Returns the
 /// entry of the map `SCHED`.
 #[inline(never)]
-fn remember(cgroup: u64, cpu: u32, lost: Drop) -> u32 {
+fn remember(cgroup: u64, cpu: u32, what: Entry) -> u32 {
     let unattributed = UNATTRIBUTED_SLOT * CPUS.load() as u32 + cpu;
     let Some(cached) = cached_slot(cgroup, cpu) else { return unattributed };
     let generation = control().slot_generation;
     // SAFETY: a valid entry that only this CPU writes, with interrupts off.
     let known = unsafe { *cached };
     if known.cgroup == cgroup && known.entry == unattributed && known.generation == generation {
-        drops::count(lost);
+        drops::count(what.without_slot());
         return unattributed;
     }
     let entry = match of_cgroup(cgroup) {
         Ok(slot) => slot * CPUS.load() as u32 + cpu,
         Err(NoSlot::NoneFree) => {
-            drops::count(lost);
+            drops::count(what.without_slot());
             unattributed
         }
         Err(NoSlot::TableRefused) => {
             // A passing state: not remembered.
-            drops::count(Drop::WaitSlotTable);
+            drops::count(what.refused());
             return unattributed;
         }
     };
@@ -130,6 +162,10 @@ const TABLE_REFUSED: u64 = u64::MAX - 1;
 
 #[inline(never)]
 fn find_or_give(cgroup: u64) -> u64 {
+    if cgroup == 0 {
+        // Nobody's: an owner of 0 is a free slot.
+        return TABLE_REFUSED;
+    }
     // SAFETY: the value is copied at once; an entry is not reused before user space saw its cgroup go.
     if let Some(slot) = unsafe { CGROUP_SLOTS.get(cgroup) } {
         return u64::from(*slot);
@@ -139,12 +175,13 @@ fn find_or_give(cgroup: u64) -> u64 {
         Ok(None) => return NONE_FREE,
         Err(_) => return TABLE_REFUSED,
     };
-    // The owner first: who finds the slot in the table finds its owner too.
-    set_owner(slot, cgroup);
     match CGROUP_SLOTS.insert(cgroup, slot, u64::from(BPF_NOEXIST)) {
-        Ok(()) => u64::from(slot),
+        Ok(()) => {
+            // The owner last: a slot that user space sees in use is in the table, and only from there is it taken back.
+            set_owner(slot, cgroup);
+            u64::from(slot)
+        }
         Err(error) => {
-            set_owner(slot, 0);
             let _ = FREE_SLOTS.push(slot, 0);
             if error != -EEXIST {
                 return TABLE_REFUSED;

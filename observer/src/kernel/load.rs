@@ -17,7 +17,7 @@ use aya::{
     maps::{HashMap as BpfHashMap, Map, MapData, MapError, RingBuf, Stack, lpm_trie::LpmTrie},
     programs::{BtfTracePoint, CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, Program, ProgramError},
 };
-use observer_ebpf::{Address, DROPS, SLOT_CACHE_ENTRIES};
+use observer_ebpf::{Address, DROPS, NetBook, SLOT_CACHE_ENTRIES, SchedBook};
 use std::{
     io,
     os::fd::{AsFd as _, BorrowedFd},
@@ -48,11 +48,24 @@ pub enum LoadError {
     )]
     NoObject,
     /// How many CPUs there are is unknown.
-    #[error("cannot tell how many CPUs this kernel may have: {0}")]
+    #[error("cannot tell how many CPUs this machine has: {0}")]
     Cpus(#[source] io::Error),
     /// The maps could not be made.
     #[error("cannot create the kernel's tables: {}; CAP_BPF is needed, and `observer check` tells what else", chain(.0))]
     Object(#[source] EbpfError),
+    /// There is no memory for them, or the control group of this process may not have as much.
+    #[error(
+        "the kernel has no memory for {slots} slots on {cpus} CPUs ({mebibytes} MiB); lower --max-cgroups, or raise the memory \
+         limit of the agent's container"
+    )]
+    NoMemory {
+        /// Slots asked for.
+        slots: u32,
+        /// CPUs, for each of which a slot has books.
+        cpus: u32,
+        /// What the books take.
+        mebibytes: u64,
+    },
     /// A map is not what this binary expects.
     #[error("the table {0} of the kernel programs cannot be used: {1}")]
     Map(&'static str, #[source] MapError),
@@ -87,7 +100,7 @@ impl Kernel {
         if options.object.is_empty() {
             return Err(LoadError::NoObject);
         }
-        let cpus = sys::possible_cpus().map_err(LoadError::Cpus)?;
+        let cpus = sys::present_cpus().map_err(LoadError::Cpus)?;
         let (switch, lifetimes) = find_offsets(options.btf);
         let mut ebpf = create_maps(options, cpus, [&switch, &lifetimes])?;
         let mut states: Vec<_> = PROGRAMS.iter().map(|name| ProgramState { name, down_because: None }).collect();
@@ -129,6 +142,22 @@ impl Kernel {
     pub fn attach_counters(&mut self, root: BorrowedFd<'_>) {
         self.attach(&[program::EGRESS, program::INGRESS], |ebpf, name| attach_to_cgroup(ebpf, name, root));
         self.attach(&[program::SWITCH], attach_tracepoint);
+    }
+
+    /// Takes every program out of the kernel; what was counted can still be read.
+    pub fn detach(&mut self) {
+        for (name, program) in self.ebpf.programs_mut() {
+            let unloaded = match program {
+                Program::CgroupSkb(program) => program.unload(),
+                Program::BtfTracePoint(program) => program.unload(),
+                _ => continue,
+            };
+            if let Err(error) = unloaded
+                && !matches!(error, ProgramError::NotLoaded)
+            {
+                tracing::warn!(program = name, %error, "cannot be detached; it goes with this process");
+            }
+        }
     }
 
     fn attach(&mut self, names: &[&'static str], attach: impl Fn(&mut Ebpf, &str) -> Result<(), String>) {
@@ -176,14 +205,12 @@ impl Kernel {
     }
 
     /// Replaces the address ranges that decide a scope; every socket decides again. Returns how many did not fit.
-    pub fn set_scopes(&mut self, table: ScopeTable) -> io::Result<usize> {
+    pub fn set_scopes(&mut self, table: &ScopeTable) -> io::Result<usize> {
         let (current, map) = &mut self.scopes;
-        if table == *current {
-            return Ok(0);
+        let left_out = table.left_out();
+        if current.write(table, map).map_err(io::Error::other)? {
+            self.books.scopes_changed()?;
         }
-        let left_out = table.write(current, map).map_err(io::Error::other)?;
-        *current = table;
-        self.books.scopes_changed()?;
         Ok(left_out)
     }
 }
@@ -220,7 +247,26 @@ fn create_maps(options: &LoadOptions<'_>, cpus: u32, fields: [&Fields; 2]) -> Re
     for (name, value) in fields.into_iter().flatten().flatten() {
         loader.override_global(name, value, true);
     }
-    loader.load(options.object).map_err(LoadError::Object)
+    loader.load(options.object).map_err(|error| {
+        if lacks_memory(&error) {
+            let bytes = u64::from(options.slots) * cpus_global * (size_of::<NetBook>() + size_of::<SchedBook>()) as u64;
+            return LoadError::NoMemory { slots: options.slots - 1, cpus, mebibytes: bytes >> 20 };
+        }
+        LoadError::Object(error)
+    })
+}
+
+/// Whether the kernel refused for want of memory, or because a table would be larger than it allows.
+fn lacks_memory(error: &EbpfError) -> bool {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = cause {
+        let code = error.downcast_ref::<io::Error>().and_then(io::Error::raw_os_error);
+        if matches!(code, Some(libc::ENOMEM | libc::E2BIG)) {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
 }
 
 fn load_program(ebpf: &mut Ebpf, name: &str, targets: &Result<aya::Btf, String>) -> Result<(), String> {

@@ -22,4 +22,4 @@ pub use object::OBJECT;
 pub use offsets::program;
 pub use scopes::ScopeTable;
 pub use sleeps::{OpenSleeps, TaskState};
-pub use sys::{monotonic_ns, possible_cpus, release_free_memory};
+pub use sys::{monotonic_ns, present_cpus, release_free_memory};

@@ -27,10 +27,11 @@ const FIXED: [(&str, Scope); 13] = [
     ("0.0.0.0/8", Scope::Node),
 ];
 
-/// Address ranges with their scope; the longest prefix decides.
+/// Address ranges with their scope; the longest prefix decides. What is more than the kernel's table holds is left out.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ScopeTable {
     prefixes: BTreeMap<(Address, u32), Scope>,
+    left_out: usize,
 }
 
 impl ScopeTable {
@@ -54,20 +55,39 @@ impl ScopeTable {
             IpNet::V4(range) => (range.network().to_ipv6_mapped(), 96 + u32::from(range.prefix_len())),
             IpNet::V6(range) => (range.network(), u32::from(range.prefix_len())),
         };
-        self.prefixes.insert((address.octets(), bits), scope);
+        let key = (address.octets(), bits);
+        if self.prefixes.len() < MAX_SCOPE_PREFIXES as usize || self.prefixes.contains_key(&key) {
+            self.prefixes.insert(key, scope);
+        } else {
+            self.left_out += 1;
+        }
     }
 
-    /// Brings the kernel's table from `before` to this one. Says how many ranges did not fit.
-    pub(super) fn write(&self, before: &Self, map: &mut LpmTrie<MapData, Address, u32>) -> Result<usize, MapError> {
-        for ((address, bits), _) in before.prefixes.iter().filter(|(range, _)| !self.prefixes.contains_key(*range)) {
-            map.remove(&Key::new(*bits, *address))?;
+    /// How many ranges did not fit.
+    pub(super) fn left_out(&self) -> usize {
+        self.left_out
+    }
+
+    /// Brings the kernel's table, which is as `self` says, to `wanted`. Says whether anything changed. After an error
+    /// `self` is still what the kernel has, so that the next attempt goes on from there.
+    pub(super) fn write(&mut self, wanted: &Self, map: &mut LpmTrie<MapData, Address, u32>) -> Result<bool, MapError> {
+        let stale: Vec<_> =
+            self.prefixes.keys().filter(|range| !wanted.prefixes.contains_key(*range)).copied().collect();
+        let mut changed = false;
+        for range in stale {
+            let (address, bits) = range;
+            map.remove(&Key::new(bits, address))?;
+            self.prefixes.remove(&range);
+            changed = true;
         }
-        for ((address, bits), scope) in self.prefixes.iter().take(MAX_SCOPE_PREFIXES as usize) {
-            if before.prefixes.get(&(*address, *bits)) != Some(scope) {
+        for ((address, bits), scope) in &wanted.prefixes {
+            if self.prefixes.get(&(*address, *bits)) != Some(scope) {
                 map.insert(&Key::new(*bits, *address), *scope as u32, 0)?;
+                self.prefixes.insert((*address, *bits), *scope);
+                changed = true;
             }
         }
-        Ok(self.prefixes.len().saturating_sub(MAX_SCOPE_PREFIXES as usize))
+        Ok(changed)
     }
 }
 
@@ -81,6 +101,13 @@ mod tests {
         let own = "::ffff:10.1.2.3".parse::<std::net::Ipv6Addr>().unwrap().octets();
         assert_eq!(table.prefixes.get(&(own, 128)), Some(&Scope::Node));
         assert_eq!(table.prefixes.len(), FIXED.len() + 1);
+    }
+
+    #[test]
+    fn what_the_kernels_table_does_not_hold_is_left_out_and_counted() {
+        let node: Vec<IpAddr> = (0..MAX_SCOPE_PREFIXES).map(|at| IpAddr::V4((0x0b00_0000 + at).into())).collect();
+        let table = ScopeTable::new(&node, &[]);
+        assert_eq!((table.prefixes.len(), table.left_out()), (MAX_SCOPE_PREFIXES as usize, FIXED.len()));
     }
 
     #[test]

@@ -13,16 +13,17 @@ pub fn monotonic_ns() -> u64 {
     now.tv_sec() as u64 * 1_000_000_000 + now.tv_nsec() as u64
 }
 
-/// One more than the largest number a CPU may ever have, from `/sys/devices/system/cpu/possible` (`0-7`, `0,2-3`).
-pub fn possible_cpus() -> io::Result<u32> {
-    let path = "/sys/devices/system/cpu/possible";
+/// One more than the largest number of a CPU that is plugged in. Not of the possible ones: a hypervisor may name 128 for a
+/// machine of four, and every slot has books for each.
+pub fn present_cpus() -> io::Result<u32> {
+    let path = "/sys/devices/system/cpu/present";
     let text = fs::read_to_string(path)?;
-    text.trim()
-        .rsplit([',', '-'])
-        .next()
-        .and_then(|last| last.parse::<u32>().ok())
-        .map(|last| last + 1)
-        .ok_or_else(|| io::Error::other(format!("{path} holds {text:?}, which is no list of CPUs")))
+    cpus_of(&text).ok_or_else(|| io::Error::other(format!("{path} holds {text:?}, which is no list of CPUs")))
+}
+
+/// The end of a list such as `0-7` or `0,2-3`.
+fn cpus_of(list: &str) -> Option<u32> {
+    list.trim().rsplit([',', '-']).next().and_then(|last| last.parse::<u32>().ok()).map(|last| last + 1)
 }
 
 /// Gives memory that is free back to the system: reading the kernel's type information took tens of megabytes, which
@@ -111,8 +112,18 @@ pub(super) fn program_run_time(program: BorrowedFd<'_>) -> io::Result<(u64, u64)
 
 #[cfg(test)]
 mod tests {
+    use super::*;
+
     #[test]
     fn the_kernel_has_a_cpu() {
-        assert!(super::possible_cpus().unwrap() >= 1);
+        assert!(present_cpus().unwrap() >= 1);
+    }
+
+    #[test]
+    fn a_list_of_cpus_ends_with_the_largest() {
+        for (list, cpus) in [("0\n", 1), ("0-7\n", 8), ("0,2-3", 4), ("0-3,8", 9)] {
+            assert_eq!(cpus_of(list), Some(cpus), "{list:?}");
+        }
+        assert_eq!(cpus_of("\n"), None);
     }
 }

@@ -20,8 +20,9 @@ const INTRODUCTION: &str = "\
 
 `GET /metrics` on port 9810 answers in the Prometheus text format 0.0.4, compressed when the client accepts gzip. Counters
 end in `_total`, never fall while the agent runs and begin at 0 when it starts; units are base units; times are exact to
-the nanosecond where the kernel counts nanoseconds. A series appears with the first thing it counts and lives as long as
-its cgroup, and two minutes more. A peak is the largest of the last 60 one-second windows; a scrape does not reset it.
+the nanosecond where the kernel counts nanoseconds. Only CPU times begin with what the cgroup had used before. A series appears with the first thing it counts and lives as long as
+its cgroup, and two minutes more. A peak is the largest window of the last minute; a scrape does not reset it. A window is
+a second, or the sample interval where that is longer.
 
 An *entity* is a cgroup that runs something itself, named by its path below the cgroup v2 root (kernel threads are `/`).
 Every byte and every wait is booked to exactly one entity; what could not be is on `cgroup=\"unattributed\"`, so sums over
@@ -75,7 +76,8 @@ fn write_label_values(text: &mut String) -> fmt::Result {
     }
     writeln!(
         text,
-        "| `cgroup_gone` | packets and waits on `unattributed` because nobody knew their cgroup's name any more |"
+        "| `cgroup_gone` | packets, waits and sleeps on `unattributed` because nobody knew their cgroup's name any more |\n\
+         | `sleep_unconfirmed` | uninterruptible sleeps not counted: for an hour nobody could tell whether the task still slept |"
     )?;
     let bounds = BOUND_LABELS.map(|label| format!("`{}`", label.trim_start_matches(",le=\"").trim_end_matches('"')));
     writeln!(text, "\n`le` of `observer_run_queue_wait_seconds`, in seconds: {} and `+Inf`.", bounds.join(", "))
@@ -107,6 +109,13 @@ const fn drop_meaning(reason: Drop) -> &'static str {
         Drop::EventRingFull => "cgroup events lost when too many came at once; the next walk of the tree heals it",
         Drop::PacketUnreadable => {
             "packets whose headers could not be read: booked as `internet`, not corrected for GSO"
+        }
+        Drop::SleepSlotTable => {
+            "uninterruptible sleeps on `unattributed` because the kernel refused the cgroup's slot (memory, contention)"
+        }
+        Drop::PacketNewCpu => "packets on a CPU that was added after the start: counted all the same",
+        Drop::SwitchNewCpu => {
+            "waits and sleeps not counted because their CPU was added after the start; restart the agent"
         }
     }
 }

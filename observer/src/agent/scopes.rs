@@ -1,0 +1,50 @@
+//! Keeps the address ranges that decide a scope in step with the node's addresses, and says once what stands in the way.
+
+use crate::{
+    kernel::{Kernel, ScopeTable},
+    procfs,
+};
+use ipnet::IpNet;
+use std::{net::IpAddr, path::PathBuf};
+
+/// Where the ranges come from.
+#[derive(Debug)]
+pub(super) struct Scopes {
+    proc_path: PathBuf,
+    intranet: Vec<IpNet>,
+    /// The node's addresses as last read.
+    node: Vec<IpAddr>,
+    /// What was wrong the last time.
+    complaint: Option<String>,
+}
+
+impl Scopes {
+    /// The ranges of the configuration, and the addresses that `proc_path` tells.
+    pub(super) fn new(proc_path: PathBuf, intranet: Vec<IpNet>) -> Self {
+        Self { proc_path, intranet, node: Vec::new(), complaint: None }
+    }
+
+    /// Reads the addresses and tells the kernel what changed. When they cannot be read, the last ones stay.
+    pub(super) fn update(&mut self, kernel: &mut Kernel) {
+        let read = procfs::addresses(&self.proc_path).map(|addresses| self.node = addresses.list);
+        let written = kernel.set_scopes(&ScopeTable::new(&self.node, &self.intranet));
+        let complaint = match (read, written) {
+            (_, Err(error)) => Some(format!("the kernel's table of address ranges cannot be changed: {error}")),
+            (Err(error), Ok(_)) => {
+                let path = self.proc_path.display();
+                Some(format!("the node's addresses cannot be read in {path}/1/net ({error}): the last known ones stay"))
+            }
+            (Ok(()), Ok(0)) => None,
+            (Ok(()), Ok(left_out)) => Some(format!(
+                "{left_out} address ranges more than the kernel's table holds: addresses in them have the scope of the next \
+                 larger range"
+            )),
+        };
+        match &complaint {
+            Some(complaint) if self.complaint.as_ref() != Some(complaint) => tracing::warn!("scopes: {complaint}"),
+            None if self.complaint.is_some() => tracing::info!("scopes: all address ranges are in place again"),
+            _ => {}
+        }
+        self.complaint = complaint;
+    }
+}
