@@ -1,8 +1,7 @@
 //! Binding the listener, with errors that say what to do.
 
 use std::io::{self, ErrorKind};
-use std::net::SocketAddr;
-use tokio::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 
 /// Why the address cannot be listened on.
 #[derive(Debug, thiserror::Error)]
@@ -45,12 +44,13 @@ pub enum BindError {
     },
 }
 
-/// Listens on `address`; port 0 takes a free one.
+/// Listens on `address`; port 0 takes a free one. Needs no runtime, since the agent binds before it has one.
 ///
 /// # Errors
 /// With the address and what to do.
-pub async fn bind(address: SocketAddr) -> Result<TcpListener, BindError> {
-    TcpListener::bind(address).await.map_err(|error| match error.kind() {
+pub fn bind(address: SocketAddr) -> Result<TcpListener, BindError> {
+    let listener = TcpListener::bind(address).and_then(|listener| listener.set_nonblocking(true).map(|()| listener));
+    listener.map_err(|error| match error.kind() {
         ErrorKind::AddrInUse => BindError::InUse { address },
         ErrorKind::PermissionDenied => BindError::Denied { address },
         ErrorKind::AddrNotAvailable => BindError::NotOurs { address },
@@ -62,11 +62,11 @@ pub async fn bind(address: SocketAddr) -> Result<TcpListener, BindError> {
 mod tests {
     use super::*;
 
-    #[tokio::test]
-    async fn a_port_in_use_is_named_with_what_to_do() {
-        let first = bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+    #[test]
+    fn a_port_in_use_is_named_with_what_to_do() {
+        let first = bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let address = first.local_addr().unwrap();
-        let error = bind(address).await.unwrap_err().to_string();
+        let error = bind(address).unwrap_err().to_string();
         assert!(error.starts_with(&format!("cannot listen on {address}: the port is in use")), "{error}");
         assert!(
             error.contains(&format!("sport = :{}'", address.port())) && error.contains("--metrics-listen"),
@@ -74,9 +74,9 @@ mod tests {
         );
     }
 
-    #[tokio::test]
-    async fn an_address_of_another_node_is_told() {
-        let error = bind("192.0.2.1:0".parse().unwrap()).await.unwrap_err().to_string();
+    #[test]
+    fn an_address_of_another_node_is_told() {
+        let error = bind("192.0.2.1:0".parse().unwrap()).unwrap_err().to_string();
         assert!(error.contains("this node has no such address"), "{error}");
     }
 }

@@ -8,7 +8,6 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use std::io::Write;
 use std::sync::{Arc, Mutex, Weak};
-use std::time::Duration;
 use tokio::sync::{OnceCell, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -17,8 +16,6 @@ use tokio::time::Instant;
 const CHUNK_BYTES: usize = 64 * 1024;
 /// Of 2.9 MB in 10 000 lines, level 1 makes 123 kB in 3.3 ms, level 2 92 kB in 2.8 ms, level 6 82 kB in 8.8 ms.
 const LEVEL: Compression = Compression::new(2);
-/// How old a page may be that is handed out again because slow readers hold too many.
-const SHARED_FOR: Duration = Duration::from_secs(1);
 
 /// A page on its way to the clients that share it.
 #[derive(Debug)]
@@ -77,6 +74,13 @@ pub(super) struct Flights<S> {
     state: Mutex<State>,
 }
 
+/// Whether another page may be in memory.
+enum Room {
+    Free,
+    /// Slow readers hold as many as may be; the newest of them, if it is fresh enough to be handed out once more.
+    Full(Option<Arc<Page>>),
+}
+
 #[derive(Debug, Default)]
 struct State {
     /// The flight that has not landed yet.
@@ -99,25 +103,31 @@ impl<S: Source> Flights<S> {
     /// # Errors
     /// What the source says, or that it took too long.
     pub(super) async fn page(self: &Arc<Self>) -> Result<Arc<Page>, String> {
-        let mut flight = {
-            let mut state = lock(&self.state);
-            if let Some(page) = self.shared(&mut state) {
-                return Ok(page);
+        for _ in 0..self.limits.connections {
+            match self.room() {
+                Room::Free => break,
+                Room::Full(Some(page)) => return Ok(page),
+                // The slowest reader has to go; its page goes with it if it was the last, else the next slowest does.
+                Room::Full(None) => {
+                    self.connections.evict_slowest_reader();
+                    tokio::task::yield_now().await;
+                }
             }
-            state.current.get_or_insert_with(|| self.take_off()).landing.clone()
-        };
+        }
+        let mut flight = lock(&self.state).current.get_or_insert_with(|| self.take_off()).landing.clone();
         let landed = flight.wait_for(Option::is_some).await.map(|landing| landing.clone());
         landed.ok().flatten().unwrap_or_else(|| Err("the page could not be rendered; see the agent's log".to_owned()))
     }
 
-    /// When slow readers hold as many pages as may be in memory: the newest, if it is fresh; and the slowest has to go.
-    fn shared(&self, state: &mut State) -> Option<Arc<Page>> {
+    /// Whether another page may be in memory. If not, the newest, unless it is stale.
+    fn room(&self) -> Room {
+        let mut state = lock(&self.state);
         state.pages.retain(|page| page.strong_count() > 0);
-        if state.pages.len() < self.limits.pages {
-            return None;
+        if state.current.is_some() || state.pages.len() < self.limits.pages {
+            return Room::Free;
         }
-        self.connections.evict_slowest_reader();
-        state.pages.last()?.upgrade().filter(|page| page.made.elapsed() < SHARED_FOR)
+        let newest = state.pages.last().and_then(Weak::upgrade);
+        Room::Full(newest.filter(|page| page.made.elapsed() < self.limits.fresh))
     }
 
     fn take_off(self: &Arc<Self>) -> Flight {

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
@@ -105,8 +105,8 @@ pub(super) struct TestServer {
 }
 
 impl TestServer {
-    pub(super) async fn start(limits: Limits, source: TestSource) -> Self {
-        let listener = bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+    pub(super) fn start(limits: Limits, source: TestSource) -> Self {
+        let listener = TcpListener::from_std(bind("127.0.0.1:0".parse().unwrap()).unwrap()).unwrap();
         let address = listener.local_addr().unwrap();
         let (shutdown, down) = oneshot::channel();
         let source = Arc::new(source);

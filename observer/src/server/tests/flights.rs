@@ -12,7 +12,7 @@ const COMPRESSED: &[u8] = b"GET /metrics HTTP/1.1\r\nAccept-Encoding: gzip\r\nCo
 
 #[tokio::test]
 async fn concurrent_scrapes_share_one_rendering_and_the_next_is_a_new_one() {
-    let server = TestServer::start(Limits::default(), TestSource::gated()).await;
+    let server = TestServer::start(Limits::default(), TestSource::gated());
     let mut sockets = Vec::new();
     for at in 0..50 {
         let mut socket = server.connect().await;
@@ -39,7 +39,7 @@ async fn concurrent_scrapes_share_one_rendering_and_the_next_is_a_new_one() {
 
 #[tokio::test]
 async fn who_stops_waiting_does_not_stop_the_others() {
-    let server = TestServer::start(Limits::default(), TestSource::gated()).await;
+    let server = TestServer::start(Limits::default(), TestSource::gated());
     let mut gone = server.connect().await;
     gone.write_all(SCRAPE).await.unwrap();
     server.until_accepted(|unread| unread == [0]).await;
@@ -53,7 +53,7 @@ async fn who_stops_waiting_does_not_stop_the_others() {
 
 #[tokio::test]
 async fn no_page_is_kept_after_its_last_reader() {
-    let server = TestServer::start(Limits::default(), TestSource::new()).await;
+    let server = TestServer::start(Limits::default(), TestSource::new());
     for _ in 0..3 {
         server.get("/metrics").await;
     }
@@ -69,7 +69,7 @@ async fn no_page_is_kept_after_its_last_reader() {
 #[tokio::test]
 async fn a_source_that_fails_or_hangs_is_a_503_that_says_so() {
     let page = Duration::from_millis(50);
-    let server = TestServer::start(Limits { page, ..Limits::default() }, TestSource::gated()).await;
+    let server = TestServer::start(Limits { page, ..Limits::default() }, TestSource::gated());
     let answer = server.get("/metrics").await;
     assert_eq!((answer.status, answer.text()), (503, "no metrics: the page took too long; see the agent's log\n"));
     server.source.gate.close();

@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpSocket;
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
@@ -43,7 +44,7 @@ fn clients_within_the_limit(clients: usize) -> usize {
 async fn a_thousand_slow_clients_neither_exhaust_descriptors_nor_keep_a_scraper_out() {
     // Time makes no room here.
     let limits = Limits { head: Duration::from_hours(1), ..Limits::default() };
-    let server = TestServer::start(limits, TestSource::with_pages_of(200_000)).await;
+    let server = TestServer::start(limits, TestSource::with_pages_of(200_000));
     let clients = clients_within_the_limit(1000);
     let mut attack = JoinSet::new();
     for _ in 0..clients {
@@ -62,7 +63,7 @@ async fn a_thousand_slow_clients_neither_exhaust_descriptors_nor_keep_a_scraper_
 #[tokio::test]
 async fn who_had_to_wait_for_a_place_is_served() {
     let head = Duration::from_hours(1);
-    let server = TestServer::start(Limits { connections: 1, head, ..Limits::default() }, TestSource::new()).await;
+    let server = TestServer::start(Limits { connections: 1, head, ..Limits::default() }, TestSource::new());
     for render in 1..=50 {
         let mut slow = server.connect().await;
         slow.write_all(b"GET").await.unwrap();
@@ -74,7 +75,7 @@ async fn who_had_to_wait_for_a_place_is_served() {
 #[tokio::test]
 async fn a_head_that_does_not_end_in_time_ends_the_connection() {
     let head = Duration::from_millis(300);
-    let server = TestServer::start(Limits { head, ..Limits::default() }, TestSource::new()).await;
+    let server = TestServer::start(Limits { head, ..Limits::default() }, TestSource::new());
     let silent = server.connect().await;
     let mut trickling = server.connect().await;
     let closed = timeout(PATIENCE, async {
@@ -90,7 +91,7 @@ async fn a_head_that_does_not_end_in_time_ends_the_connection() {
 
 #[tokio::test]
 async fn a_head_of_ten_megabytes_is_refused_with_431() {
-    let server = TestServer::start(Limits::default(), TestSource::new()).await;
+    let server = TestServer::start(Limits::default(), TestSource::new());
     let mut socket = server.connect().await;
     let head = [b"GET /metrics HTTP/1.1\r\nX: ".as_slice(), &vec![b'x'; 10_000_000], b"\r\n\r\n"].concat();
     timeout(PATIENCE, socket.write_all(&head)).await.unwrap().unwrap();
@@ -106,7 +107,7 @@ async fn a_head_of_ten_megabytes_is_refused_with_431() {
 async fn who_does_not_read_its_response_is_closed_in_time() {
     let response = Duration::from_millis(300);
     let source = TestSource::with_pages_of(20_000_000);
-    let server = TestServer::start(Limits { response, ..Limits::default() }, source).await;
+    let server = TestServer::start(Limits { response, ..Limits::default() }, source);
     let mut socket = server.connect().await;
     socket.write_all(SCRAPE).await.unwrap();
     server.until_accepted(|unread| unread == [0]).await;
@@ -119,7 +120,7 @@ async fn who_does_not_read_its_response_is_closed_in_time() {
 #[tokio::test]
 async fn clients_that_do_not_read_hold_few_pages_and_keep_nobody_out() {
     let limits = Limits { connections: 16, pages: 3, ..Limits::default() };
-    let server = TestServer::start(limits, TestSource::with_pages_of(8_000_000)).await;
+    let server = TestServer::start(limits, TestSource::with_pages_of(8_000_000));
     let mut sockets = Vec::new();
     for _ in 0..40 {
         let mut socket = server.connect().await;
@@ -131,6 +132,29 @@ async fn clients_that_do_not_read_hold_few_pages_and_keep_nobody_out() {
     assert!(most <= 3, "{most} pages in memory");
     let answer = server.get("/metrics").await;
     assert!(answer.status == 200 && answer.body.len() > 8_000_000, "{} bytes", answer.body.len());
+    let most = server.source.pages.1.load(Ordering::SeqCst);
+    assert!(most <= 4, "{most} pages in memory");
+}
+
+#[tokio::test]
+async fn pages_that_several_clients_share_and_do_not_read_are_few_too() {
+    let limits = Limits { connections: 16, pages: 3, fresh: Duration::ZERO, ..Limits::default() };
+    let source = TestSource { gate: Semaphore::new(0), ..TestSource::with_pages_of(8_000_000) };
+    let server = TestServer::start(limits, source);
+    let mut sockets = Vec::new();
+    for _ in 0..10 {
+        for _ in 0..3 {
+            let mut socket = server.connect().await;
+            socket.write_all(SCRAPE).await.unwrap();
+            sockets.push(socket);
+        }
+        // All three wait for the page that is being made.
+        server.until_accepted(|unread| !unread.is_empty() && unread.iter().all(|bytes| *bytes == 0)).await;
+        server.source.gate.add_permits(1);
+        for socket in sockets.iter().rev().take(3) {
+            timeout(PATIENCE, socket.peek(&mut [0])).await.unwrap().unwrap();
+        }
+    }
     let most = server.source.pages.1.load(Ordering::SeqCst);
     assert!(most <= 4, "{most} pages in memory");
 }

@@ -10,13 +10,13 @@ use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
-async fn server() -> TestServer {
-    TestServer::start(Limits::default(), TestSource::new()).await
+fn server() -> TestServer {
+    TestServer::start(Limits::default(), TestSource::new())
 }
 
 #[tokio::test]
 async fn the_page_is_served_as_the_text_format() {
-    let server = server().await;
+    let server = server();
     let answer = server.get("/metrics").await;
     assert_eq!((answer.status, answer.text()), (200, server.source.page(1).as_str()));
     assert_eq!(answer.header("content-type"), Some("text/plain; version=0.0.4; charset=utf-8"));
@@ -27,7 +27,7 @@ async fn the_page_is_served_as_the_text_format() {
 
 #[tokio::test]
 async fn the_page_is_compressed_when_asked() {
-    let server = TestServer::start(Limits::default(), TestSource::with_pages_of(300_000)).await;
+    let server = TestServer::start(Limits::default(), TestSource::with_pages_of(300_000));
     let request = "GET /metrics HTTP/1.1\r\nHost: test\r\nAccept-Encoding: gzip;q=0.8\r\nConnection: close\r\n\r\n";
     let answer = server.exchange(request).await;
     assert_eq!((answer.status, answer.header("content-encoding")), (200, Some("gzip")));
@@ -39,7 +39,7 @@ async fn the_page_is_compressed_when_asked() {
 
 #[tokio::test]
 async fn head_has_the_headers_of_get_and_no_body() {
-    let server = server().await;
+    let server = server();
     let answer = server.exchange("HEAD /metrics HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n").await;
     assert_eq!((answer.status, answer.body.len()), (200, 0));
     assert_eq!(answer.header("content-length"), Some(server.source.page(1).len().to_string().as_str()));
@@ -47,7 +47,7 @@ async fn head_has_the_headers_of_get_and_no_body() {
 
 #[tokio::test]
 async fn other_methods_are_told_which_are_allowed() {
-    let server = server().await;
+    let server = server();
     for method in ["POST", "PUT", "DELETE", "OPTIONS", "TRACE", "PROPFIND"] {
         let answer = server.exchange(&format!("{method} /metrics HTTP/1.1\r\nConnection: close\r\n\r\n")).await;
         assert_eq!((answer.status, answer.header("allow")), (405, Some("GET,HEAD")), "{method}: {answer:?}");
@@ -59,7 +59,7 @@ async fn other_methods_are_told_which_are_allowed() {
 
 #[tokio::test]
 async fn a_body_is_refused_unread() {
-    let server = server().await;
+    let server = server();
     let answer = server.exchange("GET /metrics HTTP/1.1\r\nContent-Length: 1000000000\r\n\r\n").await;
     assert_eq!((answer.status, answer.header("connection")), (413, Some("close")));
     let chunked = server.exchange("GET /metrics HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n").await;
@@ -69,7 +69,7 @@ async fn a_body_is_refused_unread() {
 
 #[tokio::test]
 async fn the_other_routes_are_plain_text() {
-    let server = server().await;
+    let server = server();
     for (path, status, begin) in [
         ("/", 200, "observer"),
         ("/healthz", 200, "ok\n"),
@@ -86,7 +86,7 @@ async fn the_other_routes_are_plain_text() {
 
 #[tokio::test]
 async fn not_ready_says_what_is_missing_while_healthz_is_content() {
-    let server = server().await;
+    let server = server();
     *server.source.missing.lock().unwrap() = Some("the first sample is not booked".to_owned());
     let answer = server.get("/readyz").await;
     assert_eq!((answer.status, answer.text()), (503, "not ready: the first sample is not booked\n"));
@@ -95,7 +95,7 @@ async fn not_ready_says_what_is_missing_while_healthz_is_content() {
 
 #[tokio::test]
 async fn a_connection_is_kept_for_the_next_request_and_pipelined_ones_are_answered_in_order() {
-    let server = server().await;
+    let server = server();
     let mut socket = server.connect().await;
     for _ in 0..3 {
         socket.write_all(b"GET /healthz HTTP/1.1\r\nHost: test\r\n\r\n").await.unwrap();
@@ -130,7 +130,7 @@ async fn read_one(socket: &mut TcpStream) -> Answer {
 #[tokio::test]
 async fn an_idle_connection_is_closed_after_its_time_but_not_after_that_of_a_head() {
     let (head, idle) = (Duration::from_millis(50), Duration::from_millis(600));
-    let server = TestServer::start(Limits { head, idle, ..Limits::default() }, TestSource::new()).await;
+    let server = TestServer::start(Limits { head, idle, ..Limits::default() }, TestSource::new());
     let mut socket = server.connect().await;
     for _ in 0..2 {
         socket.write_all(b"GET /healthz HTTP/1.1\r\n\r\n").await.unwrap();
@@ -144,7 +144,7 @@ async fn an_idle_connection_is_closed_after_its_time_but_not_after_that_of_a_hea
 #[tokio::test]
 async fn a_client_that_closes_its_side_gets_its_answer() {
     let source = TestSource { gate: Semaphore::new(0), ..TestSource::with_pages_of(1_000_000) };
-    let server = TestServer::start(Limits::default(), source).await;
+    let server = TestServer::start(Limits::default(), source);
     for version in ["1.0", "1.1"] {
         let mut socket = server.connect().await;
         socket.write_all(format!("GET /metrics HTTP/{version}\r\n\r\n").as_bytes()).await.unwrap();

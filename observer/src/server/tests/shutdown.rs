@@ -12,7 +12,7 @@ use tokio::time::{sleep, timeout};
 #[tokio::test]
 async fn a_request_under_way_is_answered_and_nobody_else_is_let_in() {
     let limits = Limits { grace: PATIENCE, ..Limits::default() };
-    let mut server = TestServer::start(limits, TestSource::gated()).await;
+    let mut server = TestServer::start(limits, TestSource::gated());
     let mut under_way = server.connect().await;
     under_way.write_all(b"GET /metrics HTTP/1.1\r\n\r\n").await.unwrap();
     server.until_accepted(|unread| unread == [0]).await;
@@ -32,7 +32,7 @@ async fn a_request_under_way_is_answered_and_nobody_else_is_let_in() {
 #[tokio::test]
 async fn connections_that_do_not_end_are_ended() {
     let source = TestSource { gate: Semaphore::new(1), ..TestSource::with_pages_of(20_000_000) };
-    let mut server = TestServer::start(Limits::default(), source).await;
+    let mut server = TestServer::start(Limits::default(), source);
     let mut slow = server.connect().await;
     slow.write_all(b"GET /met").await.unwrap();
     let mut idle = server.connect().await;
