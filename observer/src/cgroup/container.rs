@@ -43,11 +43,13 @@ pub struct ContainerRef<'a> {
 
 /// Bytes of a container id.
 const ID_BYTES: usize = 64;
-const SCOPES: [(&str, Runtime); 4] = [
+const SCOPES: [(&str, Runtime); 5] = [
     ("cri-containerd-", Runtime::Containerd),
     ("crio-", Runtime::CriO),
     ("docker-", Runtime::Docker),
     ("libpod-", Runtime::Podman),
+    // containerd through nerdctl.
+    ("nerdctl-", Runtime::Containerd),
 ];
 
 impl<'a> ContainerRef<'a> {
@@ -123,6 +125,7 @@ mod tests {
             Some(Runtime::Podman)
         );
         assert_eq!(runtime_of("/system.slice/docker-ID.scope"), Some(Runtime::Docker));
+        assert_eq!(runtime_of("/system.slice/nerdctl-ID.scope"), Some(Runtime::Containerd));
     }
 
     #[test]

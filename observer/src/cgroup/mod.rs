@@ -7,4 +7,4 @@ mod tree;
 
 pub use container::{ContainerRef, Runtime};
 pub use cpu_stat::CpuStats;
-pub use tree::{Cgroup, Tree};
+pub use tree::{Cgroup, Tree, Walked};

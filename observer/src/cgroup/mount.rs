@@ -36,7 +36,7 @@ pub struct Mount {
 pub enum MountError {
     /// The host runs v1 hierarchies only.
     #[error(
-        "only cgroup v1 is mounted, and it cannot be counted by; boot with systemd.unified_cgroup_hierarchy=1, or mount the v2 hierarchy: mount -t cgroup2 none /sys/fs/cgroup/unified"
+        "only cgroup v1 is mounted, and it cannot be counted by; boot with systemd.unified_cgroup_hierarchy=1 (mounting the v2 hierarchy by hand is of no use: every process would be in its root)"
     )]
     V1Only,
     /// No cgroup hierarchy at all, as in a chroot.

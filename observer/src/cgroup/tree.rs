@@ -12,10 +12,13 @@ use std::{
     sync::Arc,
 };
 
+#[cfg(test)]
+mod tests;
+
 /// How long a removed cgroup's name is kept: its books may still come, and its series stay as long.
 const KEEP_NS: u64 = 120_000_000_000;
-/// Deeper trees than the kernel's own default limit are not walked.
-const MAX_DEPTH: usize = 256;
+/// What is nested deeper is not walked: each level costs a descriptor while it is.
+const MAX_DEPTH: usize = 64;
 
 /// A cgroup that is, or was a short while ago.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,10 +27,19 @@ pub struct Cgroup {
     pub path: Arc<str>,
     /// When it was found to be gone, by the caller's clock.
     pub gone_at_ns: Option<u64>,
-    /// The true name where `path` is not it.
-    raw: Option<Box<[u8]>>,
+    /// Its path's bytes; the same memory as `path` where they are UTF-8.
+    raw: Arc<[u8]>,
     /// The walk that saw it last.
     walk: u64,
+}
+
+/// What a walk could not look into.
+#[derive(Debug, Default)]
+pub struct Walked {
+    /// Directories that could not be read: the cgroups below are known by events alone.
+    pub unreadable: usize,
+    /// The first of them, with the reason.
+    pub example: Option<(PathBuf, io::Error)>,
 }
 
 /// The cgroups of the v2 hierarchy below a mount.
@@ -35,20 +47,27 @@ pub struct Cgroup {
 pub struct Tree {
     root: PathBuf,
     cgroups: HashMap<u64, Cgroup>,
-    /// The living children of each cgroup that has some, by its path.
-    children: HashMap<Arc<str>, Vec<u64>>,
+    /// The living cgroups by their paths' bytes.
+    by_path: HashMap<Arc<[u8]>, u64>,
+    /// The living children of each cgroup that has some.
+    children: HashMap<u64, Vec<u64>>,
     walks: u64,
 }
 
 impl Tree {
     /// The tree below `root`, a directory of a mounted v2 hierarchy. Empty until [`Tree::walk`].
     pub fn new(root: PathBuf) -> Self {
-        Self { root, cgroups: HashMap::new(), children: HashMap::new(), walks: 0 }
+        Self { root, cgroups: HashMap::new(), by_path: HashMap::new(), children: HashMap::new(), walks: 0 }
     }
 
     /// A cgroup by its id.
     pub fn get(&self, id: u64) -> Option<&Cgroup> {
         self.cgroups.get(&id)
+    }
+
+    /// Whether a cgroup is known and not gone.
+    pub fn is_live(&self, id: u64) -> bool {
+        self.get(id).is_some_and(|cgroup| cgroup.gone_at_ns.is_none())
     }
 
     /// Every cgroup that is there.
@@ -58,7 +77,7 @@ impl Tree {
 
     /// The living cgroups right below one.
     pub fn children(&self, id: u64) -> &[u64] {
-        self.get(id).and_then(|cgroup| self.children.get(&cgroup.path)).map_or(&[], Vec::as_slice)
+        self.children.get(&id).map_or(&[], Vec::as_slice)
     }
 
     /// The cgroups found gone at or after a time.
@@ -69,31 +88,42 @@ impl Tree {
 
     /// Its directory.
     pub fn directory(&self, cgroup: &Cgroup) -> PathBuf {
-        let name = cgroup.raw.as_deref().unwrap_or(cgroup.path.as_bytes());
-        self.root.join(OsStr::from_bytes(name.strip_prefix(b"/").unwrap_or(name)))
+        self.root.join(OsStr::from_bytes(cgroup.raw.strip_prefix(b"/").unwrap_or(&cgroup.raw)))
     }
 
-    /// A cgroup was made.
+    /// A cgroup was made, or found. What was known of its id before is replaced.
     pub fn made(&mut self, id: u64, path: &[u8]) {
+        self.unlink(id);
         let cgroup = Cgroup::new(path, self.walks);
-        if let Some(parent) = parent(&cgroup.path)
-            && !self.cgroups.contains_key(&id)
-        {
-            self.children.entry(parent.into()).or_default().push(id);
+        self.by_path.insert(Arc::clone(&cgroup.raw), id);
+        if let Some(parent) = parent(path).and_then(|parent| self.by_path.get(parent)) {
+            self.children.entry(*parent).or_default().push(id);
         }
         self.cgroups.insert(id, cgroup);
     }
 
     /// A cgroup was removed.
     pub fn removed(&mut self, id: u64, now_ns: u64) {
-        let Some(cgroup) = self.cgroups.get_mut(&id) else { return };
-        cgroup.gone_at_ns.get_or_insert(now_ns);
-        let Some(parent) = parent(&cgroup.path) else { return };
-        if let Some(children) = self.children.get_mut(parent) {
+        self.unlink(id);
+        if let Some(cgroup) = self.cgroups.get_mut(&id) {
+            cgroup.gone_at_ns.get_or_insert(now_ns);
+        }
+    }
+
+    /// Takes a cgroup out of what is known of the living.
+    fn unlink(&mut self, id: u64) {
+        let Some(cgroup) = self.cgroups.get(&id) else { return };
+        if let Some(parent) = parent(&cgroup.raw).and_then(|parent| self.by_path.get(parent))
+            && let Some(children) = self.children.get_mut(parent)
+        {
             children.retain(|child| *child != id);
             if children.is_empty() {
-                self.children.remove(parent);
+                self.children.remove(&parent.clone());
             }
+        }
+        // Another may have its path by now.
+        if self.by_path.get(&cgroup.raw) == Some(&id) {
+            self.by_path.remove(&cgroup.raw);
         }
     }
 
@@ -104,22 +134,32 @@ impl Tree {
     }
 
     /// Finds every cgroup there is; whoever was there at the walk before and is not now, is gone.
-    pub fn walk(&mut self, now_ns: u64) -> io::Result<()> {
-        self.walks += 1;
+    ///
+    /// # Errors
+    /// When the root itself cannot be read; then nothing is changed.
+    pub fn walk(&mut self, now_ns: u64) -> io::Result<Walked> {
         let id = fs::metadata(&self.root)?.ino();
+        let entries = fs::read_dir(&self.root)?;
+        self.walks += 1;
         self.saw(id, b"/");
-        self.walk_below(&self.root.clone(), &mut Vec::new(), 0)?;
+        let mut walked = Walked::default();
+        self.walk_entries(entries, &mut Vec::new(), 0, &mut walked);
         let unseen: Vec<u64> = self.live().filter(|(_, cgroup)| cgroup.walk < self.walks).map(|(id, _)| id).collect();
         for id in unseen {
-            // An event may have told of it while we walked elsewhere: only its directory knows.
-            let there = self.get(id).is_some_and(|cgroup| {
-                fs::metadata(self.directory(cgroup)).is_ok_and(|directory| directory.ino() == id)
-            });
-            if !there {
+            if self.get(id).is_some_and(|cgroup| self.has_gone(id, cgroup)) {
                 self.removed(id, now_ns);
             }
         }
-        Ok(())
+        Ok(walked)
+    }
+
+    /// Whether a cgroup that a walk did not see is not there: an event may have told of it while the walk was elsewhere,
+    /// and what lies below an unreadable directory is there until an event says otherwise.
+    fn has_gone(&self, id: u64, cgroup: &Cgroup) -> bool {
+        match fs::metadata(self.directory(cgroup)) {
+            Ok(directory) => directory.ino() != id,
+            Err(error) => matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory),
+        }
     }
 
     /// Forgets the names of cgroups that have been gone for two minutes.
@@ -129,18 +169,24 @@ impl Tree {
 
     fn saw(&mut self, id: u64, path: &[u8]) {
         match self.cgroups.get_mut(&id) {
-            Some(cgroup) => cgroup.walk = self.walks,
-            None => self.made(id, path),
+            Some(cgroup) if cgroup.gone_at_ns.is_none() && &*cgroup.raw == path => cgroup.walk = self.walks,
+            _ => self.made(id, path),
         }
     }
 
-    fn walk_below(&mut self, directory: &Path, path: &mut Vec<u8>, depth: usize) -> io::Result<()> {
-        let entries = match fs::read_dir(directory) {
-            Ok(entries) => entries,
+    fn walk_below(&mut self, directory: &Path, path: &mut Vec<u8>, depth: usize, walked: &mut Walked) {
+        match fs::read_dir(directory) {
+            Ok(entries) => self.walk_entries(entries, path, depth, walked),
             // It went while we looked.
-            Err(error) if depth > 0 && error.kind() == io::ErrorKind::NotFound => return Ok(()),
-            Err(error) => return Err(error),
-        };
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => {
+                walked.unreadable += 1;
+                walked.example.get_or_insert_with(|| (directory.to_owned(), error));
+            }
+        }
+    }
+
+    fn walk_entries(&mut self, entries: fs::ReadDir, path: &mut Vec<u8>, depth: usize, walked: &mut Walked) {
         for entry in entries {
             let Ok(entry) = entry else { continue };
             if !entry.file_type().is_ok_and(|kind| kind.is_dir()) {
@@ -152,34 +198,40 @@ impl Tree {
             path.extend_from_slice(entry.file_name().as_bytes());
             self.saw(metadata.ino(), path);
             if depth < MAX_DEPTH {
-                self.walk_below(&entry.path(), path, depth + 1)?;
+                self.walk_below(&entry.path(), path, depth + 1, walked);
             }
             path.truncate(parent);
         }
-        Ok(())
     }
 }
 
 impl Cgroup {
     fn new(path: &[u8], walk: u64) -> Self {
-        let (path, raw) = match std::str::from_utf8(path) {
-            Ok(path) => (Arc::from(path), None),
-            Err(_) => (Arc::from(escape(path)), Some(Box::from(path))),
-        };
-        Self { path, gone_at_ns: None, raw, walk }
+        match std::str::from_utf8(path) {
+            Ok(plain) if !reads_as_escaped(plain) => {
+                let path: Arc<str> = plain.into();
+                Self { raw: Arc::clone(&path).into(), path, gone_at_ns: None, walk }
+            }
+            _ => Self { path: escape(path).into(), gone_at_ns: None, raw: path.into(), walk },
+        }
     }
 }
 
 /// The path of the cgroup above; none above the root.
-fn parent(path: &str) -> Option<&str> {
-    match path.rsplit_once('/')? {
-        ("", "") => None,
-        ("", _) => Some("/"),
-        (parent, _) => Some(parent),
+fn parent(path: &[u8]) -> Option<&[u8]> {
+    let slash = path.iter().rposition(|byte| *byte == b'/')?;
+    match (slash, path.len()) {
+        (0, 1) => None,
+        (0, _) => Some(b"/"),
+        _ => Some(&path[..slash]),
     }
 }
 
-/// Bytes that are no UTF-8 as `\xff`. A name can spell the same in plain characters, so the whole path's hash follows.
+/// `~` and sixteen hexadecimal digits.
+const MARK_BYTES: usize = 17;
+
+/// Bytes that are no UTF-8 as `\xff`, and behind the whole path its hash, since a name can spell the same in plain
+/// characters.
 fn escape(path: &[u8]) -> String {
     use std::fmt::Write as _;
     let mut text = String::with_capacity(path.len() + 32);
@@ -197,71 +249,8 @@ fn escape(path: &[u8]) -> String {
     text
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn tree() -> (tempfile::TempDir, Tree) {
-        let root = tempfile::tempdir().unwrap();
-        let tree = Tree::new(root.path().to_owned());
-        (root, tree)
-    }
-
-    #[test]
-    fn a_walk_finds_every_directory_by_its_inode() {
-        let (root, mut tree) = tree();
-        fs::create_dir_all(root.path().join("a/b")).unwrap();
-        tree.walk(1).unwrap();
-        let id = fs::metadata(root.path().join("a/b")).unwrap().ino();
-        assert_eq!(&*tree.get(id).unwrap().path, "/a/b");
-        assert_eq!(tree.directory(tree.get(id).unwrap()), root.path().join("a/b"));
-        assert_eq!(tree.live().count(), 3);
-    }
-
-    #[test]
-    fn a_removed_cgroup_keeps_its_name_for_two_minutes() {
-        let (_root, mut tree) = tree();
-        tree.made(7, b"/gone");
-        tree.removed(7, 10);
-        tree.forget(10 + KEEP_NS - 1);
-        assert_eq!(tree.get(7).unwrap().gone_at_ns, Some(10));
-        tree.forget(10 + KEEP_NS);
-        assert_eq!(tree.get(7), None);
-    }
-
-    #[test]
-    fn a_walk_heals_lost_events_both_ways() {
-        let (root, mut tree) = tree();
-        fs::create_dir(root.path().join("lost")).unwrap();
-        tree.walk(1).unwrap();
-        // Made before the other goes: this file system, unlike the cgroups', uses an inode again.
-        fs::create_dir(root.path().join("made")).unwrap();
-        fs::remove_dir(root.path().join("lost")).unwrap();
-        tree.made(u64::MAX, b"/never/there");
-        tree.walk(2).unwrap();
-        assert_eq!(tree.get(u64::MAX).unwrap().gone_at_ns, Some(2));
-        assert!(tree.live().any(|(_, cgroup)| &*cgroup.path == "/made"));
-        assert!(!tree.live().any(|(_, cgroup)| &*cgroup.path == "/lost"));
-    }
-
-    #[test]
-    fn children_are_the_living_cgroups_right_below() {
-        let (_root, mut tree) = tree();
-        for (id, path) in [(1, "/"), (2, "/a"), (3, "/a/b"), (4, "/a/c"), (5, "/d")] {
-            tree.made(id, path.as_bytes());
-        }
-        assert_eq!(tree.children(1), [2, 5]);
-        tree.removed(3, 1);
-        assert_eq!(tree.children(2), [4]);
-        tree.removed(4, 1);
-        assert_eq!(tree.children(2), [0; 0]);
-    }
-
-    #[test]
-    fn two_names_never_read_alike() {
-        let bytes = Cgroup::new(b"/a\xff", 0);
-        let other = Cgroup::new(b"/a\\xff", 0);
-        assert_ne!(bytes.path, other.path);
-        assert!(bytes.path.starts_with("/a\\xff~"), "{}", bytes.path);
-    }
+/// Whether a plain name looks like an escaped one; then it is given a hash too, and so never equals one.
+fn reads_as_escaped(path: &str) -> bool {
+    let mark = path.len().checked_sub(MARK_BYTES).map(|start| &path.as_bytes()[start..]);
+    mark.is_some_and(|mark| mark[0] == b'~' && mark[1..].iter().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f')))
 }
