@@ -3,6 +3,7 @@
 //! [`start`] does everything that needs privileges and gives them up; [`serve`] is what then runs until it is told to stop.
 
 mod own_cpu;
+mod scopes;
 mod serve;
 mod start;
 mod station;

@@ -5,10 +5,13 @@
 //! subtracted. What it used after that reading falls to the parent; docs/metrics.md says so.
 
 use crate::{
-    cgroup::{CpuStats, Tree},
-    ledger::{CpuUsage, Ledger},
+    cgroup::{Cgroup, CpuStats, Tree},
+    ledger::{CpuUsage, Ledger, Name},
 };
-use std::collections::HashMap;
+use std::{collections::HashMap, io::Read as _};
+
+#[cfg(test)]
+mod tests;
 
 /// Reads the time of every entity's cgroups.
 #[derive(Debug)]
@@ -20,7 +23,6 @@ pub(super) struct OwnCpu {
     children: HashMap<u64, Child>,
     /// The time of vanished children, by parent.
     departed_us: HashMap<u64, u64>,
-    readings: u64,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -32,11 +34,10 @@ struct Reading {
     idle: bool,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 struct Child {
     parent: u64,
     usage_us: u64,
-    readings: u64,
 }
 
 impl OwnCpu {
@@ -47,21 +48,26 @@ impl OwnCpu {
             read: HashMap::new(),
             children: HashMap::new(),
             departed_us: HashMap::new(),
-            readings: 0,
         }
     }
 
     /// Books the time of every cgroup that has an entity.
     ///
-    /// A cgroup that used nothing between two readings, and none of whose tasks got a CPU since, has used nothing
-    /// since: its file need not be read. (One that spins without ever leaving its CPU was not idle at the last reading.)
-    pub(super) fn read(&mut self, tree: &Tree, ledger: &mut Ledger) {
-        self.readings += 1;
+    /// While waits are counted, a cgroup that used nothing between two readings, and none of whose tasks got a CPU since,
+    /// has used nothing since: its file need not be read. (One that spins without ever leaving its CPU was not idle at the
+    /// last reading.) Where they are not counted, a cgroup may have run without anybody having booked anything on it:
+    /// then every cgroup with processes has an entity, and every file is read.
+    pub(super) fn read(&mut self, tree: &Tree, ledger: &mut Ledger, waits_are_counted: bool) {
+        if !waits_are_counted {
+            open_those_with_processes(tree, ledger);
+        }
+        // First: what has gone is not among the children any more.
+        self.part_with_vanished(tree);
         let cgroups: Vec<(u64, u64)> = ledger.live_cgroups().collect();
         for (cgroup, waits) in cgroups {
             let last = self.read.get(&cgroup).copied();
-            let children = tree.children(cgroup);
-            if children.is_empty() && last.is_some_and(|last| last.idle && last.waits == waits) {
+            let childless = tree.children(cgroup).is_empty();
+            if waits_are_counted && childless && last.is_some_and(|last| last.idle && last.waits == waits) {
                 continue;
             }
             let Some(usage) = self.usage(cgroup, tree) else { continue };
@@ -70,11 +76,8 @@ impl OwnCpu {
             let below_us = self.below(cgroup, tree) + self.departed_us.get(&cgroup).copied().unwrap_or(0);
             ledger.book_cpu(cgroup, CpuUsage { usage_us: usage.usage_us.saturating_sub(below_us), ..usage });
         }
-        self.part_with_vanished();
-        let there = |cgroup: u64| tree.get(cgroup).is_some_and(|cgroup| cgroup.gone_at_ns.is_none());
-        self.departed_us.retain(|parent, _| there(*parent));
-        self.read.retain(|cgroup, _| there(*cgroup));
-        self.stats.retain(there);
+        self.read.retain(|cgroup, _| tree.is_live(*cgroup));
+        self.stats.retain(|cgroup| tree.is_live(cgroup));
     }
 
     fn usage(&mut self, cgroup: u64, tree: &Tree) -> Option<CpuUsage> {
@@ -82,25 +85,43 @@ impl OwnCpu {
         self.stats.read(cgroup, || tree.directory(found)).ok()
     }
 
-    /// The time of a cgroup's children.
+    /// The time of a cgroup's children. One that cannot be read now has at least what it had.
     fn below(&mut self, parent: u64, tree: &Tree) -> u64 {
         let mut sum = 0;
         for child in tree.children(parent) {
-            let Some(CpuUsage { usage_us, .. }) = self.usage(*child, tree) else { continue };
-            self.children.insert(*child, Child { parent, usage_us, readings: self.readings });
-            sum += usage_us;
+            if let Some(CpuUsage { usage_us, .. }) = self.usage(*child, tree) {
+                self.children.insert(*child, Child { parent, usage_us });
+            }
+            sum += self.children.get(child).map_or(0, |child| child.usage_us);
         }
         sum
     }
 
-    fn part_with_vanished(&mut self) {
-        let (departed, readings) = (&mut self.departed_us, self.readings);
-        self.children.retain(|_, child| {
-            let there = child.readings == readings;
+    /// Only the tree says who is gone: a file may be unreadable for a moment.
+    fn part_with_vanished(&mut self, tree: &Tree) {
+        let departed = &mut self.departed_us;
+        self.children.retain(|id, child| {
+            let there = tree.is_live(*id);
             if !there {
                 *departed.entry(child.parent).or_default() += child.usage_us;
             }
             there
         });
+        departed.retain(|parent, _| tree.is_live(*parent));
     }
+}
+
+/// Gives an entity to every cgroup that has processes of its own.
+fn open_those_with_processes(tree: &Tree, ledger: &mut Ledger) {
+    for (id, cgroup) in tree.live() {
+        if has_processes(tree, cgroup) {
+            ledger.open_cgroup(id, Name::from(cgroup));
+        }
+    }
+}
+
+fn has_processes(tree: &Tree, cgroup: &Cgroup) -> bool {
+    let mut first = [0];
+    let file = std::fs::File::open(tree.directory(cgroup).join("cgroup.procs"));
+    file.and_then(|mut file| file.read(&mut first)).is_ok_and(|count| count > 0)
 }

@@ -1,9 +1,10 @@
 //! The running agent: a reading each second, cgroup events as they come, scrapes when asked.
 
 use super::{
-    start::{self, Started},
+    scopes::Scopes,
+    start::Started,
     station::Station,
-    summary::Summary,
+    summary::{Printer, Summary},
 };
 use crate::{
     kernel::{EventSignal, monotonic_ns},
@@ -19,7 +20,7 @@ use std::{
 use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
-    time::{MissedTickBehavior, interval, sleep},
+    time::{MissedTickBehavior, interval, interval_at, sleep},
 };
 
 /// A pause after cgroup events: a storm of them wakes the agent ten times a second, not once for each.
@@ -58,7 +59,7 @@ pub(super) async fn serve(
     sample_interval: Duration,
     summary_interval: Duration,
 ) -> anyhow::Result<()> {
-    let Started { station, listener, events, lock, proc_path, intranet } = started;
+    let Started { station, listener, events, lock, scopes } = started;
     let books = Arc::new(Books(Mutex::new((station, Encoder::new()))));
     let listener = TcpListener::from_std(listener)?;
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
@@ -69,12 +70,14 @@ pub(super) async fn serve(
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         }
+        // First of all: open connections may take their time.
+        books.lock().0.kernel().detach();
     };
     tokio::select! {
         () = server::serve(listener, Arc::clone(&books), stop) => {}
         result = sample(&books, sample_interval) => result?,
         result = follow_events(&books, events) => result?,
-        result = follow_addresses(&books, &proc_path, &intranet) => result?,
+        () = follow_addresses(&books, scopes) => {}
         result = summarise(&books, summary_interval) => result?,
     }
     drop(books);
@@ -84,7 +87,7 @@ pub(super) async fn serve(
 }
 
 async fn sample(books: &Books, every: Duration) -> anyhow::Result<()> {
-    let mut ticks = interval(every);
+    let mut ticks = interval_at(tokio::time::Instant::now() + every, every);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
@@ -103,12 +106,10 @@ async fn follow_events(books: &Books, events: OwnedFd) -> anyhow::Result<()> {
     }
 }
 
-async fn follow_addresses(books: &Books, proc_path: &std::path::Path, intranet: &[ipnet::IpNet]) -> anyhow::Result<()> {
+async fn follow_addresses(books: &Books, mut scopes: Scopes) {
     loop {
         sleep(ADDRESSES_EVERY).await;
-        if let Err(error) = start::set_scopes(books.lock().0.kernel(), proc_path, intranet) {
-            tracing::error!(error = format!("{error:#}"), "scopes keep the address ranges they had");
-        }
+        scopes.update(books.lock().0.kernel());
     }
 }
 
@@ -117,16 +118,14 @@ async fn summarise(books: &Books, every: Duration) -> anyhow::Result<()> {
     if every.is_zero() {
         std::future::pending::<()>().await;
     }
-    let mut summary = Summary::default();
+    let (mut summary, printer) = (Summary::default(), Printer::start()?);
     let mut ticks = interval(every);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
         let text = summary.render(&books.lock().0.snapshot(), monotonic_ns());
         if let Some(text) = text {
-            use std::io::Write as _;
-            // Who reads along may have gone: counting goes on.
-            let _ = std::io::stdout().write_all(text.as_bytes());
+            printer.print(text);
         }
     }
 }

@@ -1,30 +1,30 @@
 //! From nothing to counting, with as few privileges as possible for as short as possible.
 
-use super::station::{Parts, Station};
+use super::{
+    scopes::Scopes,
+    station::{Parts, Station},
+};
 use crate::{
     cgroup::{Tree, mount},
     config::AgentConfig,
     kernel::{
-        Kernel, LoadOptions, OBJECT, ScopeTable, btf,
+        Kernel, LoadOptions, OBJECT, btf,
         lock::NodeLock,
         monotonic_ns,
         privileges::{self, Feature, Held, User},
         program, release_free_memory,
     },
     ledger::ProgramFacts,
-    procfs::{self, Vantage},
+    procfs::{self, TaskVantage, Vantage},
+    server,
 };
 use anyhow::{Context as _, bail};
-use ipnet::IpNet;
 use std::{
     fs::File,
     net::TcpListener,
     os::fd::{AsFd as _, OwnedFd},
     path::Path,
 };
-
-/// A process id that every /proc has and that is not ours.
-const INIT: u32 = 1;
 
 /// An agent that counts and has no privileges left.
 pub(super) struct Started {
@@ -34,19 +34,19 @@ pub(super) struct Started {
     pub(super) events: OwnedFd,
     /// Held as long as this process counts.
     pub(super) lock: NodeLock,
-    pub(super) proc_path: std::path::PathBuf,
-    pub(super) intranet: Vec<IpNet>,
+    pub(super) scopes: Scopes,
 }
 
 /// Attaches everything that this kernel and these privileges allow, and gives the privileges up.
 pub(super) fn start(config: AgentConfig) -> anyhow::Result<Started> {
     let user = User::chosen(config.user.as_deref())?;
-    let listener = bind(&config)?;
     let mount = mount::locate(config.cgroup_path.as_deref())?;
     if !mount.true_root {
         tracing::warn!(path = %mount.path.display(), "this mount shows a part of the cgroup hierarchy: only what is below it is counted; pass the host's /sys/fs/cgroup in to count the node");
     }
+    // Before the port, which the other agent has: who that is says more than that it is taken.
     let lock = NodeLock::take(&mount.path, &config.proc_path)?;
+    let listener = server::bind(config.metrics_listen)?;
     check_privileges()?;
     let options = LoadOptions { object: OBJECT, slots: config.max_cgroups + 1, btf: Path::new(btf::VMLINUX) };
     let (mut kernel, events) = Kernel::load(&options)?;
@@ -54,14 +54,15 @@ pub(super) fn start(config: AgentConfig) -> anyhow::Result<Started> {
     kernel.attach_lifetimes();
     let mut tree = Tree::new(mount.path.clone());
     tree.walk(monotonic_ns()).with_context(|| format!("cannot walk {}", mount.path.display()))?;
-    set_scopes(&mut kernel, &config.proc_path, &config.intranet_cidr)?;
+    let mut scopes = Scopes::new(config.proc_path.clone(), config.intranet_cidr);
+    scopes.update(&mut kernel);
+    let counting_since_ns = monotonic_ns();
     kernel.attach_counters(root.as_fd());
     report(&kernel.programs())?;
     if !matches!(procfs::addresses(&config.proc_path), Ok(addresses) if addresses.vantage == Vantage::Node) {
         tracing::warn!(path = %config.proc_path.display(), "the network of process 1 cannot be read here: devices and addresses are this process's own, and the node's may be missing");
     }
-    let tasks_visible = procfs::task_state(&config.proc_path, INIT).is_ok_and(|state| state.is_some());
-    if kernel.is_up(program::SWITCH) {
+    if kernel.is_up(program::SWITCH) && TaskVantage::of(&config.proc_path) == TaskVantage::States {
         seed_sleeps(&mut kernel, &tree, &config.proc_path);
     }
     let events_fd = events.duplicate().context("cannot watch the ring buffer of cgroup events")?;
@@ -69,8 +70,8 @@ pub(super) fn start(config: AgentConfig) -> anyhow::Result<Started> {
     let dropped = privileges::drop_everything(user, keep_bpf)?;
     tracing::info!(uid = dropped.uid, cap_bpf_kept = dropped.bpf_kept, "counting; privileges are dropped");
     // Another user may see less of /proc than root did.
-    let tasks_visible = tasks_visible && procfs::task_state(&config.proc_path, INIT).is_ok_and(|state| state.is_some());
-    if !tasks_visible {
+    let tasks = TaskVantage::of(&config.proc_path);
+    if tasks != TaskVantage::States {
         tracing::warn!(path = %config.proc_path.display(), "the states of other users' tasks cannot be read here (hidepid, or not the host's /proc): uninterruptible sleep is booked when it ends, not while it lasts");
     }
     let station = Station::new(Parts {
@@ -78,14 +79,14 @@ pub(super) fn start(config: AgentConfig) -> anyhow::Result<Started> {
         events,
         tree,
         node_name: config.node_name,
-        proc_path: config.proc_path.clone(),
+        proc_path: config.proc_path,
         true_root: mount.true_root,
         spare_descriptors: spare_descriptors(),
-        tasks_visible,
+        tasks,
+        counting_since_ns,
     });
     release_free_memory();
-    let (proc_path, intranet) = (config.proc_path, config.intranet_cidr);
-    Ok(Started { station, listener, events: events_fd, lock, proc_path, intranet })
+    Ok(Started { station, listener, events: events_fd, lock, scopes })
 }
 
 /// Raises the limit of open files as far as it may be, and leaves a quarter for connections and the programs.
@@ -94,35 +95,6 @@ fn spare_descriptors() -> usize {
     let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return 0 };
     let limit = if setrlimit(Resource::RLIMIT_NOFILE, hard, hard).is_ok() { hard } else { soft };
     usize::try_from(limit / 4 * 3).unwrap_or(usize::MAX)
-}
-
-/// Brings the ranges that decide a scope up to date. Addresses that cannot be read leave `node` to what is local by itself.
-pub(super) fn set_scopes(kernel: &mut Kernel, proc_path: &Path, intranet: &[IpNet]) -> anyhow::Result<()> {
-    let node = procfs::addresses(proc_path).map(|addresses| addresses.list).unwrap_or_default();
-    let left_out =
-        kernel.set_scopes(ScopeTable::new(&node, intranet)).context("cannot set the address ranges of the scopes")?;
-    if left_out > 0 {
-        tracing::warn!(
-            left_out,
-            "more address ranges than the kernel's table holds: addresses in the rest count as internet"
-        );
-    }
-    Ok(())
-}
-
-fn bind(config: &AgentConfig) -> anyhow::Result<TcpListener> {
-    let address = config.metrics_listen;
-    let listener = match TcpListener::bind(address) {
-        Ok(listener) => listener,
-        Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => {
-            bail!(
-                "cannot listen on {address}: the port is in use; stop who has it (ss -ltnp), or choose another with --metrics-listen"
-            )
-        }
-        Err(error) => bail!("cannot listen on {address}: {error}; choose another with --metrics-listen"),
-    };
-    listener.set_nonblocking(true)?;
-    Ok(listener)
 }
 
 /// Says what is missing for what; fails when nothing could be counted at all.

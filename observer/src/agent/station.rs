@@ -2,12 +2,12 @@
 
 use super::own_cpu::OwnCpu;
 use crate::{
-    cgroup::{Cgroup, Tree},
+    cgroup::{Cgroup, Tree, Walked},
     kernel::{Events, Kernel, Lifetime, Presence, TaskState, monotonic_ns, program},
     ledger::{AgentFacts, Ledger, MapFacts, Name, NodeFacts, Sample, Snapshot},
-    procfs::{self, DeviceReader},
+    procfs::{self, DeviceReader, TaskVantage},
 };
-use observer_ebpf::{Drop, MAX_OPEN_SLEEPS};
+use observer_ebpf::{Drop, EVENT_PATH_BYTES, MAX_OPEN_SLEEPS};
 use std::{collections::HashMap, io, path::PathBuf};
 
 /// Walks that heal lost events, when nothing asks for one sooner.
@@ -16,6 +16,8 @@ const WALK_EVERY_NS: u64 = 300_000_000_000;
 const WALK_WITHOUT_EVENTS_NS: u64 = 2_000_000_000;
 /// How long a cgroup that nobody could name is not looked for again.
 const NAMELESS_NS: u64 = 120_000_000_000;
+/// How long a window of the peaks is at least. A little less than a second, since ticks are not exact.
+const WINDOW_NS: u64 = 950_000_000;
 
 /// What the station is made of.
 pub(super) struct Parts {
@@ -28,8 +30,10 @@ pub(super) struct Parts {
     pub(super) true_root: bool,
     /// Descriptors that may be kept open for reading faster.
     pub(super) spare_descriptors: usize,
-    /// Whether the states of other users' tasks can be read.
-    pub(super) tasks_visible: bool,
+    /// How the states of other users' tasks can be known.
+    pub(super) tasks: TaskVantage,
+    /// When the programs began to count.
+    pub(super) counting_since_ns: u64,
 }
 
 /// The agent's books and everything that fills them.
@@ -43,8 +47,12 @@ pub(super) struct Station {
     facts: AgentFacts,
     window_started_ns: u64,
     walked_ns: u64,
+    /// A walk is wanted whenever the last one was.
+    walk_wanted: bool,
     /// Events lost until the last walk.
     healed_losses: u64,
+    /// Directories that the last walk could not read.
+    unreadable: usize,
     /// Owners of slots that no walk could find, and since when.
     nameless: HashMap<u64, u64>,
     open_sleeps: u64,
@@ -57,15 +65,17 @@ impl Station {
         let now_ns = monotonic_ns();
         Self {
             own_cpu: OwnCpu::new(parts.spare_descriptors),
+            window_started_ns: parts.counting_since_ns,
             parts,
             ledger: Ledger::default(),
             sample: Sample::default(),
             node: NodeFacts::default(),
             devices: DeviceReader::default(),
             facts: AgentFacts::default(),
-            window_started_ns: now_ns,
             walked_ns: now_ns,
+            walk_wanted: false,
             healed_losses: 0,
+            unreadable: 0,
             nameless: HashMap::new(),
             open_sleeps: 0,
             samples: 0,
@@ -85,12 +95,14 @@ impl Station {
     /// Follows the cgroups that came and went.
     pub(super) fn drain_events(&mut self) {
         let now_ns = monotonic_ns();
-        let (tree, ledger, walk) = (&mut self.parts.tree, &mut self.ledger, &mut self.walked_ns);
+        let (tree, ledger, walk) = (&mut self.parts.tree, &mut self.ledger, &mut self.walk_wanted);
         let true_root = self.parts.true_root;
         self.parts.events.drain(|event| match event {
-            Lifetime::Made { cgroup, path } if true_root => tree.made(cgroup, path),
-            // Its path is not the one it has below our root: the next reading looks.
-            Lifetime::Made { .. } => *walk = 0,
+            Lifetime::Made { cgroup, path } if true_root && path.len() < EVENT_PATH_BYTES - 1 => {
+                tree.made(cgroup, path);
+            }
+            // Its path is cut, or not the one it has below our root: the next reading looks.
+            Lifetime::Made { .. } => *walk = true,
             Lifetime::Removed { cgroup } => {
                 tree.removed(cgroup, now_ns);
                 ledger.cgroup_gone(cgroup, now_ns);
@@ -98,45 +110,64 @@ impl Station {
         });
     }
 
-    /// Books everything up to now.
+    /// Books everything up to now. What was read is booked whatever else fails: it cannot be read again.
     pub(super) fn read(&mut self) -> io::Result<()> {
         self.drain_events();
         let now_ns = monotonic_ns();
         self.sample.added.clear();
-        let unknown = self.read_slots(now_ns)?;
-        self.read_sleeps(now_ns)?;
-        if !unknown.is_empty() || self.walk_is_due(now_ns) {
-            self.walk(now_ns)?;
-            for cgroup in unknown {
-                if self.parts.tree.get(cgroup).is_none() {
-                    self.nameless.insert(cgroup, now_ns);
-                }
-            }
-        }
+        let mut unknown = Vec::new();
+        let slots = self.read_slots(now_ns, &mut unknown);
+        let sleeps = self.read_sleeps(now_ns);
+        // A cgroup is told of before its first packet: who is unknown still was made since the events were drained, or
+        // its event was lost.
+        self.drain_events();
+        unknown.retain(|cgroup| self.parts.tree.get(*cgroup).is_none());
+        let walk = self.name(unknown, now_ns);
         let tree = &self.parts.tree;
         self.ledger.book(&self.sample, |cgroup| tree.get(cgroup).map(Name::from));
+        slots.and(sleeps).and(walk)?;
         self.samples += 1;
         Ok(())
     }
 
-    /// Books, ends a window, and lets go what is long gone.
+    /// Walks the tree if there is reason to, `unknown` cgroups for one; remembers those of them that have no name.
+    fn name(&mut self, unknown: Vec<u64>, now_ns: u64) -> io::Result<()> {
+        // Below a mount that shows a part of the tree, strangers are the rule.
+        let walked = if (self.parts.true_root && !unknown.is_empty()) || self.walk_is_due(now_ns) {
+            self.walk(now_ns)
+        } else {
+            Ok(())
+        };
+        for cgroup in unknown {
+            if self.parts.tree.get(cgroup).is_none() {
+                self.nameless.insert(cgroup, now_ns);
+            }
+        }
+        walked
+    }
+
+    /// Books, ends a window if it is a second old, and lets go what is long gone.
     pub(super) fn tick(&mut self) -> io::Result<()> {
-        self.read()?;
+        let read = self.read();
         #[cfg(feature = "kernel-log")]
         self.parts.kernel.flush_log();
         let now_ns = monotonic_ns();
-        self.ledger.end_window(now_ns - self.window_started_ns);
-        self.window_started_ns = now_ns;
+        let elapsed_ns = now_ns - self.window_started_ns;
+        if elapsed_ns >= WINDOW_NS {
+            self.ledger.end_window(elapsed_ns);
+            self.window_started_ns = now_ns;
+        }
         self.ledger.expire(now_ns);
         self.parts.tree.forget(now_ns);
         self.nameless.retain(|_, since| now_ns - *since < NAMELESS_NS);
-        Ok(())
+        read
     }
 
     /// Books, and reads what only a scrape needs.
     pub(super) fn read_for_scrape(&mut self) -> io::Result<()> {
         self.read()?;
-        self.own_cpu.read(&self.parts.tree, &mut self.ledger);
+        let waits_are_counted = self.parts.kernel.is_up(program::SWITCH);
+        self.own_cpu.read(&self.parts.tree, &mut self.ledger, waits_are_counted);
         self.node.load = procfs::loadavg(&self.parts.proc_path).ok();
         if self.devices.read(&self.parts.proc_path, &mut self.node.devices).is_err() {
             self.node.devices.clear();
@@ -146,6 +177,7 @@ impl Station {
         facts.drops.clear();
         facts.drops.extend(Drop::ALL.iter().map(|reason| (reason.label(), drops[*reason as usize])));
         facts.drops.push(("cgroup_gone", self.ledger.nameless()));
+        facts.drops.push(("sleep_unconfirmed", self.parts.kernel.sleeps.given_up()));
         facts.programs = self.parts.kernel.programs();
         let (slots, max_slots) = self.parts.kernel.books.usage();
         facts.maps.clear();
@@ -163,7 +195,7 @@ impl Station {
     /// The books as they are.
     pub(super) fn snapshot(&self) -> Snapshot<'_> {
         Snapshot {
-            window: self.ledger.window(),
+            window_ended_ns: self.ledger.window_ended_ns(),
             node_name: &self.parts.node_name,
             entities: self.ledger.entities(),
             node: &self.node,
@@ -171,34 +203,40 @@ impl Station {
         }
     }
 
-    /// Reads the slots; returns owners that the tree does not know.
-    fn read_slots(&mut self, now_ns: u64) -> io::Result<Vec<u64>> {
-        let (tree, nameless) = (&self.parts.tree, &self.nameless);
-        let mut unknown = Vec::new();
+    /// Reads the slots; adds the owners that the tree does not know to `unknown`.
+    fn read_slots(&mut self, now_ns: u64, unknown: &mut Vec<u64>) -> io::Result<()> {
+        let Parts { tree, true_root, kernel, .. } = &mut self.parts;
+        let nameless = &self.nameless;
         let presence = |cgroup| match tree.get(cgroup) {
             Some(Cgroup { gone_at_ns: Some(_), .. }) => Presence::Gone,
             Some(_) => Presence::Live,
-            None if nameless.contains_key(&cgroup) => Presence::Gone,
+            // Outside the part of the tree that is shown it may well be there.
+            None if nameless.contains_key(&cgroup) => {
+                if *true_root {
+                    Presence::Gone
+                } else {
+                    Presence::Live
+                }
+            }
             None => {
                 unknown.push(cgroup);
                 Presence::Live
             }
         };
-        self.parts.kernel.books.read(now_ns, presence, &mut self.sample)?;
-        Ok(unknown)
+        kernel.books.read(now_ns, presence, &mut self.sample)
     }
 
     fn read_sleeps(&mut self, now_ns: u64) -> io::Result<()> {
-        let Parts { proc_path, tasks_visible, kernel, .. } = &mut self.parts;
-        let state = |thread| {
-            if !*tasks_visible {
-                return TaskState::Unknown;
-            }
-            match procfs::task_state(proc_path, thread) {
+        let Parts { proc_path, tasks, kernel, .. } = &mut self.parts;
+        let state = |thread| match tasks {
+            TaskVantage::States => match procfs::task_state(proc_path, thread) {
                 Ok(Some('D')) => TaskState::Uninterruptible,
-                Ok(_) => TaskState::Other,
+                Ok(Some(_)) => TaskState::Other,
+                Ok(None) => TaskState::Gone,
                 Err(_) => TaskState::Unknown,
-            }
+            },
+            TaskVantage::Existence if !procfs::thread_exists(thread) => TaskState::Gone,
+            TaskVantage::Existence | TaskVantage::Nothing => TaskState::Unknown,
         };
         self.open_sleeps = kernel.sleeps.read(now_ns, state, &mut self.sample)?;
         Ok(())
@@ -207,16 +245,23 @@ impl Station {
     fn walk_is_due(&mut self, now_ns: u64) -> bool {
         let kernel = &mut self.parts.kernel;
         let losses = kernel.books.drops().map_or(0, |drops| drops[Drop::EventRingFull as usize]);
-        let lost = losses != std::mem::replace(&mut self.healed_losses, losses);
+        let lost = losses != self.healed_losses;
         let events = kernel.is_up(program::MKDIR) && kernel.is_up(program::RMDIR);
         let every = if events { WALK_EVERY_NS } else { WALK_WITHOUT_EVENTS_NS };
-        lost || now_ns - self.walked_ns >= every
+        lost || self.walk_wanted || now_ns - self.walked_ns >= every
     }
 
+    /// Looks at every directory. Events that are lost from now on want another walk.
     fn walk(&mut self, now_ns: u64) -> io::Result<()> {
-        self.walked_ns = now_ns;
+        let losses = self.parts.kernel.books.drops()?[Drop::EventRingFull as usize];
         let (tree, ledger) = (&mut self.parts.tree, &mut self.ledger);
-        tree.walk(now_ns)?;
+        let Walked { unreadable, example } = tree.walk(now_ns)?;
+        (self.walked_ns, self.walk_wanted, self.healed_losses) = (now_ns, false, losses);
+        if unreadable != std::mem::replace(&mut self.unreadable, unreadable)
+            && let Some((path, error)) = example
+        {
+            tracing::warn!(directories = unreadable, path = %path.display(), %error, "cgroups below directories that cannot be read are known by events alone, and have no CPU time; chmod o+rx shows them");
+        }
         for cgroup in tree.gone_since(now_ns) {
             ledger.cgroup_gone(cgroup, now_ns);
         }

@@ -4,7 +4,12 @@ use crate::{
     cgroup::ContainerRef,
     ledger::{EntityId, Identity, Snapshot},
 };
-use std::{collections::HashMap, fmt::Write as _};
+use std::{
+    collections::HashMap,
+    fmt::Write as _,
+    io::{self, Write as _},
+    sync::mpsc::{SyncSender, sync_channel},
+};
 
 /// Entities named in each list.
 const TOP: usize = 5;
@@ -16,6 +21,29 @@ const NAME_COLUMNS: usize = 56;
 pub(super) struct Summary {
     before: HashMap<EntityId, (u64, u64)>,
     at_ns: Option<u64>,
+}
+
+/// Writes to standard output from a thread of its own: a terminal that was stopped, or a pipe that nobody reads, must not
+/// stop the counting. What comes while the last text is still on its way is dropped.
+#[derive(Debug)]
+pub(super) struct Printer(SyncSender<String>);
+
+impl Printer {
+    /// Starts the thread, which ends with the process or when standard output is gone.
+    pub(super) fn start() -> io::Result<Self> {
+        let (sender, texts) = sync_channel::<String>(1);
+        std::thread::Builder::new()
+            .name("summary".into())
+            .stack_size(64 * 1024)
+            .spawn(move || while texts.recv().is_ok_and(|text| io::stdout().write_all(text.as_bytes()).is_ok()) {})?;
+        Ok(Self(sender))
+    }
+
+    /// Prints, if the last text has been.
+    pub(super) fn print(&self, text: String) {
+        // Full or gone: see above.
+        let _ = self.0.try_send(text);
+    }
 }
 
 struct Line<'a> {
@@ -66,9 +94,11 @@ fn name(identity: &Identity) -> String {
     if let Some(container) = ContainerRef::of_path(path) {
         return format!("{} {:.12}", container.runtime.name(), container.id);
     }
+    // A name may hold what a terminal takes for a command.
+    let path = path.chars().map(|letter| if letter.is_control() { '\u{fffd}' } else { letter }).collect::<String>();
     let columns = path.chars().count();
     if columns <= NAME_COLUMNS - 2 {
-        path.to_string()
+        path
     } else {
         format!("…{}", path.chars().skip(columns + 3 - NAME_COLUMNS).collect::<String>())
     }
@@ -98,5 +128,6 @@ mod tests {
         assert_eq!(name(&Identity::Cgroup { path: path.into() }), "docker abababababab");
         let long = format!("/{}", "x".repeat(80));
         assert_eq!(name(&Identity::Cgroup { path: long.into() }).chars().count(), NAME_COLUMNS - 2);
+        assert_eq!(name(&Identity::Cgroup { path: "/a\x1b[2J".into() }), "/a\u{fffd}[2J");
     }
 }

@@ -32,7 +32,7 @@ pub(super) struct Arguments {
     /// How many cgroups can be told apart at a time; what comes beyond is booked to `unattributed` [default: 4096]
     #[arg(long, value_name = "N")]
     max_cgroups: Option<String>,
-    /// How often the kernel's counters are booked, 100ms to 60s [default: 1s]
+    /// How often the kernel's counters are booked, 100ms to 60s; above 1s peaks are means over that long [default: 1s]
     #[arg(long, value_name = "DURATION")]
     sample_interval: Option<String>,
     /// Who to become once the programs are attached; `keep` stays who it is [default: nobody when started as root]

@@ -4,7 +4,7 @@ mod agent;
 mod check;
 mod metrics_docs;
 
-use crate::metrics::{REVISION, VERSION};
+use crate::metrics::{REVISION, UNKNOWN, VERSION};
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use std::ffi::OsString;
 use std::io::{self, Write};
@@ -54,7 +54,7 @@ fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, clap:
 
 /// The version, and the revision where the build knew one.
 static VERSION_LINE: LazyLock<String> =
-    LazyLock::new(|| if REVISION.is_empty() { VERSION.to_owned() } else { format!("{VERSION} ({REVISION})") });
+    LazyLock::new(|| if REVISION == UNKNOWN { VERSION.to_owned() } else { format!("{VERSION} ({REVISION})") });
 
 fn exit_code(code: u8) -> ExitCode {
     ExitCode::from(code)

@@ -43,11 +43,12 @@ pub struct SlotBooks {
     booked: Vec<Totals>,
     resting: Vec<Resting>,
     in_use: usize,
-    /// Packets and waits that had found no slot when slots last came free.
+    /// What had found no slot when slots last came free.
     refused: u64,
 }
 
 /// A slot on its way back.
+#[derive(Clone, Copy)]
 struct Resting {
     slot: u32,
     cgroup: u64,
@@ -71,7 +72,8 @@ impl SlotBooks {
         Ok(Self { maps, cpus: cpus as usize, booked: Vec::new(), resting: Vec::new(), in_use: 0, refused: 0 })
     }
 
-    /// Reads every slot in use and adds what is new to `sample`. `presence` is asked for the owner of each.
+    /// Reads every slot in use and adds what is new to `sample`, which holds it also after an error: nothing is handed on
+    /// twice. `presence` is asked for the owner of each.
     pub fn read(
         &mut self,
         now_ns: u64,
@@ -189,26 +191,25 @@ impl SlotBooks {
     /// The second step. A mark that came back was set by a program that had looked before the first step: rest again.
     fn free_rested(&mut self, now_ns: u64, sample: &mut Sample) -> io::Result<()> {
         let mut freed = false;
-        let mut resting = std::mem::take(&mut self.resting);
         let mut at = 0;
-        while let Some(Resting { slot, cgroup, since_ns }) = resting.get_mut(at) {
-            if now_ns.saturating_sub(*since_ns) >= REST_NS {
-                if self.unmark(*slot)? {
-                    *since_ns = now_ns;
-                } else {
-                    self.read_slot(*slot, *cgroup, sample)?;
-                    self.maps.free_slots.push(*slot, 0).map_err(io::Error::other)?;
-                    resting.swap_remove(at);
-                    freed = true;
-                    continue;
-                }
+        while let Some(Resting { slot, cgroup, since_ns }) = self.resting.get(at).copied() {
+            let rested = now_ns.saturating_sub(since_ns) >= REST_NS;
+            let marked = rested && self.unmark(slot)?;
+            self.read_slot(slot, cgroup, sample)?;
+            if marked {
+                self.resting[at].since_ns = now_ns;
             }
-            self.read_slot(*slot, *cgroup, sample)?;
-            at += 1;
+            if rested && !marked {
+                self.maps.free_slots.push(slot, 0).map_err(io::Error::other)?;
+                self.resting.swap_remove(at);
+                freed = true;
+            } else {
+                at += 1;
+            }
         }
-        self.resting = resting;
         let drops = self.drops()?;
-        let refused = drops[Drop::PacketNoSlot as usize] + drops[Drop::WaitNoSlot as usize];
+        let refused: u64 =
+            [Drop::PacketNoSlot, Drop::WaitNoSlot, Drop::SleepNoSlot].map(|reason| drops[reason as usize]).iter().sum();
         // Each change of the generation costs every slotless socket one look: only when somebody was refused since.
         if freed && refused != self.refused {
             self.slots_came_free()?;

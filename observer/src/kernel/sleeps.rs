@@ -2,13 +2,15 @@
 //!
 //! Not every end reaches the program, so an entry proves nothing by itself. A sleep that /proc confirms is booked up to now
 //! and its start moved there: the program books the rest when it ends, and the sum is exact. An entry older than two
-//! seconds whose task does not sleep is a phantom, and goes unbooked.
+//! seconds whose task is found not to sleep, and half a second later again, is a phantom and goes unbooked: the first time
+//! it may just have been woken, and the program books it when it gets its CPU.
 
 use super::sys;
 use crate::ledger::{Added, Sample};
 use aya::maps::{HashMap as BpfHashMap, Map, MapData, MapError};
 use observer_ebpf::Sleep;
 use std::{
+    collections::HashMap,
     io,
     os::fd::{AsFd as _, OwnedFd},
 };
@@ -17,15 +19,21 @@ use std::{
 const YOUNG_NS: u64 = 500_000_000;
 /// Entries older than this must be confirmed.
 const OLD_NS: u64 = 2_000_000_000;
+/// How long a task that does not sleep keeps its entry: longer than it waits for a CPU, as a rule.
+const SUSPECT_NS: u64 = 500_000_000;
+/// Entries of which nobody can tell anything are given up after this.
+const UNKNOWN_NS: u64 = 3_600_000_000_000;
 
 /// What /proc says of a thread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TaskState {
     /// It sleeps uninterruptibly.
     Uninterruptible,
-    /// It does something else, or is gone.
+    /// It does something else.
     Other,
-    /// /proc cannot tell: neither confirm nor remove.
+    /// There is no such thread any more.
+    Gone,
+    /// Nobody can tell: neither confirm nor remove.
     Unknown,
 }
 
@@ -36,6 +44,9 @@ pub struct OpenSleeps {
     fd: OwnedFd,
     keys: Vec<u32>,
     values: Vec<SleepValue>,
+    /// Entries whose task was found not to sleep, by thread and start, and when.
+    suspects: HashMap<(u32, u64), u64>,
+    given_up: u64,
 }
 
 /// [`Sleep`] as aya wants it.
@@ -49,7 +60,14 @@ unsafe impl aya::Pod for SleepValue {}
 impl OpenSleeps {
     pub(super) fn new(data: MapData) -> Result<Self, MapError> {
         let fd = data.fd().as_fd().try_clone_to_owned().map_err(MapError::IoError)?;
-        Ok(Self { map: BpfHashMap::try_from(Map::HashMap(data))?, fd, keys: Vec::new(), values: Vec::new() })
+        Ok(Self {
+            map: BpfHashMap::try_from(Map::HashMap(data))?,
+            fd,
+            keys: Vec::new(),
+            values: Vec::new(),
+            suspects: HashMap::new(),
+            given_up: 0,
+        })
     }
 
     /// Whether the table can be read with the privileges of this moment.
@@ -68,6 +86,11 @@ impl OpenSleeps {
         }
     }
 
+    /// Entries that were removed after an hour because nobody could tell whether their task slept.
+    pub fn given_up(&self) -> u64 {
+        self.given_up
+    }
+
     /// Books what lasts and removes what is none; returns how many entries stay.
     pub fn read(
         &mut self,
@@ -79,12 +102,13 @@ impl OpenSleeps {
         let mut values = std::mem::take(&mut self.values);
         sys::read_hash(self.fd.as_fd(), &mut keys, &mut values)?;
         let mut open = keys.len() as u64;
+        let suspects = std::mem::take(&mut self.suspects);
         for (thread, SleepValue(sleep)) in keys.iter().zip(&values) {
             let age_ns = now_ns.saturating_sub(sleep.start_ns);
             if age_ns < YOUNG_NS {
                 continue;
             }
-            match state(*thread) {
+            let phantom = match state(*thread) {
                 TaskState::Uninterruptible => {
                     if self.move_start(*thread, *sleep, now_ns)? {
                         sample.added.push(Added {
@@ -93,12 +117,22 @@ impl OpenSleeps {
                             ..Added::default()
                         });
                     }
+                    false
                 }
-                TaskState::Other if age_ns >= OLD_NS => {
-                    self.remove_phantom(*thread, *sleep)?;
-                    open -= 1;
+                TaskState::Gone => true,
+                TaskState::Other => {
+                    let entry = (*thread, sleep.start_ns);
+                    let since_ns = *self.suspects.entry(entry).or_insert(suspects.get(&entry).map_or(now_ns, |at| *at));
+                    age_ns >= OLD_NS && now_ns.saturating_sub(since_ns) >= SUSPECT_NS
                 }
-                TaskState::Other | TaskState::Unknown => {}
+                TaskState::Unknown => {
+                    self.given_up += u64::from(age_ns >= UNKNOWN_NS);
+                    age_ns >= UNKNOWN_NS
+                }
+            };
+            if phantom {
+                self.remove_phantom(*thread, *sleep)?;
+                open -= 1;
             }
         }
         self.keys = keys;

@@ -26,7 +26,7 @@ pub struct Ledger {
     by_identity: HashMap<Identity, usize>,
     by_cgroup: HashMap<u64, usize>,
     next_id: u64,
-    window: u64,
+    window_ended_ns: u64,
     nameless: u64,
 }
 
@@ -35,6 +35,8 @@ pub struct Ledger {
 struct Account {
     /// The cgroups behind it that are there: several when a service restarts under its name.
     live: Vec<u64>,
+    /// Those that went, and when: what comes late is still theirs for two minutes.
+    gone: Vec<(u64, u64)>,
     /// When the last of them went.
     gone_at_ns: Option<u64>,
     /// Bytes sent and received since the last window ended.
@@ -51,7 +53,7 @@ impl Default for Ledger {
             by_identity: HashMap::new(),
             by_cgroup: HashMap::new(),
             next_id: 0,
-            window: 0,
+            window_ended_ns: 0,
             nameless: 0,
         };
         ledger.open(Identity::Unattributed);
@@ -65,12 +67,12 @@ impl Ledger {
         &self.entities
     }
 
-    /// The number of the newest window.
-    pub fn window(&self) -> u64 {
-        self.window
+    /// When the newest window ended, by the time that has passed in windows.
+    pub fn window_ended_ns(&self) -> u64 {
+        self.window_ended_ns
     }
 
-    /// Packets and waits that were booked to `unattributed` because nobody knew their cgroup any more.
+    /// Packets, waits and sleeps that were booked to `unattributed` because nobody knew their cgroup any more.
     pub fn nameless(&self) -> u64 {
         self.nameless
     }
@@ -98,14 +100,21 @@ impl Ledger {
 
     /// Ends a window of `elapsed_ns`: what it brought is a candidate for the peaks.
     pub fn end_window(&mut self, elapsed_ns: u64) {
-        self.window += 1;
+        self.window_ended_ns += elapsed_ns;
         let seconds = elapsed_ns as f64 / 1e9;
         for (entity, account) in self.entities.iter_mut().zip(&mut self.accounts) {
             let (transmitted, received) = std::mem::take(&mut account.window_bytes);
             if seconds > 0.0 {
-                entity.transmit_peak.push(self.window, transmitted as f64 / seconds);
-                entity.receive_peak.push(self.window, received as f64 / seconds);
+                entity.transmit_peak.push(self.window_ended_ns, transmitted as f64 / seconds);
+                entity.receive_peak.push(self.window_ended_ns, received as f64 / seconds);
             }
+        }
+    }
+
+    /// Opens the books of a cgroup that runs something, before anything is booked on it.
+    pub fn open_cgroup(&mut self, cgroup: u64, name: Name) {
+        if !self.by_cgroup.contains_key(&cgroup) {
+            self.join(cgroup, name);
         }
     }
 
@@ -129,13 +138,24 @@ impl Ledger {
         let account = &mut self.accounts[*at];
         account.live.retain(|live| *live != cgroup);
         account.cpu.retain(|(id, _)| *id != cgroup);
+        account.gone.push((cgroup, at_ns));
         if account.live.is_empty() {
             account.gone_at_ns.get_or_insert(at_ns);
         }
     }
 
-    /// Lets entities go whose cgroups have been gone for two minutes.
+    /// Lets entities go whose cgroups have been gone for two minutes, and forgets such cgroups of those that stay.
     pub fn expire(&mut self, now_ns: u64) {
+        for account in &mut self.accounts {
+            let by_cgroup = &mut self.by_cgroup;
+            account.gone.retain(|(cgroup, at_ns)| {
+                let kept = now_ns.saturating_sub(*at_ns) < KEEP_NS;
+                if !kept {
+                    by_cgroup.remove(cgroup);
+                }
+                kept
+            });
+        }
         let expired = |account: &Account| account.gone_at_ns.is_some_and(|gone| now_ns.saturating_sub(gone) >= KEEP_NS);
         if !self.accounts.iter().any(expired) {
             return;
@@ -167,23 +187,30 @@ impl Ledger {
         if let Some(at) = self.by_cgroup.get(&added.cgroup) {
             return *at;
         }
-        let Some(Name { path, gone_at_ns }) = name(added.cgroup) else {
+        let Some(name) = name(added.cgroup) else {
             self.nameless += added.events();
             return UNATTRIBUTED;
         };
+        self.join(added.cgroup, name)
+    }
+
+    /// Makes a cgroup one of those behind the entity of its name.
+    fn join(&mut self, cgroup: u64, Name { path, gone_at_ns }: Name) -> usize {
         let at = self.open(Identity::Cgroup { path });
-        self.by_cgroup.insert(added.cgroup, at);
+        self.by_cgroup.insert(cgroup, at);
         let account = &mut self.accounts[at];
         match gone_at_ns {
             None => {
-                account.live.push(added.cgroup);
+                account.live.push(cgroup);
                 account.gone_at_ns = None;
             }
             // Its last packets came after it went.
-            Some(gone) if account.live.is_empty() => {
-                account.gone_at_ns = Some(account.gone_at_ns.map_or(gone, |at| at.max(gone)));
+            Some(gone) => {
+                account.gone.push((cgroup, gone));
+                if account.live.is_empty() {
+                    account.gone_at_ns = Some(account.gone_at_ns.map_or(gone, |at| at.max(gone)));
+                }
             }
-            Some(_) => {}
         }
         at
     }
@@ -294,6 +321,22 @@ mod tests {
     }
 
     #[test]
+    fn a_service_that_restarts_for_ever_leaves_no_ids_behind() {
+        const MINUTE: u64 = 60_000_000_000;
+        let mut ledger = Ledger::default();
+        for restart in 1..=10_000 {
+            ledger.book(&bytes(restart, 1), live("/timer.service"));
+            ledger.cgroup_gone(restart, restart * MINUTE);
+            ledger.expire(restart * MINUTE);
+        }
+        assert_eq!(sent(&ledger, "/timer.service"), Some(10_000));
+        assert!(ledger.by_cgroup.len() <= 3, "{}", ledger.by_cgroup.len());
+        // A socket of one that is long gone has nobody to be charged to.
+        ledger.book(&bytes(1, 1), |_| None);
+        assert_eq!((sent(&ledger, "/timer.service"), ledger.nameless()), (Some(10_000), 1));
+    }
+
+    #[test]
     fn what_has_no_name_is_unattributed_and_counted() {
         let mut ledger = Ledger::default();
         ledger.book(&bytes(7, 100), |_| None);
@@ -310,7 +353,7 @@ mod tests {
         ledger.book(&bytes(7, 100), live("/a"));
         ledger.book(&bytes(7, 50), live("/a"));
         ledger.end_window(2_000_000_000);
-        assert!((ledger.entities()[1].transmit_peak.largest(ledger.window()) - 75.0).abs() < 1e-9);
+        assert!((ledger.entities()[1].transmit_peak.largest(ledger.window_ended_ns()) - 75.0).abs() < 1e-9);
     }
 
     #[test]

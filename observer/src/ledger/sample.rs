@@ -25,9 +25,10 @@ pub struct Added {
 }
 
 impl Added {
-    /// How many packets and waits these are: what a drop reason counts when they have no owner.
+    /// How many packets and waits these are, and one for uninterruptible sleep: what a drop reason counts when they have
+    /// no owner.
     pub fn events(&self) -> u64 {
         let packets: u64 = self.traffic.iter().map(|t| t.transmit_packets + t.receive_packets).sum();
-        packets + self.waits.iter().map(|w| u64::from(*w)).sum::<u64>()
+        packets + self.waits.iter().map(|w| u64::from(*w)).sum::<u64>() + u64::from(self.uninterruptible_ns > 0)
     }
 }

@@ -7,8 +7,8 @@ use std::sync::Arc;
 /// A view of the books at one moment. Borrowed: the agent is one thread, and rendering copies nothing.
 #[derive(Clone, Copy, Debug)]
 pub struct Snapshot<'a> {
-    /// The number of the newest sample: what [`Peak::largest`] looks back from.
-    pub window: u64,
+    /// When the newest window ended: what [`Peak::largest`] looks back from.
+    pub window_ended_ns: u64,
     /// The value of the `node` label.
     pub node_name: &'a str,
     /// Every entity that has series, `unattributed` first.
@@ -44,9 +44,9 @@ pub struct Entity {
     pub identity: Identity,
     /// Its sums.
     pub books: Books,
-    /// Bytes sent in the largest one-second window of the last minute.
+    /// Bytes sent in the largest window of the last minute.
     pub transmit_peak: Peak,
-    /// Bytes received in the largest one-second window of the last minute.
+    /// Bytes received in the largest window of the last minute.
     pub receive_peak: Peak,
 }
 

@@ -49,7 +49,8 @@ pub static FAMILIES: &[Family] = &[
         unit: Unit::BytesPerSecond,
         room: Room::Agent,
         series: Series::PerEntity(|entity, window| peak(entity, entity.transmit_peak.largest(window))),
-        help: "Bytes sent in the busiest second of the last 60; far above rate() means bursts that an average hides.",
+        help: "Bytes sent in the busiest second of the last 60 (with --sample-interval above 1s: the busiest interval); far \
+               above rate() means bursts that an average hides.",
     },
     Family {
         name: "observer_network_receive_peak_bytes_per_second",
@@ -57,7 +58,8 @@ pub static FAMILIES: &[Family] = &[
         unit: Unit::BytesPerSecond,
         room: Room::Agent,
         series: Series::PerEntity(|entity, window| peak(entity, entity.receive_peak.largest(window))),
-        help: "Bytes received in the busiest second of the last 60; far above rate() means bursts that an average hides.",
+        help: "Bytes received in the busiest second of the last 60 (with --sample-interval above 1s: the busiest interval); \
+               far above rate() means bursts that an average hides.",
     },
     Family {
         name: "observer_run_queue_wait_seconds",
@@ -83,7 +85,9 @@ pub static FAMILIES: &[Family] = &[
         unit: Unit::Seconds,
         room: Room::Cgroup,
         series: Series::PerEntity(|entity, _| Some(Value::Microseconds(entity.books.cpu?.usage_us))),
-        help: "CPU time used by the cgroup, user and system (usage_usec of cpu.stat).",
+        help: "CPU time used by the cgroup's own tasks, user and system: usage_usec of cpu.stat less that of the cgroups \
+               below. It begins with what was used before the agent started; what a cgroup used between the last scrape \
+               and its end is on the cgroup above.",
     },
     Family {
         name: "observer_cpu_throttled_seconds_total",

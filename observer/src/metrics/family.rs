@@ -114,7 +114,7 @@ impl Room {
 pub enum Series {
     /// Each entity and each scope in which it had traffic.
     PerScope(fn(&Traffic) -> u64),
-    /// Each entity; the second argument is the newest sample's number.
+    /// Each entity; the second argument is when the newest window ended.
     PerEntity(fn(&Entity, u64) -> Option<Value>),
     /// The wait histogram of each entity that ever waited.
     Waits,

@@ -22,4 +22,4 @@ pub use docs::docs;
 pub use encoder::Encoder;
 pub use family::{Family, Kind, Room, Series, Unit, Value};
 pub use label::{MAX_VALUE_BYTES, UNATTRIBUTED};
-pub use samples::{REVISION, VERSION};
+pub use samples::{REVISION, UNKNOWN, VERSION};

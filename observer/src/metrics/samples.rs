@@ -11,8 +11,10 @@ pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// The revision in `observer_build_info`, as the build was told it.
 pub const REVISION: &str = match option_env!("OBSERVER_REVISION") {
     Some(revision) if !revision.is_empty() => revision,
-    _ => "unknown",
+    _ => UNKNOWN,
 };
+/// The revision of a build that was not told.
+pub const UNKNOWN: &str = "unknown";
 
 /// What follows an entity's labels in a series of each scope.
 const SCOPE_LABELS: [&str; SCOPES] =
@@ -78,7 +80,7 @@ impl Samples<'_> {
 
     fn entities(self, page: &mut Page<'_>, name: &str, read: fn(&Entity, u64) -> Option<Value>) {
         for (entity, labels) in self.snapshot.entities.iter().zip(self.labels.sets()) {
-            if let Some(value) = read(entity, self.snapshot.window) {
+            if let Some(value) = read(entity, self.snapshot.window_ended_ns) {
                 page.sample([name, ""], labels, "", value);
             }
         }

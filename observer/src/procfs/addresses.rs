@@ -18,7 +18,8 @@ pub struct Addresses {
 /// `net/if_inet6`.
 ///
 /// # Errors
-/// When `net/fib_trie` of neither ROOT/1 nor ROOT/self can be read. A kernel without IPv6 has no `net/if_inet6`: no error.
+/// When `net/fib_trie` of neither ROOT/1 nor ROOT/self can be read, or `net/if_inet6` cannot. That a kernel without IPv6
+/// has no such file is no error.
 pub fn addresses(root: &Path) -> io::Result<Addresses> {
     let (mut content, mut list) = (Vec::new(), Vec::new());
     let vantage = read_net(root, "fib_trie", &mut content)?;
@@ -26,7 +27,9 @@ pub fn addresses(root: &Path) -> io::Result<Addresses> {
     match read_net(root, "if_inet6", &mut content) {
         // Addresses of two namespaces are no node's.
         Ok(same) if same == vantage => list.extend(lines(&content).filter_map(parse_v6).map(IpAddr::V6)),
-        _ => {}
+        Ok(_) => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error),
     }
     list.sort_unstable();
     list.dedup();
@@ -107,9 +110,16 @@ fe80000000000000021122fffe334455 02 40 20 80     eth0
         root
     }
 
+    fn of_the_host(root: &tempfile::TempDir) {
+        fs::create_dir(root.path().join("2")).unwrap();
+        fs::write(root.path().join("2/comm"), "kthreadd\n").unwrap();
+    }
+
     #[test]
     fn own_addresses_are_told_from_routes_and_broadcasts() {
         let root = proc_with("1", &[("fib_trie", FIB_TRIE), ("if_inet6", IF_INET6)]);
+        assert_eq!(addresses(root.path()).unwrap().vantage, Vantage::Own, "a container's process 1 is not the node's");
+        of_the_host(&root);
         let found = addresses(root.path()).unwrap();
         let expected = ["10.0.0.5", "127.0.0.1", "::1", "fe80::211:22ff:fe33:4455"].map(|text| text.parse().unwrap());
         assert_eq!(found, Addresses { list: expected.to_vec(), vantage: Vantage::Node });

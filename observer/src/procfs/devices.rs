@@ -92,6 +92,8 @@ Inter-|   Receive                                                |  Transmit
         assert_eq!(devices, [device("own", 1, 2)]);
         fs::create_dir_all(root.path().join("1/net")).unwrap();
         fs::write(root.path().join("1/net/dev"), TEXT).unwrap();
+        fs::create_dir(root.path().join("2")).unwrap();
+        fs::write(root.path().join("2/comm"), "kthreadd\n").unwrap();
         assert_eq!(reader.read(root.path(), &mut devices).unwrap(), Vantage::Node);
         assert_eq!(devices.len(), 2);
     }

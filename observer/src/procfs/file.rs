@@ -1,5 +1,6 @@
 //! Reading files of /proc: into a kept buffer, and from the node's network namespace where it can be seen.
 
+use super::vantage::is_the_hosts;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
@@ -20,9 +21,11 @@ pub(super) fn read(path: &Path, content: &mut Vec<u8>) -> io::Result<()> {
     Ok(())
 }
 
-/// Reads ROOT/1/net/NAME, or ROOT/self/net/NAME if that fails; the error is that of the former.
+/// Reads ROOT/1/net/NAME, or ROOT/self/net/NAME if that fails; the error is that of the former. A container's process 1 is
+/// not the node's.
 pub(super) fn read_net(root: &Path, name: &str, content: &mut Vec<u8>) -> io::Result<Vantage> {
-    let Err(error) = read(&root.join("1/net").join(name), content) else { return Ok(Vantage::Node) };
+    let whose = if is_the_hosts(root) { Vantage::Node } else { Vantage::Own };
+    let Err(error) = read(&root.join("1/net").join(name), content) else { return Ok(whose) };
     match read(&root.join("self/net").join(name), content) {
         Ok(()) => Ok(Vantage::Own),
         Err(_) => Err(error),

@@ -9,10 +9,12 @@ mod file;
 mod loadavg;
 mod process;
 mod tasks;
+mod vantage;
 
 pub use addresses::{Addresses, addresses};
 pub use devices::DeviceReader;
 pub use file::Vantage;
 pub use loadavg::loadavg;
 pub use process::process;
-pub use tasks::{UninterruptibleTask, task_state, uninterruptible_tasks};
+pub use tasks::{UninterruptibleTask, task_state, thread_exists, uninterruptible_tasks};
+pub use vantage::{TaskVantage, is_the_hosts};

@@ -25,6 +25,12 @@ pub fn task_state(root: &Path, tid: u32) -> io::Result<Option<char>> {
     state(&root.join(tid.to_string()))
 }
 
+/// Whether there is a thread of this id in the caller's pid namespace, whatever /proc shows.
+pub fn thread_exists(tid: u32) -> bool {
+    use nix::{errno::Errno, sys::signal::kill, unistd::Pid};
+    kill(Pid::from_raw(tid.cast_signed()), None) != Err(Errno::ESRCH)
+}
+
 fn state(task: &Path) -> io::Result<Option<char>> {
     let path = task.join("stat");
     // The process id, a name of at most 64 bytes and the state are in the first 128 bytes; what follows are numbers.
@@ -144,6 +150,7 @@ mod tests {
             drop(end);
             state
         });
+        assert!(thread_exists(own));
         assert!(waiting.is_some_and(|state| "RS".contains(state)), "{waiting:?}");
         // The kernel takes a moment to remove what has been joined.
         let gone = (0..1000).any(|_| {
@@ -151,6 +158,7 @@ mod tests {
             task_state(Path::new("/proc"), ended).unwrap().is_none()
         });
         assert!(gone, "thread {ended} has ended");
+        assert!(!thread_exists(ended));
         assert!(uninterruptible_tasks(Path::new("/proc")).unwrap().all(|task| task.tid != own));
     }
 }

@@ -69,7 +69,8 @@ pub(crate) fn measure(run: &mut Run) -> Result<()> {
 fn encoder(run: &mut Run) {
     let entities: Vec<_> = (0..PODS).map(entity).collect();
     let (node, agent) = (NodeFacts::default(), AgentFacts::default());
-    let snapshot = Snapshot { window: 60, node_name: "bench", entities: &entities, node: &node, agent: &agent };
+    let snapshot =
+        Snapshot { window_ended_ns: 60, node_name: "bench", entities: &entities, node: &node, agent: &agent };
     let mut encoder = Encoder::new();
     let lines = scrape::samples(&encoder.render(&snapshot));
     encoder.render(&snapshot);

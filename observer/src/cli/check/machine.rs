@@ -5,6 +5,7 @@ use super::finding::{Finding, State};
 use crate::cgroup::mount::MountError;
 use crate::kernel::lock;
 use crate::kernel::privileges::{Feature, listed};
+use crate::procfs;
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 use nix::sys::statvfs::FsFlags;
 use std::fs;
@@ -125,9 +126,7 @@ fn no_hierarchy(error: &MountError) -> &'static str {
 
 fn cgroup_fix(error: &MountError) -> &'static str {
     match error {
-        MountError::V1Only => {
-            "boot with systemd.unified_cgroup_hierarchy=1, or mount -t cgroup2 none /sys/fs/cgroup/unified"
-        }
+        MountError::V1Only => "boot with systemd.unified_cgroup_hierarchy=1",
         MountError::Unmounted => "mount -t cgroup2 none /sys/fs/cgroup, or pass the host's into the container",
         MountError::NotV2 { .. } => "leave --cgroup-path out, or give the mount point of the v2 hierarchy",
         MountError::Unreadable { .. } => "mount /proc, or name the hierarchy with --cgroup-path",
@@ -168,9 +167,7 @@ pub(super) fn proc(path: &Path, mountinfo: &[u8]) -> Finding {
         let detail = format!("{shown} is mounted with hidepid: {SLEEPS}");
         return Finding::not_ok(State::Degraded, NEED, detail, format!("mount -o remount,hidepid=0 {shown}"));
     }
-    // Every kernel has its thread of kernel threads as number 2, and only the host's /proc shows it.
-    let second = fs::read_to_string(path.join("2/comm")).unwrap_or_default();
-    if second.trim_end() != "kthreadd" {
+    if !procfs::is_the_hosts(path) {
         let detail = format!("{shown} is a container's, not the host's: {SLEEPS}");
         let fix =
             "share the host's pid namespace (hostPID: true), or mount the host's /proc and name it with --proc-path";

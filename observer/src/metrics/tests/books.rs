@@ -34,7 +34,7 @@ impl TestBooks {
 
     pub(super) fn snapshot(&self) -> Snapshot<'_> {
         Snapshot {
-            window: 1,
+            window_ended_ns: 1,
             node_name: &self.node_name,
             entities: &self.entities,
             node: &self.node,
