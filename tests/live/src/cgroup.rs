@@ -37,6 +37,14 @@ pub(crate) struct Cgroup {
     path: PathBuf,
     /// The path below the v2 root: the value of the `cgroup` label.
     pub(crate) label: String,
+    /// Taken back from the root once the cgroup is gone.
+    lent: Vec<Lent>,
+}
+
+/// A controller that the root gives to its children for as long as a test needs it.
+struct Lent {
+    control: PathBuf,
+    controller: String,
 }
 
 impl Cgroup {
@@ -56,7 +64,7 @@ impl Cgroup {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
                 Err(error).with_context(|| format!("make the cgroup {}", path.display()))
             }
-            _ => Ok(Self { path, label: format!("{parent_label}/{name}") }),
+            _ => Ok(Self { path, label: format!("{parent_label}/{name}"), lent: Vec::new() }),
         }
     }
 
@@ -70,13 +78,15 @@ impl Cgroup {
         Ok(text.lines().filter_map(|line| line.parse().ok()).collect())
     }
 
-    /// Gives its children a controller, through all cgroups above.
-    pub(crate) fn delegate(&self, controller: &str) -> Result<()> {
-        for path in [v2_root()?.as_path(), &self.path] {
-            let control = path.join("cgroup.subtree_control");
-            fs::write(&control, format!("+{controller}")).with_context(|| format!("write {}", control.display()))?;
+    /// Gives the children of a folder for a test a controller; the root's children keep it no longer than the folder is
+    /// there, unless they had it before.
+    pub(crate) fn delegate(&mut self, controller: &str) -> Result<()> {
+        let control = v2_root()?.join("cgroup.subtree_control");
+        if !fs::read_to_string(&control)?.split_whitespace().any(|there| there == controller) {
+            switch(&control, "+", controller)?;
+            self.lent.push(Lent { control, controller: controller.to_owned() });
         }
-        Ok(())
+        switch(&self.path.join("cgroup.subtree_control"), "+", controller)
     }
 
     /// Removes it while the test goes on.
@@ -91,6 +101,19 @@ impl Drop for Cgroup {
             eprintln!("observer-live: {error:#}");
         }
     }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        if let Err(error) = switch(&self.control, "-", &self.controller) {
+            eprintln!("observer-live: {error:#}");
+        }
+    }
+}
+
+fn switch(control: &Path, sign: &str, controller: &str) -> Result<()> {
+    fs::write(control, format!("{sign}{controller}"))
+        .with_context(|| format!("write {sign}{controller} to {}", control.display()))
 }
 
 /// Moves a process (0: the caller) into a cgroup.

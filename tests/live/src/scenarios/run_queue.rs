@@ -179,7 +179,7 @@ fn cpu_time() -> Result<()> {
 }
 
 fn throttling() -> Result<()> {
-    let folder = Cgroup::for_test()?;
+    let mut folder = Cgroup::for_test()?;
     folder.delegate("cpu")?;
     let cgroup = folder.child("narrow")?;
     std::fs::write(cgroup.path().join("cpu.max"), "20000 100000")?;
