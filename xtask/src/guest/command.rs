@@ -1,7 +1,7 @@
 //! `cargo xtask guest`: a command, or a shell, on one kernel of the matrix.
 
 use super::kernels;
-use super::machine::{Guest, GuestFile};
+use super::machine::{self, Guest, GuestFile};
 use super::programs;
 use crate::workspace::Workspace;
 use anyhow::{Context, Result, bail, ensure};
@@ -65,6 +65,7 @@ impl GuestArgs {
         let files = self.files(workspace)?;
         let guest = Guest {
             kernel,
+            busybox: machine::busybox(workspace)?,
             files,
             modules: MODULES.into_iter().map(str::to_owned).chain(self.module).collect(),
             command: self.command.iter().map(|word| quoted(word)).collect::<Vec<_>>().join(" "),

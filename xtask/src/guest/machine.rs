@@ -9,6 +9,7 @@ use super::kernels::Kernel;
 use super::modules;
 use super::programs;
 use super::serial::{Closing, Running, excerpt, since, text};
+use crate::{setup, workspace::Workspace};
 use anyhow::{Context, Error, Result, anyhow, ensure};
 use std::fmt;
 use std::fs;
@@ -50,6 +51,8 @@ pub(crate) struct GuestFile {
 pub(crate) struct Guest {
     /// The kernel.
     pub(crate) kernel: Kernel,
+    /// A statically linked busybox: see [`busybox`].
+    pub(crate) busybox: PathBuf,
     /// Files beside busybox, whose commands are all in /bin.
     pub(crate) files: Vec<GuestFile>,
     /// Modules inserted at boot, with what they depend on.
@@ -161,9 +164,9 @@ impl Guest {
             let content = fs::read(&file.host).with_context(|| format!("read {}", file.host.display()))?;
             image.file(&file.guest, file.mode, &content);
         }
-        let busybox = busybox()?;
-        image.file("/bin/busybox", 0o755, &fs::read(&busybox)?);
-        for command in commands_of(&busybox)? {
+        let busybox = fs::read(&self.busybox).with_context(|| format!("read {}", self.busybox.display()))?;
+        image.file("/bin/busybox", 0o755, &busybox);
+        for command in commands_of(&self.busybox)? {
             let places = ["/bin", "/sbin", "/usr/bin", "/usr/sbin"].map(|place| format!("{place}/{command}"));
             if !places.iter().any(|path| image.contains(path)) {
                 image.symlink(&places[0], "/bin/busybox");
@@ -195,17 +198,13 @@ fn failure(kernel: &Kernel, error: &Error, console: &str, complaints: &str) -> E
     }
 }
 
-/// A statically linked busybox.
+/// A statically linked busybox of this machine.
 ///
 /// # Errors
-/// When there is none: the guest has no libraries.
-pub(crate) fn busybox() -> Result<PathBuf> {
-    let places = ["/bin/busybox", "/usr/bin/busybox"].map(PathBuf::from);
-    let found = places.into_iter().find(|path| path.exists()).context("no busybox here: install busybox-static")?;
-    let linked = Command::new("ldd").arg(&found).stderr(Stdio::null()).output();
-    let is_static = linked.map_or(true, |output| !String::from_utf8_lossy(&output.stdout).contains("=>"));
-    ensure!(is_static, "{} is dynamically linked: install busybox-static", found.display());
-    Ok(found)
+/// When there is none.
+pub(crate) fn busybox(workspace: &Workspace) -> Result<PathBuf> {
+    setup::static_busybox(workspace)
+        .context("no statically linked busybox here: `cargo xtask setup` takes it out of the package busybox-static")
 }
 
 fn commands_of(busybox: &Path) -> Result<Vec<String>> {

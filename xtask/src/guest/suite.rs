@@ -7,6 +7,7 @@ use super::programs;
 use super::results::Results;
 use crate::workspace::Workspace;
 use anyhow::{Context, Result, ensure};
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -44,10 +45,13 @@ pub(crate) struct Summary {
 /// When the test binaries do not build.
 pub(crate) fn run(workspace: &Workspace, arguments: &[String], on_line: &(dyn Fn(&str) + Sync)) -> Result<Summary> {
     let mut summary = Summary::default();
-    if let Err(error) = is_possible() {
-        summary.skipped.push(format!("every kernel: {error:#}"));
-        return Ok(summary);
-    }
+    let busybox = match is_possible(workspace) {
+        Ok(busybox) => busybox,
+        Err(error) => {
+            summary.skipped.push(format!("every kernel: {error:#}"));
+            return Ok(summary);
+        }
+    };
     let mut kernels = Vec::new();
     for entry in kernels::fetch(&kernels::directory(workspace), &mut |line| on_line(line)) {
         match entry.kernel {
@@ -66,7 +70,7 @@ pub(crate) fn run(workspace: &Workspace, arguments: &[String], on_line: &(dyn Fn
         for _ in 0..AT_A_TIME {
             scope.spawn(|| {
                 while let Some(kernel) = kernels.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let of_this = run_on(kernel, &files, arguments, on_line);
+                    let of_this = run_on(kernel, &busybox, &files, arguments, on_line);
                     summary.lock().unwrap_or_else(PoisonError::into_inner).add(of_this);
                 }
             });
@@ -86,19 +90,26 @@ pub(crate) fn binaries(workspace: &Workspace) -> Result<Vec<GuestFile>> {
     Ok(packages.into_iter().map(file).collect())
 }
 
-/// The tools on this machine, before anything is fetched or built.
-fn is_possible() -> Result<()> {
+/// The tools on this machine, before anything is fetched or built: the busybox.
+fn is_possible(workspace: &Workspace) -> Result<PathBuf> {
     ensure!(cfg!(target_arch = "x86_64"), "the guests run x86-64 binaries, and this machine builds others");
     let qemu = Command::new("qemu-system-x86_64").arg("--version").stdout(Stdio::null()).status();
     qemu.context("no qemu-system-x86_64 here: install qemu-system-x86")?;
-    machine::busybox().map(drop)
+    machine::busybox(workspace)
 }
 
-fn run_on(kernel: &Kernel, files: &[GuestFile], arguments: &[String], on_line: &dyn Fn(&str)) -> Summary {
+fn run_on(
+    kernel: &Kernel,
+    busybox: &Path,
+    files: &[GuestFile],
+    arguments: &[String],
+    on_line: &dyn Fn(&str),
+) -> Summary {
     let label = &kernel.label;
     let arguments: Vec<_> = arguments.iter().map(|word| quoted(word)).collect();
     let guest = Guest {
         kernel: kernel.clone(),
+        busybox: busybox.to_owned(),
         files: files.to_vec(),
         modules: MODULES.map(str::to_owned).to_vec(),
         command: format!("OBSERVER_BIN=/bin/observer exec observer-live --guest {}", arguments.join(" ")),

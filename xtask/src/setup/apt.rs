@@ -86,7 +86,8 @@ pub(crate) fn install(workspace: &Workspace, privilege: Privilege, packages: &[S
     Ok(())
 }
 
-/// Takes programs out of a package into target/tools/bin. For packages whose installation would start a service.
+/// Takes programs out of a package into target/tools/bin. For packages whose installation would start a service, or take
+/// the place of another.
 ///
 /// # Errors
 /// When the package cannot be fetched or has no such programs.
@@ -105,12 +106,18 @@ pub(crate) fn unpack(workspace: &Workspace, package: &str, programs: &[&str]) ->
     progress::run("dpkg-deb", extract, &workspace.log("setup-logs", "dpkg-deb")?)?.success()?;
     fs::create_dir_all(workspace.tools().join("bin")).context("make target/tools/bin")?;
     for program in programs {
-        let to = workspace.tool(program);
-        fs::rename(tree.join("usr/bin").join(program), &to)
-            .with_context(|| format!("take {program} out of {package}"))?;
+        take(&tree, program, &workspace.tool(program)).with_context(|| format!("take {program} out of {package}"))?;
     }
     println!("  unpacked {package} in {}", progress::seconds(finished.elapsed));
     Ok(())
+}
+
+/// Moves a program out of an unpacked package. Before Debian 13 some are in /bin, which is /usr/bin on the machine and not
+/// in the package.
+fn take(tree: &Path, program: &str, to: &Path) -> Result<()> {
+    let places = ["usr/bin", "bin"].map(|place| tree.join(place).join(program));
+    let from = places.iter().find(|place| place.is_file()).context("it is in neither usr/bin nor bin")?;
+    fs::rename(from, to).with_context(|| format!("move it to {}", to.display()))
 }
 
 fn apt_get(privilege: Privilege, arguments: &[&str]) -> Result<Command> {
@@ -133,4 +140,23 @@ fn query(program: &str) -> Command {
     let mut command = Command::new(program);
     command.env("LC_ALL", "C");
     command
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_is_found_in_both_layouts_of_packages() {
+        for place in ["bin", "usr/bin"] {
+            let directory = tempfile::tempdir().unwrap();
+            let tree = directory.path().join("tree");
+            fs::create_dir_all(tree.join(place)).unwrap();
+            fs::write(tree.join(place).join("busybox"), place).unwrap();
+            let to = directory.path().join("busybox");
+            take(&tree, "busybox", &to).unwrap();
+            assert_eq!(fs::read_to_string(&to).unwrap(), place);
+            assert!(take(&tree, "ash", &to).unwrap_err().to_string().contains("neither"));
+        }
+    }
 }

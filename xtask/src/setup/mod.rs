@@ -6,7 +6,7 @@ pub(crate) mod privilege;
 mod survey;
 pub(crate) mod tools;
 
-pub(crate) use needs::{Purpose, find};
+pub(crate) use needs::{Purpose, find, static_busybox};
 
 use crate::{
     progress,

@@ -36,7 +36,8 @@ impl Purpose {
 pub(crate) enum Way {
     /// `apt-get install`.
     Install,
-    /// Its programs are taken out into target/tools/bin: an installation would start a service.
+    /// Its programs are taken out into target/tools/bin: an installation would start a service, or is not possible beside
+    /// what a usual system has.
     Unpack,
 }
 
@@ -73,7 +74,14 @@ pub(crate) static NEEDS: [Need; 8] = [
         way: Way::Unpack,
     },
     install("qemu-system-x86", &["qemu-system-x86_64"], "runs the test kernels", &[Purpose::Kernels]),
-    install("busybox-static", &["busybox"], "the system of the test kernels", &[Purpose::Kernels]),
+    // It conflicts with the dynamic busybox, which initramfs-tools brings to most systems.
+    Need {
+        package: "busybox-static",
+        programs: &["busybox"],
+        why: "the system of the test kernels; not installed",
+        purposes: &[Purpose::Kernels],
+        way: Way::Unpack,
+    },
     install("xz-utils", &["xz"], "unpacks kernel modules", &[Purpose::Kernels]),
     install("zstd", &["zstd"], "unpacks kernel modules", &[Purpose::Kernels]),
 ];
@@ -96,10 +104,17 @@ pub(crate) fn missing(purposes: &[Purpose], has: impl Fn(&str) -> bool) -> Vec<&
 
 /// True when a program of the table is there: on the search path, or under target/tools.
 pub(crate) fn has(workspace: &Workspace, program: &str) -> bool {
-    if program == "busybox" {
-        return find(program).is_some_and(|path| is_static(&path));
+    match program {
+        "busybox" => static_busybox(workspace).is_some(),
+        _ => find(program).is_some() || workspace.tool(program).is_file(),
     }
-    find(program).is_some() || workspace.tool(program).is_file()
+}
+
+/// A busybox that needs no libraries, as a guest has none: that of target/tools before the system's, which is often the
+/// distribution's other one of the same name.
+pub(crate) fn static_busybox(workspace: &Workspace) -> Option<PathBuf> {
+    let places = [Some(workspace.tool("busybox")), find("busybox")];
+    places.into_iter().flatten().find(|path| path.is_file() && is_static(path))
 }
 
 /// A program on the search path or where administrators' programs are.
@@ -112,7 +127,7 @@ pub(crate) fn find(program: &str) -> Option<PathBuf> {
         .find(|file| file.is_file())
 }
 
-/// A guest has no libraries, and the distribution's other busybox has the same name.
+/// True when ldd finds no libraries to load.
 fn is_static(program: &Path) -> bool {
     let mut ldd = Command::new("ldd");
     ldd.arg(program).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
