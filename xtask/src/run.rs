@@ -33,7 +33,7 @@ pub(crate) fn run(workspace: &Workspace, pair: &Pair, arguments: &[OsString]) ->
         ),
     };
     command.arg("agent");
-    if !says_summary(arguments) {
+    if wants_summary(arguments, |name| std::env::var_os(name).is_some()) {
         command.args(["--summary-interval", "5s"]);
     }
     command.args(arguments);
@@ -55,9 +55,17 @@ fn through_sudo(agent: &Path, environment: &[(OsString, OsString)]) -> Command {
     command
 }
 
-/// True when the user has an own idea of the summary.
-fn says_summary(arguments: &[OsString]) -> bool {
-    std::env::var_os("OBSERVER_SUMMARY_INTERVAL").is_some() || option(arguments, "--summary-interval").is_some()
+/// True unless the user may have an own idea of the summary: said so, or named a file that may. A flag of ours would
+/// overrule it.
+fn wants_summary(arguments: &[OsString], is_set: impl Fn(&str) -> bool) -> bool {
+    let given = |option: &str, variable: &str| has_option(arguments, option) || is_set(variable);
+    !given("--summary-interval", "OBSERVER_SUMMARY_INTERVAL") && !given("--config", "OBSERVER_CONFIG")
+}
+
+/// True when an option is among the arguments, in either spelling.
+fn has_option(arguments: &[OsString], name: &str) -> bool {
+    let mut words = arguments.iter().map(|argument| argument.to_string_lossy());
+    words.any(|word| word == name || word.strip_prefix(name).is_some_and(|rest| rest.starts_with('=')))
 }
 
 /// The value of an option, given as `--name value` or `--name=value`.
@@ -73,7 +81,7 @@ fn option(arguments: &[OsString], name: &str) -> Option<String> {
 /// Where the metrics will be, as far as it is known before the agent has read its configuration.
 fn announcement(arguments: &[OsString], environment: Option<&str>) -> String {
     let given = option(arguments, "--metrics-listen").or_else(|| environment.map(ToOwned::to_owned));
-    let configured = option(arguments, "--config").is_some() || std::env::var_os("OBSERVER_CONFIG").is_some();
+    let configured = has_option(arguments, "--config") || std::env::var_os("OBSERVER_CONFIG").is_some();
     let listen = given.unwrap_or_else(|| DEFAULT_LISTEN.to_owned());
     let known = !configured && !listen.ends_with(":0");
     let address = listen.replace("0.0.0.0", "127.0.0.1").replace("[::]", "[::1]");
@@ -101,6 +109,19 @@ mod tests {
         assert_eq!(option(&words(&["-v", "--metrics-listen=[::]:5"]), "--metrics-listen").as_deref(), Some("[::]:5"));
         assert_eq!(option(&words(&["--metrics-listener=x"]), "--metrics-listen"), None);
         assert_eq!(option(&words(&["--metrics-listen"]), "--metrics-listen"), None);
+    }
+
+    #[test]
+    fn a_summary_is_asked_for_only_where_the_user_cannot_have_an_own_idea_of_it() {
+        assert!(wants_summary(&words(&["--max-cgroups", "512", "--configure"]), |_| false));
+        for given in
+            [&["--summary-interval", "1m"][..], &["--summary-interval=1m"], &["--config", "a.toml"], &["--config=a"]]
+        {
+            assert!(!wants_summary(&words(given), |_| false), "{given:?}");
+        }
+        for variable in ["OBSERVER_SUMMARY_INTERVAL", "OBSERVER_CONFIG"] {
+            assert!(!wants_summary(&[], |name| name == variable), "{variable}");
+        }
     }
 
     #[test]
