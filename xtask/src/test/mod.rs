@@ -71,7 +71,7 @@ pub(crate) fn run(workspace: &Workspace, pair: Option<&Pair>, args: &TestArgs) -
     print_failures(&ran);
     print_table(&ran);
     let failed: usize = ran.iter().map(|ran| ran.tally.failed.len()).sum();
-    println!("{}", last_line(&ran));
+    println!("{}", closing(&ran));
     Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
@@ -113,10 +113,12 @@ fn print_table(ran: &[Ran]) {
     println!();
 }
 
-/// The last line: programs read it.
-fn last_line(ran: &[Ran]) -> String {
-    let sum = |count: fn(&Tally) -> usize| ran.iter().map(|ran| count(&ran.tally)).sum();
-    counts(sum(|tally| tally.passed), sum(|tally| tally.failed.len()), sum(|tally| tally.skipped.len()))
+/// The last lines. The very last is for programs: exactly `N passed, N failed`; what was skipped is on one before it.
+fn closing(ran: &[Ran]) -> String {
+    let sum = |count: fn(&Tally) -> usize| ran.iter().map(|ran| count(&ran.tally)).sum::<usize>();
+    let skipped = sum(|tally| tally.skipped.len());
+    let result = counts(sum(|tally| tally.passed), sum(|tally| tally.failed.len()), 0);
+    if skipped == 0 { result } else { format!("{skipped} skipped\n{result}") }
 }
 
 fn counts(passed: usize, failed: usize, skipped: usize) -> String {
@@ -149,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_line_sums_all_levels() {
+    fn the_last_line_sums_all_levels_and_says_nothing_of_what_was_skipped() {
         let ran = |passed, failed: &[&str], skipped: &[&str]| Ran {
             level: Level::Unit,
             tally: Tally {
@@ -159,7 +161,7 @@ mod tests {
             },
             elapsed: Duration::ZERO,
         };
-        assert_eq!(last_line(&[ran(3, &[], &[]), ran(4, &[], &[])]), "7 passed, 0 failed");
-        assert_eq!(last_line(&[ran(3, &["a"], &[]), ran(4, &["b"], &["c"])]), "7 passed, 2 failed, 1 skipped");
+        assert_eq!(closing(&[ran(3, &[], &[]), ran(4, &[], &[])]), "7 passed, 0 failed");
+        assert_eq!(closing(&[ran(3, &["a"], &[]), ran(4, &["b"], &["c"])]), "1 skipped\n7 passed, 2 failed");
     }
 }
