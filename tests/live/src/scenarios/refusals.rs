@@ -34,8 +34,9 @@ pub(super) fn tests() -> Vec<Trial> {
             check_without_privileges,
         ),
         test("check_says_yes_where_the_agent_runs", Place::Both, &[Need::Root], check_says_yes),
-        test("without_a_v2_hierarchy_it_says_what_to_mount", Place::Both, &[Need::Root], no_v2),
-        test("a_hierarchy_of_version_1_is_refused", Place::Both, &[Need::Root, Need::CgroupV1], v1_is_refused),
+        test("without_any_cgroups_it_says_what_to_mount", Place::Both, &[Need::Root], no_cgroups),
+        test("where_only_version_1_is_mounted_it_says_how_to_boot", Place::Both, &[Need::Root], only_v1),
+        test("a_path_in_a_hierarchy_of_version_1_is_refused", Place::Both, &[Need::Root, Need::CgroupV1], path_in_v1),
         test("without_btf_it_says_what_is_lost_and_counts_bytes_all_the_same", Place::Both, &[Need::Root], no_btf),
         test("the_configuration_file_is_heeded_and_the_command_line_wins", Place::Both, &[], configuration_is_heeded),
     ]
@@ -161,19 +162,36 @@ fn hidden(options: &[&str], arguments: &[&str]) -> Result<std::process::Command>
     Ok(Seat::default().command(job))
 }
 
-fn no_v2() -> Result<()> {
-    let root = v2_root()?.display().to_string();
-    let ended =
-        run_to_end(hidden(&["--unmount", &root], &["agent", "--metrics-listen", "127.0.0.1:0"])?, patience(LIMIT))?;
-    refused(&ended, 1, &["cgroup", "mount"])
+/// Every mount of cgroups of these versions, the last first: each is on top of those before it.
+fn cgroup_mounts(versions: &[&str]) -> Result<Vec<String>> {
+    let mounts = fs::read_to_string("/proc/self/mountinfo")?;
+    let of_version = |line: &&str| versions.iter().any(|kind| line.contains(&format!(" - {kind} ")));
+    let places = mounts.lines().filter(of_version).filter_map(|line| line.split(' ').nth(4));
+    Ok(places.map(str::to_owned).rev().collect())
 }
 
-fn v1_is_refused() -> Result<()> {
-    let mounts = fs::read_to_string("/proc/self/mountinfo")?;
-    let v1 = mounts.lines().find(|line| line.contains(" - cgroup cgroup ")).unwrap_or_default();
-    let path = v1.split(' ').nth(4).unwrap_or_default();
-    let ended = run(&["agent", "--metrics-listen", "127.0.0.1:0", "--cgroup-path", path])?;
-    refused(&ended, 1, &[path, "v2"])
+fn without_mounts(mounts: &[String], options: &[&str]) -> Result<Ended> {
+    let unmounted = mounts.iter().flat_map(|path| ["--unmount", path]);
+    let options: Vec<&str> = unmounted.chain(options.iter().copied()).collect();
+    run_to_end(hidden(&options, &["agent", "--metrics-listen", "127.0.0.1:0"])?, patience(LIMIT))
+}
+
+fn no_cgroups() -> Result<()> {
+    let ended = without_mounts(&cgroup_mounts(&["cgroup", "cgroup2"])?, &[])?;
+    refused(&ended, 1, &["no cgroup hierarchy", "mount -t cgroup2"])
+}
+
+/// As a machine that boots with v1 alone is: the controllers' hierarchies where there are some, and always one without.
+fn only_v1() -> Result<()> {
+    let root = v2_root()?.display().to_string();
+    let ended = without_mounts(&cgroup_mounts(&["cgroup2"])?, &["--mount-v1", &root])?;
+    refused(&ended, 1, &["only cgroup v1", "systemd.unified_cgroup_hierarchy=1", "mount -t cgroup2"])
+}
+
+fn path_in_v1() -> Result<()> {
+    let path = cgroup_mounts(&["cgroup"])?.pop().context("no hierarchy of version 1")?;
+    let ended = run(&["agent", "--metrics-listen", "127.0.0.1:0", "--cgroup-path", &path])?;
+    refused(&ended, 1, &[&path, "v2"])
 }
 
 /// Without BTF no struct offset is known: the scheduler's program cannot run, the packets' can.

@@ -94,6 +94,9 @@ pub(super) struct Hide {
     /// Show an empty folder here.
     #[arg(long)]
     empty: Vec<PathBuf>,
+    /// Mount a hierarchy of cgroups of version 1 here, one without a controller.
+    #[arg(long)]
+    mount_v1: Option<PathBuf>,
     #[arg(trailing_var_arg = true, required = true, allow_hyphen_values = true)]
     command: Vec<OsString>,
 }
@@ -109,6 +112,10 @@ impl Hide {
         for path in &self.empty {
             mount(Some("tmpfs"), path, Some("tmpfs"), MsFlags::empty(), nothing)
                 .with_context(|| format!("hide {}", path.display()))?;
+        }
+        if let Some(path) = &self.mount_v1 {
+            mount(Some("none"), path, Some("cgroup"), MsFlags::empty(), Some("none,name=observer-live"))
+                .with_context(|| format!("mount a hierarchy of version 1 at {}", path.display()))?;
         }
         become_program(&self.command)
     }
