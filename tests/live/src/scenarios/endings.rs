@@ -1,4 +1,4 @@
-//! How the agent lives with the system: what it keeps after the attach, what it leaves behind, and how many there are.
+//! How the agent lives with the system: what it keeps after the attach, how many there are, and with whom it ends.
 
 use crate::{
     agent::{Agent, command, kernel_objects, left_behind, run_to_end},
@@ -19,13 +19,6 @@ use std::{fs, time::Duration};
 
 pub(super) fn tests() -> Vec<Trial> {
     vec![
-        test("sigterm_ends_it_within_a_second_with_everything_detached", Place::Both, &[Need::Root], || {
-            ends_by(Signal::SIGTERM)
-        }),
-        test("sigint_ends_it_within_a_second_with_everything_detached", Place::Both, &[Need::Root], || {
-            ends_by(Signal::SIGINT)
-        }),
-        test("kill_9_leaves_nothing_attached", Place::Both, &[Need::Root], kill_leaves_nothing),
         test("a_second_agent_is_refused_with_the_first_ones_pid", Place::Both, &[Need::Root], second_is_refused),
         test(
             "after_the_attach_it_is_nobody_without_a_capability_and_goes_on_reading",
@@ -36,29 +29,6 @@ pub(super) fn tests() -> Vec<Trial> {
         test("killed_tests_leave_no_agent", Place::Both, &[Need::Root], killed_tests_leave_none),
         test("told_to_keep_its_user_it_still_drops_every_capability", Place::Both, &[Need::Root], keeps_its_user),
     ]
-}
-
-fn ends_by(signal: Signal) -> Result<()> {
-    let agent = Agent::start(&[])?;
-    let objects = agent.kernel_objects()?;
-    ensure!(objects.iter().any(|(kind, _)| *kind == BpfKind::Link), "no link among {objects:?}");
-    let (status, took, log) = agent.end(signal)?;
-    ensure!(status.code() == Some(0), "{status}\n{log}");
-    ensure!(took <= patience(Duration::from_secs(1)), "took {took:?}\n{log}");
-    let left = left_behind(&objects, patience(Duration::from_secs(2)))?;
-    ensure!(left.is_empty(), "left behind: {left:?}");
-    Ok(())
-}
-
-fn kill_leaves_nothing() -> Result<()> {
-    let agent = Agent::start(&[])?;
-    let objects = agent.kernel_objects()?;
-    ensure!(objects.iter().any(|(kind, _)| *kind == BpfKind::Link), "no link among {objects:?}");
-    agent.end(Signal::SIGKILL)?;
-    let left = left_behind(&objects, patience(Duration::from_secs(5)))?;
-    ensure!(left.is_empty(), "left behind: {left:?}");
-    // And the next one starts as if nothing had been.
-    Agent::start(&[]).map(drop)
 }
 
 fn second_is_refused() -> Result<()> {

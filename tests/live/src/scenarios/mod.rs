@@ -11,6 +11,7 @@ mod refusals;
 mod run_queue;
 mod scopes;
 mod server;
+mod signals;
 mod uninterruptible;
 mod wire;
 
@@ -28,6 +29,7 @@ pub(crate) fn all() -> Vec<Trial> {
     all.extend(prometheus::tests());
     all.extend(output::tests());
     all.extend(server::tests());
+    all.extend(signals::tests());
     all.extend(endings::tests());
     all.extend(refusals::tests());
     all
