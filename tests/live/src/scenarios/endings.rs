@@ -15,11 +15,17 @@ use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
-use std::{fs, time::Duration};
+use std::{fs, net::TcpListener, time::Duration};
 
 pub(super) fn tests() -> Vec<Trial> {
     vec![
         test("a_second_agent_is_refused_with_the_first_ones_pid", Place::Both, &[Need::Root], second_is_refused),
+        test(
+            "a_second_agent_on_the_same_port_is_refused_with_the_first_ones_pid",
+            Place::Both,
+            &[Need::Root],
+            second_on_the_same_port,
+        ),
         test(
             "after_the_attach_it_is_nobody_without_a_capability_and_goes_on_reading",
             Place::Both,
@@ -32,11 +38,20 @@ pub(super) fn tests() -> Vec<Trial> {
 }
 
 fn second_is_refused() -> Result<()> {
-    let first = Agent::start(&[])?;
-    let second =
-        run_to_end(command(&["agent", "--metrics-listen", "127.0.0.1:0"])?, patience(Duration::from_secs(10)))?;
+    refuses_another(&Agent::start(&[])?, "127.0.0.1:0")
+}
+
+/// As two agents of one package are: the port is the same and taken, but that is not what the second is to say.
+fn second_on_the_same_port() -> Result<()> {
+    let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string();
+    let first = command(&["agent", "--metrics-listen", &address, "--node-name", "live"])?;
+    refuses_another(&Agent::start_command(first)?, &address)
+}
+
+fn refuses_another(first: &Agent, address: &str) -> Result<()> {
+    let second = run_to_end(command(&["agent", "--metrics-listen", address])?, patience(Duration::from_secs(10)))?;
     ensure!(second.code == Some(1), "{second:?}");
-    ensure!(second.stderr.contains(&first.pid().to_string()), "no pid {} in: {}", first.pid(), second.stderr);
+    ensure!(second.stderr.contains(&format!("pid {}", first.pid())), "no pid {} in: {}", first.pid(), second.stderr);
     ensure!(second.stderr.trim_end().lines().count() == 1, "more than a line: {}", second.stderr);
     ensure!(first.get("/readyz")?.status == 200, "the first one minds");
     Ok(())
