@@ -5,9 +5,10 @@ use super::kernels::{self, Kernel};
 use super::machine::{self, EmulatorFault, Guest, GuestFile, GuestRun};
 use super::programs;
 use super::results::Results;
+use crate::test::Circumstances;
 use crate::workspace::Workspace;
 use anyhow::{Context, Result, ensure};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -19,8 +20,11 @@ const PROGRAMS: [&str; 2] = ["ip", "stress-ng"];
 /// Each guest has two virtual CPUs and no hardware help: more of them at a time only slow each other down.
 const AT_A_TIME: usize = 2;
 
-/// For the whole suite on one kernel: several times what it takes on two quiet CPUs.
+/// For what every kernel must show, on one: several times what it takes on two quiet CPUs.
 const TIMEOUT: Duration = Duration::from_mins(10);
+
+/// The same for the whole suite.
+const LONG_TIMEOUT: Duration = Duration::from_hours(2);
 
 /// A guest that dies of an emulator's fault is started again; this often at most.
 const ATTEMPTS: usize = 3;
@@ -36,14 +40,19 @@ pub(crate) struct Summary {
     pub(crate) skipped: Vec<String>,
 }
 
-/// Runs the live tests that `arguments` (filters and flags of the harness) choose on every kernel. `on_line` gets every line that is
-/// said as it comes, each with its kernel in front.
+/// Runs the live tests that `arguments` (filters and flags of the harness) choose on every kernel: ten that each must show, all of
+/// them when there is time. `on_line` gets every line that is said as it comes, each with its kernel in front.
 ///
 /// What this machine cannot do (no QEMU, no Debian archive, no network for the first fetch) is skipped with its reason.
 ///
 /// # Errors
 /// When the test binaries do not build.
-pub(crate) fn run(workspace: &Workspace, arguments: &[String], on_line: &(dyn Fn(&str) + Sync)) -> Result<Summary> {
+pub(crate) fn run(
+    workspace: &Workspace,
+    arguments: &[String],
+    circumstances: Circumstances,
+    on_line: &(dyn Fn(&str) + Sync),
+) -> Result<Summary> {
     let mut summary = Summary::default();
     let busybox = match is_possible(workspace) {
         Ok(busybox) => busybox,
@@ -65,12 +74,14 @@ pub(crate) fn run(workspace: &Workspace, arguments: &[String], on_line: &(dyn Fn
     let mut files = binaries(workspace)?;
     // What is not installed is not there in the guest either, and the tests that need it say so.
     files.extend(PROGRAMS.iter().filter_map(|name| programs::with_libraries(name).ok()).flatten());
+    let timeout = if circumstances.long { LONG_TIMEOUT } else { TIMEOUT };
+    let plan = Plan { busybox, files, command: command(arguments, circumstances), timeout };
     let (next, summary) = (AtomicUsize::new(0), Mutex::new(summary));
     std::thread::scope(|scope| {
         for _ in 0..AT_A_TIME {
             scope.spawn(|| {
                 while let Some(kernel) = kernels.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let of_this = run_on(kernel, &busybox, &files, arguments, on_line);
+                    let of_this = run_on(kernel, &plan, on_line);
                     summary.lock().unwrap_or_else(PoisonError::into_inner).add(of_this);
                 }
             });
@@ -98,23 +109,34 @@ fn is_possible(workspace: &Workspace) -> Result<PathBuf> {
     machine::busybox(workspace)
 }
 
-fn run_on(
-    kernel: &Kernel,
-    busybox: &Path,
-    files: &[GuestFile],
-    arguments: &[String],
-    on_line: &dyn Fn(&str),
-) -> Summary {
+/// What is the same on every kernel.
+struct Plan {
+    busybox: PathBuf,
+    files: Vec<GuestFile>,
+    /// Shell text.
+    command: String,
+    timeout: Duration,
+}
+
+/// A guest has no environment but what its command says.
+fn command(arguments: &[String], circumstances: Circumstances) -> String {
+    let settings = circumstances.settings().into_iter().chain(["OBSERVER_BIN=/bin/observer".to_owned()]);
+    let arguments = arguments.iter().map(|word| quoted(word));
+    let words = settings.chain(["exec observer-live --guest".to_owned()]).chain(arguments);
+    words.collect::<Vec<_>>().join(" ")
+}
+
+fn run_on(kernel: &Kernel, plan: &Plan, on_line: &dyn Fn(&str)) -> Summary {
     let label = &kernel.label;
-    let arguments: Vec<_> = arguments.iter().map(|word| quoted(word)).collect();
+    let Plan { busybox, files, command, timeout } = plan;
     let guest = Guest {
         kernel: kernel.clone(),
-        busybox: busybox.to_owned(),
-        files: files.to_vec(),
+        busybox: busybox.clone(),
+        files: files.clone(),
         modules: MODULES.map(str::to_owned).to_vec(),
-        command: format!("OBSERVER_BIN=/bin/observer exec observer-live --guest {}", arguments.join(" ")),
+        command: command.clone(),
         bring: Vec::new(),
-        timeout: TIMEOUT,
+        timeout: *timeout,
     };
     let mut attempt = 1;
     loop {
@@ -154,5 +176,19 @@ impl Summary {
         self.passed += passed;
         self.failed.extend(failed);
         self.skipped.extend(skipped);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_wish_for_the_whole_suite_reaches_the_guest() {
+        let arguments = ["tcp v4".to_owned()];
+        let short = Circumstances::default();
+        assert_eq!(command(&arguments, short), "OBSERVER_BIN=/bin/observer exec observer-live --guest 'tcp v4'");
+        let long = Circumstances { long: true };
+        assert!(command(&arguments, long).starts_with("OBSERVER_LONG=1 OBSERVER_BIN=/bin/observer exec "));
     }
 }

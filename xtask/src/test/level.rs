@@ -1,23 +1,13 @@
 //! The levels of the tests: what each runs and how its result is read. From the cheapest to the dearest.
 
-use super::{Context, Tally};
+use super::{Context, Tally, agent};
 use crate::{
-    build, guest, progress,
-    setup::{Purpose, privilege::Privilege, tools},
+    build, progress,
+    setup::{Purpose, tools},
     workspace::Profile,
 };
 use anyhow::{Context as _, Result};
-use std::{
-    ffi::{OsStr, OsString},
-    fs::{self, File},
-    io::Write as _,
-    process::Command,
-    sync::{Mutex, PoisonError},
-};
-
-/// The agent and what drives it. Always built together: their dependencies' features are united, and the agent alone would
-/// be another build.
-const DRIVEN: [&str; 2] = ["observer", "observer-live"];
+use std::{ffi::OsString, fs, process::Command};
 
 /// A group of tests of one kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -34,7 +24,8 @@ pub(crate) enum Level {
     Docs,
     /// The agent on this machine's kernel, as root.
     Live,
-    /// The same on the kernels of several Debian releases, in QEMU.
+    /// The same on the kernels of several Debian releases, in QEMU: what each must show, or everything with
+    /// `OBSERVER_LONG=1`.
     Kernels,
 }
 
@@ -91,8 +82,8 @@ impl Level {
             Self::Deny => deny(context),
             Self::Unit => unit(context),
             Self::Docs => docs(context),
-            Self::Live => live(context),
-            Self::Kernels => kernels(context),
+            Self::Live => agent::live(context),
+            Self::Kernels => agent::kernels(context),
         }
     }
 }
@@ -168,7 +159,7 @@ fn docs(context: &Context<'_>) -> Result<Tally> {
 
 /// True when docs/metrics.md is what the agent prints.
 fn metrics_docs(context: &Context<'_>) -> Result<bool> {
-    build::host(context.workspace, Profile::TestRelease, &DRIVEN)?;
+    build::host(context.workspace, Profile::TestRelease, &agent::DRIVEN)?;
     let agent = context.workspace.binary(Profile::TestRelease, "observer");
     let output =
         Command::new(&agent).arg("metrics-docs").output().with_context(|| format!("run {}", agent.display()))?;
@@ -176,34 +167,8 @@ fn metrics_docs(context: &Context<'_>) -> Result<bool> {
     Ok(output.status.success() && output.stdout == written)
 }
 
-fn live(context: &Context<'_>) -> Result<Tally> {
-    build::host(context.workspace, Profile::TestRelease, &DRIVEN)?;
-    let privilege = Privilege::of_this_process();
-    let harness = context.workspace.binary(Profile::TestRelease, "observer-live");
-    let agent = context.workspace.binary(Profile::TestRelease, "observer");
-    let setting = |name: &str, value: &OsStr| format!("{name}={}", value.to_string_lossy());
-    // sudo forgets the environment.
-    let words = [
-        "env".to_owned(),
-        setting("PATH", &context.path()),
-        setting("OBSERVER_BIN", agent.as_os_str()),
-        harness.to_string_lossy().into_owned(),
-    ];
-    let words: Vec<_> = words.iter().chain(context.arguments).map(String::as_str).collect();
-    let command = match privilege {
-        Privilege::None => return Ok(Tally::left_out("all of it needs root, and there is no sudo")),
-        Privilege::Sudo => {
-            println!("  not root, so it runs through sudo");
-            privilege.command(&words)?
-        }
-        Privilege::Root => privilege.command(&words)?,
-    };
-    let finished = progress::run("live", command, &context.log(Level::Live)?)?;
-    Ok(read(&finished))
-}
-
 /// The result of a harness; what it said about failures is shown.
-fn read(finished: &progress::Finished) -> Tally {
+pub(super) fn read(finished: &progress::Finished) -> Tally {
     let tally = Tally::of_output(&finished.output, finished.status.success());
     if !tally.failed.is_empty() {
         let start = finished.output.find("\nfailures:\n");
@@ -215,30 +180,13 @@ fn read(finished: &progress::Finished) -> Tally {
     tally
 }
 
-fn kernels(context: &Context<'_>) -> Result<Tally> {
-    let path = context.log(Level::Kernels)?;
-    let log = Mutex::new(File::create(&path).with_context(|| format!("write {}", path.display()))?);
-    let on_line = |line: &str| {
-        // A log that cannot be written does not end the tests.
-        let _ = writeln!(log.lock().unwrap_or_else(PoisonError::into_inner), "{line}");
-        // What passed, and what is blank, is for the log alone.
-        let said = line.split_once(": ").map_or(line, |(_kernel, said)| said);
-        if !(said.trim().is_empty() || said.starts_with("test ") && said.ends_with(" ok")) {
-            println!("  {line}");
-        }
-    };
-    let guest::suite::Summary { passed, failed, skipped } =
-        guest::suite::run(context.workspace, context.arguments, &on_line)?;
-    Ok(Tally { passed, failed, skipped })
-}
-
 impl Context<'_> {
-    fn log(&self, level: Level) -> Result<std::path::PathBuf> {
+    pub(super) fn log(&self, level: Level) -> Result<std::path::PathBuf> {
         self.workspace.log("test-logs", level.name())
     }
 
     /// The search path with target/tools first: some programs of the set-up are there.
-    fn path(&self) -> OsString {
+    pub(super) fn path(&self) -> OsString {
         let mut path = self.workspace.tools().join("bin").into_os_string();
         path.push(":");
         path.push(std::env::var_os("PATH").unwrap_or_default());

@@ -1,8 +1,11 @@
 //! `cargo xtask test`: the levels in their order, a table at the end, and a last line for programs to read.
 
+mod agent;
+mod circumstances;
 mod level;
 mod tally;
 
+pub(crate) use circumstances::Circumstances;
 pub(crate) use level::Level;
 
 use crate::{
@@ -49,6 +52,7 @@ impl TestArgs {
 struct Context<'a> {
     workspace: &'a Workspace,
     arguments: &'a [String],
+    circumstances: Circumstances,
 }
 
 /// A level that ran.
@@ -66,7 +70,8 @@ pub(crate) fn run(workspace: &Workspace, pair: Option<&Pair>, args: &TestArgs) -
     if let Some(pair) = pair {
         build::object(workspace, pair, build::PROGRAMS)?;
     }
-    let context = Context { workspace, arguments: &args.arguments };
+    let circumstances = Circumstances::read(|name| std::env::var_os(name));
+    let context = Context { workspace, arguments: &args.arguments, circumstances };
     let ran: Vec<_> = args.levels().into_iter().map(|level| run_level(&context, level)).collect();
     print_failures(&ran);
     print_table(&ran);

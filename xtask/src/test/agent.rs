@@ -1,0 +1,97 @@
+//! The levels that drive the real agent: on this machine's kernel, and on those of the guests.
+
+use super::{Circumstances, Context, Level, Tally, level};
+use crate::{build, guest, progress, setup::privilege::Privilege, workspace::Profile};
+use anyhow::{Context as _, Result};
+use std::{
+    ffi::OsStr,
+    fs::File,
+    io::Write as _,
+    path::Path,
+    sync::{Mutex, PoisonError},
+};
+
+/// The agent and what drives it. Always built together: their dependencies' features are united, and the agent alone would
+/// be another build.
+pub(super) const DRIVEN: [&str; 2] = ["observer", "observer-live"];
+
+/// `observer-live` on this machine's kernel, as root.
+///
+/// # Errors
+/// When it does not build or root is not to be had.
+pub(super) fn live(context: &Context<'_>) -> Result<Tally> {
+    build::host(context.workspace, Profile::TestRelease, &DRIVEN)?;
+    let privilege = Privilege::of_this_process();
+    let harness = context.workspace.binary(Profile::TestRelease, "observer-live");
+    let agent = context.workspace.binary(Profile::TestRelease, "observer");
+    let words = words(&context.path(), &agent, &harness, context.circumstances, context.arguments);
+    let words: Vec<_> = words.iter().map(String::as_str).collect();
+    let command = match privilege {
+        Privilege::None => return Ok(Tally::left_out("all of it needs root, and there is no sudo")),
+        Privilege::Sudo => {
+            println!("  not root, so it runs through sudo");
+            privilege.command(&words)?
+        }
+        Privilege::Root => privilege.command(&words)?,
+    };
+    let finished = progress::run("live", command, &context.log(Level::Live)?)?;
+    Ok(level::read(&finished))
+}
+
+/// The harness's command line. Through `env`, since sudo forgets the environment.
+fn words(
+    path: &OsStr,
+    agent: &Path,
+    harness: &Path,
+    circumstances: Circumstances,
+    arguments: &[String],
+) -> Vec<String> {
+    let setting = |name: &str, value: &OsStr| format!("{name}={}", value.to_string_lossy());
+    let settings = [setting("PATH", path), setting("OBSERVER_BIN", agent.as_os_str())];
+    let words = ["env".to_owned()].into_iter().chain(settings).chain(circumstances.settings());
+    words.chain([harness.to_string_lossy().into_owned()]).chain(arguments.iter().cloned()).collect()
+}
+
+/// `observer-live` in guests.
+///
+/// # Errors
+/// When it does not build or the log cannot be written.
+pub(super) fn kernels(context: &Context<'_>) -> Result<Tally> {
+    let path = context.log(Level::Kernels)?;
+    let log = Mutex::new(File::create(&path).with_context(|| format!("write {}", path.display()))?);
+    let on_line = |line: &str| {
+        // A log that cannot be written does not end the tests.
+        let _ = writeln!(log.lock().unwrap_or_else(PoisonError::into_inner), "{line}");
+        // What passed, and what is blank, is for the log alone.
+        let said = line.split_once(": ").map_or(line, |(_kernel, said)| said);
+        if !(said.trim().is_empty() || said.starts_with("test ") && said.ends_with(" ok")) {
+            println!("  {line}");
+        }
+    };
+    let guest::suite::Summary { passed, failed, skipped } =
+        guest::suite::run(context.workspace, context.arguments, context.circumstances, &on_line)?;
+    Ok(Tally { passed, failed, skipped })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_harness_has_to_know_reaches_it_through_sudo() {
+        let words = |circumstances| {
+            words(
+                OsStr::new("/tools:/bin"),
+                Path::new("/t/observer"),
+                Path::new("/t/observer-live"),
+                circumstances,
+                &["veth".into()],
+            )
+            .join(" ")
+        };
+        let short = Circumstances::default();
+        assert_eq!(words(short), "env PATH=/tools:/bin OBSERVER_BIN=/t/observer /t/observer-live veth");
+        let long = "env PATH=/tools:/bin OBSERVER_BIN=/t/observer OBSERVER_LONG=1 /t/observer-live veth";
+        assert_eq!(words(Circumstances { long: true }), long);
+    }
+}
