@@ -1,5 +1,6 @@
 //! Reads what libtest, and harnesses that speak like it, say about tests.
 
+use crate::test::skipped::Skipped;
 use anyhow::{Result, bail, ensure};
 
 /// What the lines so far said.
@@ -9,8 +10,8 @@ pub(crate) struct Results {
     pub(crate) passed: usize,
     /// The names of those that failed.
     pub(crate) failed: Vec<String>,
-    /// The names of those left out, with the reason where one was given.
-    pub(crate) skipped: Vec<String>,
+    /// Those left out.
+    pub(crate) skipped: Vec<Skipped>,
     /// A test whose result did not follow on its own line, because something was printed meanwhile.
     open: Option<String>,
     /// The harness's own count of passed, failed and ignored ones.
@@ -42,7 +43,7 @@ impl Results {
             _ => {
                 // libtest writes `ignored, REASON`, libtest-mimic `ignored (REASON)`.
                 let reason = result[word.len()..].trim_start_matches([',', ' ', '(']).trim_end_matches(')');
-                self.skipped.push(if reason.is_empty() { name } else { format!("{name}: {reason}") });
+                self.skipped.push(Skipped::test(name, reason));
             }
         }
     }
@@ -87,7 +88,8 @@ mod tests {
             read(&format!("{MIXED}test result: FAILED. 2 passed; 1 failed; 3 ignored; 0 measured; 3 filtered out\n"));
         assert_eq!(results.passed, 2);
         assert_eq!(results.failed, ["wait"]);
-        assert_eq!(results.skipped, ["prometheus: runs on hosts only", "long", "other: why"]);
+        let skipped = [("prometheus", "runs on hosts only"), ("long", ""), ("other", "why")];
+        assert_eq!(results.skipped, skipped.map(|(name, reason)| Skipped::test(name, reason)));
         results.complete(101).unwrap();
         assert!(results.complete(0).is_err());
     }

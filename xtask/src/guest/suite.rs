@@ -5,7 +5,7 @@ use super::kernels::{self, Kernel};
 use super::machine::{self, EmulatorFault, Guest, GuestFile, GuestRun};
 use super::programs;
 use super::results::Results;
-use crate::test::Circumstances;
+use crate::test::{Circumstances, skipped::Skipped};
 use crate::workspace::Workspace;
 use anyhow::{Context, Result, ensure};
 use std::path::PathBuf;
@@ -29,15 +29,15 @@ const LONG_TIMEOUT: Duration = Duration::from_hours(2);
 /// A guest that dies of an emulator's fault is started again; this often at most.
 const ATTEMPTS: usize = 3;
 
-/// What came of the tests on all kernels. A line starts with its kernel: `6.1: name_of_the_test`.
+/// What came of the tests on all kernels. The line of a failure starts with its kernel: `6.1: name_of_the_test`.
 #[derive(Debug, Default)]
 pub(crate) struct Summary {
     /// Tests that passed, over all kernels.
     pub(crate) passed: usize,
     /// One line for each that failed; a guest that did not finish is one.
     pub(crate) failed: Vec<String>,
-    /// One line for each test, kernel or the whole level that was left out, with the reason.
-    pub(crate) skipped: Vec<String>,
+    /// Each test, kernel or the whole level that was left out.
+    pub(crate) skipped: Vec<Skipped>,
 }
 
 /// Runs the live tests that `arguments` (filters and flags of the harness) choose on every kernel: ten that each must show, all of
@@ -57,7 +57,7 @@ pub(crate) fn run(
     let busybox = match is_possible(workspace) {
         Ok(busybox) => busybox,
         Err(error) => {
-            summary.skipped.push(format!("every kernel: {error:#}"));
+            summary.skipped.push(Skipped::all_of("every kernel", format!("{error:#}")));
             return Ok(summary);
         }
     };
@@ -65,7 +65,10 @@ pub(crate) fn run(
     for entry in kernels::fetch(&kernels::directory(workspace), &mut |line| on_line(line)) {
         match entry.kernel {
             Ok(kernel) => kernels.push(kernel),
-            Err(error) => summary.skipped.push(format!("the kernel of {}: {error:#}", entry.suite)),
+            Err(error) => {
+                let what = format!("the kernel of Debian {}", entry.suite);
+                summary.skipped.push(Skipped::all_of(what, format!("{error:#}")));
+            }
         }
     }
     if kernels.is_empty() {
@@ -166,7 +169,7 @@ fn summary(kernel: &Kernel, outcome: Result<GuestRun>, results: &Results, on_lin
     let mut summary = Summary { passed: results.passed, ..Summary::default() };
     summary.failed.extend(ended.err().map(|error| format!("{label}: {error:#}")));
     summary.failed.extend(results.failed.iter().map(|name| format!("{label}: {name}")));
-    summary.skipped.extend(results.skipped.iter().map(|name| format!("{label}: {name}")));
+    summary.skipped.extend(results.skipped.iter().map(|test| test.clone().on(label)));
     summary
 }
 

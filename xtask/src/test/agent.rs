@@ -27,7 +27,7 @@ pub(super) fn live(context: &Context<'_>) -> Result<Tally> {
     let words = words(&context.path(), &agent, &harness, context.circumstances, context.arguments);
     let words: Vec<_> = words.iter().map(String::as_str).collect();
     let command = match privilege {
-        Privilege::None => return Ok(Tally::left_out("all of it needs root, and there is no sudo")),
+        Privilege::None => return Ok(Tally::left_out("it needs root, and there is no sudo")),
         Privilege::Sudo => {
             println!("  not root, so it runs through sudo");
             privilege.command(&words)?
@@ -62,9 +62,7 @@ pub(super) fn kernels(context: &Context<'_>) -> Result<Tally> {
     let on_line = |line: &str| {
         // A log that cannot be written does not end the tests.
         let _ = writeln!(log.lock().unwrap_or_else(PoisonError::into_inner), "{line}");
-        // What passed, and what is blank, is for the log alone.
-        let said = line.split_once(": ").map_or(line, |(_kernel, said)| said);
-        if !(said.trim().is_empty() || said.starts_with("test ") && said.ends_with(" ok")) {
+        if is_news(line) {
             println!("  {line}");
         }
     };
@@ -73,9 +71,28 @@ pub(super) fn kernels(context: &Context<'_>) -> Result<Tally> {
     Ok(Tally { passed, failed, skipped })
 }
 
+/// True for what a reader waits for. What passed and what is blank is for the log alone, and what was skipped is summed up.
+fn is_news(line: &str) -> bool {
+    let said = line.split_once(": ").map_or(line, |(_kernel, said)| said);
+    let result = said.strip_prefix("test ").and_then(|test| test.split_once(" ... ")).map(|(_name, result)| result);
+    !said.trim().is_empty() && !result.is_some_and(|result| result == "ok" || result.starts_with("ignored"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_the_tests_in_guests_only_failures_are_shown_as_they_come() {
+        for news in
+            ["6.1: test a ... FAILED", "6.1: test a ... observer-live: waiting", "fetching a: b", "6.1: ---- a ----"]
+        {
+            assert!(is_news(news), "{news}");
+        }
+        for known in ["6.1: ", "6.1: test a   ... ok", "6.1: test a   ... ignored (takes minutes: long)"] {
+            assert!(!is_news(known), "{known}");
+        }
+    }
 
     #[test]
     fn what_the_harness_has_to_know_reaches_it_through_sudo() {

@@ -3,6 +3,7 @@
 mod agent;
 mod circumstances;
 mod level;
+pub(crate) mod skipped;
 mod tally;
 
 pub(crate) use circumstances::Circumstances;
@@ -73,6 +74,7 @@ pub(crate) fn run(workspace: &Workspace, pair: Option<&Pair>, args: &TestArgs) -
     let circumstances = Circumstances::read(|name| std::env::var_os(name));
     let context = Context { workspace, arguments: &args.arguments, circumstances };
     let ran: Vec<_> = args.levels().into_iter().map(|level| run_level(&context, level)).collect();
+    print_skipped(&ran);
     print_failures(&ran);
     print_table(&ran);
     let failed: usize = ran.iter().map(|ran| ran.tally.failed.len()).sum();
@@ -89,8 +91,8 @@ fn run_level(context: &Context<'_>, level: Level) -> Ran {
     }
     let elapsed = started.elapsed();
     println!("  {} in {}", counts(tally.passed, tally.failed.len(), tally.skipped.len()), progress::seconds(elapsed));
-    for test in &tally.skipped {
-        println!("  skipped: {test}");
+    for line in skipped::lines(&tally.skipped) {
+        println!("  {line}");
     }
     for test in &tally.failed {
         println!("  FAILED: {test}");
@@ -99,6 +101,16 @@ fn run_level(context: &Context<'_>, level: Level) -> Ran {
 }
 
 /// Again, since they may have scrolled away.
+fn print_skipped(ran: &[Ran]) {
+    for Ran { level, tally, elapsed: _ } in ran.iter().filter(|ran| !ran.tally.skipped.is_empty()) {
+        println!("\nskipped in {} (one by one: target/test-logs/{0}.log):", level.name());
+        for line in skipped::lines(&tally.skipped) {
+            println!("  {line}");
+        }
+    }
+}
+
+/// Again, for the same reason.
 fn print_failures(ran: &[Ran]) {
     for Ran { level, tally, elapsed: _ } in ran.iter().filter(|ran| !ran.tally.failed.is_empty()) {
         println!("\nfailed in {} (all of it: target/test-logs/{0}.log):", level.name());
@@ -137,6 +149,7 @@ fn counts(passed: usize, failed: usize, skipped: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use skipped::Skipped;
 
     fn args(levels: &[Level]) -> TestArgs {
         TestArgs { setup: SetupArgs::default(), levels: levels.to_vec(), arguments: Vec::new() }
@@ -162,7 +175,7 @@ mod tests {
             tally: Tally {
                 passed,
                 failed: failed.iter().map(ToString::to_string).collect(),
-                skipped: skipped.iter().map(ToString::to_string).collect(),
+                skipped: skipped.iter().map(|name| Skipped::test(*name, "no root")).collect(),
             },
             elapsed: Duration::ZERO,
         };

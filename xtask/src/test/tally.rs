@@ -1,8 +1,9 @@
 //! Results of a level: how many tests passed, which failed, which were left out.
 
+use super::skipped::Skipped;
 use crate::guest::results::Results;
 
-/// Counts and names. Failed and skipped tests are one line each, with the reason where there is one.
+/// Counts and names. A failed test is a line, with the reason where there is one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Tally {
     /// Tests that passed.
@@ -10,7 +11,7 @@ pub(crate) struct Tally {
     /// Those that failed.
     pub(crate) failed: Vec<String>,
     /// Those that were left out.
-    pub(crate) skipped: Vec<String>,
+    pub(crate) skipped: Vec<Skipped>,
 }
 
 impl Tally {
@@ -26,7 +27,7 @@ impl Tally {
 
     /// A level that was left out as a whole.
     pub(crate) fn left_out(reason: impl Into<String>) -> Self {
-        Self { skipped: vec![reason.into()], ..Self::default() }
+        Self { skipped: vec![Skipped::all_of("all of it", reason)], ..Self::default() }
     }
 
     /// Reads what `cargo test`, or a harness by itself, printed. One that broke off, and an exit status that no line
@@ -112,7 +113,7 @@ error: 1 target failed:
         let tally = Tally::of_output(TWO, false);
         assert_eq!(tally.passed, 2);
         assert_eq!(tally.failed, ["src/lib.rs - scope (line 3)"]);
-        assert_eq!(tally.skipped, ["ledger::b: needs root"]);
+        assert_eq!(tally.skipped, [Skipped::test("ledger::b", "needs root")]);
     }
 
     #[test]
@@ -121,7 +122,7 @@ error: 1 target failed:
                       test result: ok. 1 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.00s\n";
         assert_eq!(
             Tally::of_output(output, true),
-            Tally { passed: 1, failed: vec![], skipped: vec!["b: no veth".into()] }
+            Tally { passed: 1, failed: vec![], skipped: vec![Skipped::test("b", "no veth")] }
         );
     }
 
