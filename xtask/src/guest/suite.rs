@@ -7,7 +7,7 @@ use super::programs;
 use super::results::Results;
 use crate::test::{Circumstances, skipped::Skipped};
 use crate::workspace::Workspace;
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Error, Result};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -43,7 +43,8 @@ pub(crate) struct Summary {
 /// Runs the live tests that `arguments` (filters and flags of the harness) choose on every kernel: ten that each must show, all of
 /// them when there is time. `on_line` gets every line that is said as it comes, each with its kernel in front.
 ///
-/// What this machine cannot do (no QEMU, no Debian archive, no network for the first fetch) is skipped with its reason.
+/// What this machine cannot do (no QEMU, no Debian archive, no network for the first fetch) is skipped with its reason, and failed
+/// in CI.
 ///
 /// # Errors
 /// When the test binaries do not build.
@@ -54,10 +55,15 @@ pub(crate) fn run(
     on_line: &(dyn Fn(&str) + Sync),
 ) -> Result<Summary> {
     let mut summary = Summary::default();
+    if !cfg!(target_arch = "x86_64") {
+        let reason = "the guests run x86-64 binaries, and this machine builds others";
+        summary.skipped.push(Skipped::all_of("every kernel", reason));
+        return Ok(summary);
+    }
     let busybox = match is_possible(workspace) {
         Ok(busybox) => busybox,
         Err(error) => {
-            summary.skipped.push(Skipped::all_of("every kernel", format!("{error:#}")));
+            summary.leave_out("every kernel", &error, circumstances);
             return Ok(summary);
         }
     };
@@ -65,10 +71,7 @@ pub(crate) fn run(
     for entry in kernels::fetch(&kernels::directory(workspace), &mut |line| on_line(line)) {
         match entry.kernel {
             Ok(kernel) => kernels.push(kernel),
-            Err(error) => {
-                let what = format!("the kernel of Debian {}", entry.suite);
-                summary.skipped.push(Skipped::all_of(what, format!("{error:#}")));
-            }
+            Err(error) => summary.leave_out(&format!("the kernel of Debian {}", entry.suite), &error, circumstances),
         }
     }
     if kernels.is_empty() {
@@ -79,18 +82,8 @@ pub(crate) fn run(
     files.extend(PROGRAMS.iter().filter_map(|name| programs::with_libraries(name).ok()).flatten());
     let timeout = if circumstances.long { LONG_TIMEOUT } else { TIMEOUT };
     let plan = Plan { busybox, files, command: command(arguments, circumstances), timeout };
-    let (next, summary) = (AtomicUsize::new(0), Mutex::new(summary));
-    std::thread::scope(|scope| {
-        for _ in 0..AT_A_TIME {
-            scope.spawn(|| {
-                while let Some(kernel) = kernels.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let of_this = run_on(kernel, &plan, on_line);
-                    summary.lock().unwrap_or_else(PoisonError::into_inner).add(of_this);
-                }
-            });
-        }
-    });
-    Ok(summary.into_inner().unwrap_or_else(PoisonError::into_inner))
+    summary.add(run_on_all(&kernels, &plan, on_line));
+    Ok(summary)
 }
 
 /// `observer` and `observer-live`, statically linked, in /bin.
@@ -106,7 +99,6 @@ pub(crate) fn binaries(workspace: &Workspace) -> Result<Vec<GuestFile>> {
 
 /// The tools on this machine, before anything is fetched or built: the busybox.
 fn is_possible(workspace: &Workspace) -> Result<PathBuf> {
-    ensure!(cfg!(target_arch = "x86_64"), "the guests run x86-64 binaries, and this machine builds others");
     let qemu = Command::new("qemu-system-x86_64").arg("--version").stdout(Stdio::null()).status();
     qemu.context("no qemu-system-x86_64 here: install qemu-system-x86")?;
     machine::busybox(workspace)
@@ -127,6 +119,21 @@ fn command(arguments: &[String], circumstances: Circumstances) -> String {
     let arguments = arguments.iter().map(|word| quoted(word));
     let words = settings.chain(["exec observer-live --guest".to_owned()]).chain(arguments);
     words.collect::<Vec<_>>().join(" ")
+}
+
+fn run_on_all(kernels: &[Kernel], plan: &Plan, on_line: &(dyn Fn(&str) + Sync)) -> Summary {
+    let (next, summary) = (AtomicUsize::new(0), Mutex::new(Summary::default()));
+    std::thread::scope(|scope| {
+        for _ in 0..AT_A_TIME {
+            scope.spawn(|| {
+                while let Some(kernel) = kernels.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let of_this = run_on(kernel, plan, on_line);
+                    summary.lock().unwrap_or_else(PoisonError::into_inner).add(of_this);
+                }
+            });
+        }
+    });
+    summary.into_inner().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn run_on(kernel: &Kernel, plan: &Plan, on_line: &dyn Fn(&str)) -> Summary {
@@ -174,6 +181,15 @@ fn summary(kernel: &Kernel, outcome: Result<GuestRun>, results: &Results, on_lin
 }
 
 impl Summary {
+    /// Notes what could not be tested. Where nobody reads what a run says as long as it passes, that is a failure.
+    fn leave_out(&mut self, what: &str, error: &Error, circumstances: Circumstances) {
+        if circumstances.ci {
+            self.failed.push(format!("{what}: {error:#}"));
+        } else {
+            self.skipped.push(Skipped::all_of(what, format!("{error:#}")));
+        }
+    }
+
     fn add(&mut self, other: Self) {
         let Self { passed, failed, skipped } = other;
         self.passed += passed;
@@ -187,11 +203,26 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_kernel_that_cannot_be_had_is_a_failure_in_ci_and_a_skip_elsewhere() {
+        let left_out = |ci| {
+            let mut summary = Summary::default();
+            let error = anyhow::anyhow!("no route").context("fetch the package lists of sid");
+            summary.leave_out("the kernel of Debian sid", &error, Circumstances { ci, ..Circumstances::default() });
+            summary
+        };
+        let said = "the kernel of Debian sid: fetch the package lists of sid: no route";
+        assert_eq!((left_out(true).failed, left_out(true).skipped), (vec![said.to_owned()], vec![]));
+        let elsewhere = left_out(false);
+        assert!(elsewhere.failed.is_empty());
+        assert_eq!(elsewhere.skipped[0].to_string(), format!("NOT TESTED: {said}"));
+    }
+
+    #[test]
     fn the_wish_for_the_whole_suite_reaches_the_guest() {
         let arguments = ["tcp v4".to_owned()];
         let short = Circumstances::default();
         assert_eq!(command(&arguments, short), "OBSERVER_BIN=/bin/observer exec observer-live --guest 'tcp v4'");
-        let long = Circumstances { long: true };
+        let long = Circumstances { long: true, ..short };
         assert!(command(&arguments, long).starts_with("OBSERVER_LONG=1 OBSERVER_BIN=/bin/observer exec "));
     }
 }

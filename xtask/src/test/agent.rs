@@ -109,6 +109,6 @@ mod tests {
         let short = Circumstances::default();
         assert_eq!(words(short), "env PATH=/tools:/bin OBSERVER_BIN=/t/observer /t/observer-live veth");
         let long = "env PATH=/tools:/bin OBSERVER_BIN=/t/observer OBSERVER_LONG=1 /t/observer-live veth";
-        assert_eq!(words(Circumstances { long: true }), long);
+        assert_eq!(words(Circumstances { long: true, ..short }), long);
     }
 }
