@@ -56,12 +56,15 @@ pub(crate) fn update(workspace: &Workspace, privilege: Privilege) -> Result<()> 
     Ok(())
 }
 
-/// Installs packages without recommended ones and removes none. Lists that are too old, and an install that was
+/// Installs packages without recommended ones and removes none. Lists that are missing or too old, and an install that was
 /// interrupted before, are put right on the way.
 ///
 /// # Errors
 /// When apt fails all the same, or needs a privilege that is not to be had.
 pub(crate) fn install(workspace: &Workspace, privilege: Privilege, packages: &[String]) -> Result<()> {
+    if lists_are_empty() {
+        update(workspace, privilege)?;
+    }
     let log = workspace.log("setup-logs", "apt-install")?;
     let attempt = || -> Result<_> {
         let mut arguments = vec!["install", "--yes", "--no-install-recommends", "--no-remove"];
@@ -80,8 +83,7 @@ pub(crate) fn install(workspace: &Workspace, privilege: Privilege, packages: &[S
         }
         finished = attempt()?;
     }
-    let finished =
-        finished.success().context("nothing was removed or replaced; the rest of what is missing was not tried")?;
+    let finished = finished.success()?;
     println!("  installed {} in {}", packages.join(" "), progress::seconds(finished.elapsed));
     Ok(())
 }
@@ -91,13 +93,24 @@ pub(crate) fn install(workspace: &Workspace, privilege: Privilege, packages: &[S
 ///
 /// # Errors
 /// When the package cannot be fetched or has no such programs.
-pub(crate) fn unpack(workspace: &Workspace, package: &str, programs: &[&str]) -> Result<()> {
+pub(crate) fn unpack(workspace: &Workspace, privilege: Privilege, package: &str, programs: &[&str]) -> Result<()> {
     let directory = tempfile::tempdir_in(workspace.target()).context("make a directory under target/")?;
-    let mut download = query("apt-get");
-    // The sandbox user of apt may not write here.
-    download.args(["-o", "APT::Sandbox::User=root", "download", package]).current_dir(&directory);
     let log = workspace.log("setup-logs", &format!("download-{package}"))?;
-    let finished = progress::run(&format!("apt-get download {package}"), download, &log)?.success()?;
+    let attempt = || -> Result<_> {
+        let mut download = query("apt-get");
+        // The sandbox user of apt may not write here.
+        download.args(["-o", "APT::Sandbox::User=root", "download", package]).current_dir(&directory);
+        progress::run(&format!("apt-get download {package}"), download, &log)
+    };
+    let mut finished = attempt()?;
+    if !finished.status.success() {
+        println!("  apt-get download failed; the package lists may be old:");
+        // Needs root, which the download does not: that it is not to be had is not what went wrong.
+        if update(workspace, privilege).is_ok() {
+            finished = attempt()?;
+        }
+    }
+    let finished = finished.success()?;
     let mut files = fs::read_dir(&directory).context("read what apt-get downloaded")?.flatten();
     let archive = files.next().with_context(|| format!("apt-get download {package} left no file"))?.path();
     let tree = directory.path().join("tree");

@@ -1,22 +1,21 @@
 //! Set-up: finds out what is missing, lists it, installs it. Doing it again finds nothing missing and does nothing.
 
 pub(crate) mod apt;
+mod install;
 mod needs;
 pub(crate) mod privilege;
 mod survey;
 pub(crate) mod tools;
 
 pub(crate) use needs::{Purpose, find, static_busybox};
+pub(crate) use survey::has_lint_components;
 
-use crate::{
-    progress,
-    toolchain::{Pair, linker},
-    workspace::Workspace,
-};
+use crate::{progress, toolchain::Pair, workspace::Workspace};
 use anyhow::{Result, bail};
+use install::install;
 use privilege::Privilege;
-use std::{process::Command, time::Instant};
-use survey::{Item, Survey, nightly_arguments, survey};
+use std::time::Instant;
+use survey::{Item, Survey, survey};
 
 /// What every command that sets up takes.
 #[derive(Clone, Debug, Default, clap::Args)]
@@ -39,18 +38,19 @@ pub(crate) enum Outcome {
     Listed(bool),
 }
 
-/// Sets up for `purposes`: lists what is missing, then installs it.
+/// Sets up for `purposes`: lists what is missing, then installs it. What only tests need and cannot be had is said and left
+/// out; the tests know how to be without.
 ///
 /// # Errors
-/// When something cannot be installed; what was installed before stays, whole.
+/// When something that a build needs cannot be installed; what was installed before stays, whole.
 pub(crate) fn prepare(workspace: &Workspace, purposes: &[Purpose], args: &SetupArgs) -> Result<Outcome> {
     let started = Instant::now();
     let privilege = Privilege::of_this_process();
-    let (mut announced, mut before): (Vec<Item>, Vec<Item>) = Default::default();
+    let (mut announced, mut before, mut left_out): (Vec<Item>, Vec<Item>, Vec<Item>) = Default::default();
     let mut said: Vec<String> = Vec::new();
     // What a round installs can show that more is missing: a compiler tells which LLVM its linker needs.
     loop {
-        let survey = survey(workspace, purposes, args, privilege)?;
+        let mut survey = survey(workspace, purposes, args, privilege)?;
         for remark in &survey.remarks {
             if !said.contains(remark) {
                 println!("set-up: {remark}");
@@ -63,19 +63,42 @@ pub(crate) fn prepare(workspace: &Workspace, purposes: &[Purpose], args: &SetupA
         if let Some(how) = &survey.by_hand {
             bail!("the eBPF programs cannot be built here; needed: {how}");
         }
+        survey.items.retain(|item| !left_out.contains(item));
+        left_out.extend(take_stuck(&mut survey.items, &before, workspace)?);
         if survey.items.is_empty() {
-            println!("set-up: all there ({})", progress::seconds(started.elapsed()));
+            println!("set-up: {} ({})", result(&left_out), progress::seconds(started.elapsed()));
             return Ok(Outcome::Ready(survey.pair));
         }
-        if survey.items == before {
-            let items: Vec<_> = before.iter().map(ToString::to_string).collect();
-            let logs = workspace.target().join("setup-logs");
-            bail!("installed, and still not found (logs: {}):\n  {}", logs.display(), items.join("\n  "));
-        }
         announce(&survey.items, &mut announced, privilege);
-        install(workspace, privilege, &survey)?;
+        left_out.extend(install(workspace, privilege, &survey)?);
         before = survey.items;
     }
+}
+
+/// Takes out what was installed and is still not found.
+///
+/// # Errors
+/// When a build needs it.
+fn take_stuck(items: &mut Vec<Item>, before: &[Item], workspace: &Workspace) -> Result<Vec<Item>> {
+    let needed = |items: &[Item]| items.iter().filter(|item| !item.is_optional()).cloned().collect::<Vec<_>>();
+    let again = needed(items);
+    let logs = workspace.target().join("setup-logs");
+    if !again.is_empty() && again == needed(before) {
+        let items: Vec<_> = again.iter().map(ToString::to_string).collect();
+        bail!("installed, and still not found (logs: {}):\n  {}", logs.display(), items.join("\n  "));
+    }
+    let (stuck, rest) = std::mem::take(items).into_iter().partition(|item| item.is_optional() && before.contains(item));
+    *items = rest;
+    for item in &stuck {
+        println!("set-up: {} was installed and is still not found (logs: {})", Item::name(item), logs.display());
+    }
+    Ok(stuck)
+}
+
+/// How a set-up ended.
+fn result(left_out: &[Item]) -> String {
+    let names: Vec<_> = left_out.iter().map(Item::name).collect();
+    if names.is_empty() { "all there".into() } else { format!("all there but {}", names.join(", ")) }
 }
 
 fn list_only(survey: &Survey) -> bool {
@@ -112,47 +135,29 @@ fn announce(items: &[Item], announced: &mut Vec<Item>, privilege: Privilege) {
     announced.extend(new);
 }
 
-/// Installs one round: packages first, since what is built needs them. The linker waits until its LLVM is there.
-fn install(workspace: &Workspace, privilege: Privilege, survey: &Survey) -> Result<()> {
-    let needs_apt = |item: &Item| matches!(item, Item::Package { .. } | Item::Unpack { .. });
-    if survey.items.iter().any(needs_apt) && apt::lists_are_empty() {
-        apt::update(workspace, privilege)?;
-    }
-    let package = |item: &Item| match item {
-        Item::Package { name, .. } => Some(name.clone()),
-        _ => None,
-    };
-    let packages: Vec<_> = survey.items.iter().filter_map(package).collect();
-    if !packages.is_empty() {
-        apt::install(workspace, privilege, &packages)?;
-    }
-    for item in &survey.items {
-        match item {
-            Item::Package { .. } => {}
-            Item::Unpack { name, programs, .. } => apt::unpack(workspace, name, programs)?,
-            Item::RustupComponents => rustup(workspace, &["component", "add", "clippy", "rustfmt"])?,
-            Item::RustupNightly { there } => rustup(workspace, nightly_arguments(*there))?,
-            Item::Linker { .. } => {
-                if let Some(pair) = &survey.pair {
-                    tools::install(workspace, linker::NAME, linker::build_command(workspace, &pair.llvm))?;
-                    linker::verify(workspace, pair)?;
-                }
-            }
-            Item::CargoDeny => tools::install(workspace, tools::CARGO_DENY, tools::cargo_deny_command(workspace))?,
-        }
-    }
-    Ok(())
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-fn rustup(workspace: &Workspace, arguments: &[&str]) -> Result<()> {
-    if find("rustup").is_none() {
-        bail!("`rustup {}` is needed, and there is no rustup: https://rustup.rs", arguments.join(" "));
+    fn package(name: &str, optional: bool) -> Item {
+        Item::Package { name: name.into(), why: String::new(), optional }
     }
-    let mut command = Command::new("rustup");
-    command.args(arguments);
-    let finished =
-        progress::run(&format!("rustup {}", arguments[0]), command, &workspace.log("setup-logs", "rustup")?)?
-            .success()?;
-    println!("  rustup {} took {}", arguments.join(" "), progress::seconds(finished.elapsed));
-    Ok(())
+
+    #[test]
+    fn what_only_tests_need_is_left_out_when_installing_it_did_not_help() {
+        let workspace = Workspace::this();
+        let before = [package("zstd", true), package("llvm-22-dev", false)];
+        let mut items = vec![package("zstd", true), package("bpftool", true), Item::Linker { why: String::new() }];
+        assert_eq!(take_stuck(&mut items, &before, &workspace).unwrap(), [package("zstd", true)]);
+        assert_eq!(items, [package("bpftool", true), Item::Linker { why: String::new() }]);
+        assert_eq!(result(&[package("zstd", true), Item::CargoDeny]), "all there but zstd, cargo-deny");
+        assert_eq!(result(&[]), "all there");
+    }
+
+    #[test]
+    fn what_a_build_needs_and_does_not_come_is_an_error() {
+        let before = [package("llvm-22-dev", false)];
+        let error = take_stuck(&mut before.to_vec(), &before, &Workspace::this()).unwrap_err().to_string();
+        assert!(error.starts_with("installed, and still not found") && error.contains("llvm-22-dev"), "{error}");
+    }
 }

@@ -13,18 +13,54 @@ use std::fmt;
 /// Something that is missing.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Item {
-    Package { name: String, why: String },
-    Unpack { name: &'static str, programs: &'static [&'static str], why: &'static str },
+    /// Optional when only tests or measurements need it.
+    Package {
+        name: String,
+        why: String,
+        optional: bool,
+    },
+    Unpack {
+        name: &'static str,
+        programs: &'static [&'static str],
+        why: &'static str,
+    },
     RustupComponents,
-    RustupNightly { there: bool },
-    Linker { why: String },
+    RustupNightly {
+        there: bool,
+    },
+    Linker {
+        why: String,
+    },
     CargoDeny,
+}
+
+impl Item {
+    /// True when a build does without it: what needs it says so, and is skipped.
+    pub(super) const fn is_optional(&self) -> bool {
+        match self {
+            Self::Package { optional, .. } => *optional,
+            Self::Unpack { .. } | Self::RustupComponents | Self::CargoDeny => true,
+            Self::RustupNightly { .. } | Self::Linker { .. } => false,
+        }
+    }
+
+    /// What it is called.
+    pub(super) fn name(&self) -> &str {
+        match self {
+            Self::Package { name, .. } => name,
+            Self::Unpack { name, .. } => name,
+            Self::RustupComponents => "clippy and rustfmt",
+            Self::RustupNightly { .. } => "a nightly with rust-src",
+            Self::Linker { .. } => linker::NAME,
+            Self::CargoDeny => tools::CARGO_DENY,
+        }
+    }
 }
 
 impl fmt::Display for Item {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Package { name, why } => write!(f, "{name:<18} apt-get install        {why}"),
+            Self::Package { name, why, .. } => write!(f, "{name:<18} apt-get install        {why}"),
             Self::Unpack { name, why, .. } => write!(f, "{name:<18} into target/tools      {why}"),
             Self::RustupComponents => write!(f, "{:<18} rustup component add   format and lints", "clippy rustfmt"),
             Self::RustupNightly { there } => {
@@ -113,7 +149,8 @@ fn survey_toolchain(workspace: &Workspace, args: &SetupArgs, privilege: Privileg
             }
             let why =
                 |name: &str| if name.starts_with("llvm") { "for the linker" } else { "compiles the eBPF programs" };
-            survey.items.extend(missing.into_iter().map(|name| Item::Package { why: why(&name).into(), name }));
+            let item = |name: String| Item::Package { why: why(&name).into(), name, optional: false };
+            survey.items.extend(missing.into_iter().map(item));
             survey.items.extend(absent_linker(workspace, "after the packages"));
         }
         Decision::RustupNightly { there } => {
@@ -168,7 +205,7 @@ fn survey_packages(workspace: &Workspace, purposes: &[Purpose], survey: &mut Sur
     for need in packaged {
         let (package, why) = (need.package, need.why);
         survey.items.push(match need.way {
-            Way::Install => Item::Package { name: package.into(), why: why.into() },
+            Way::Install => Item::Package { name: package.into(), why: why.into(), optional: true },
             Way::Unpack => Item::Unpack { name: package, programs: need.programs, why },
         });
     }
@@ -183,7 +220,8 @@ fn survey_packages(workspace: &Workspace, purposes: &[Purpose], survey: &mut Sur
     }));
 }
 
-fn has_lint_components(workspace: &Workspace) -> bool {
+/// True when cargo has its formatter and its lints.
+pub(crate) fn has_lint_components(workspace: &Workspace) -> bool {
     // rustup's proxies are there even where the components are not.
     ["clippy", "fmt"].iter().all(|name| probe::said(workspace.cargo(name).arg("--version")).is_some())
 }

@@ -3,7 +3,7 @@
 use super::{Context, Tally, agent};
 use crate::{
     build, progress,
-    setup::{Purpose, tools},
+    setup::{self, Purpose, tools},
     workspace::Profile,
 };
 use anyhow::{Context as _, Result};
@@ -90,6 +90,9 @@ impl Level {
 
 /// A cargo subcommand that either succeeds or does not.
 fn check(context: &Context<'_>, level: Level, subcommand: &str, arguments: &[&str]) -> Result<Tally> {
+    if !setup::has_lint_components(context.workspace) {
+        return Ok(context.unable("cargo has no clippy or no rustfmt here: see target/setup-logs"));
+    }
     let mut cargo = context.workspace.cargo(subcommand);
     cargo.args(arguments);
     let finished = progress::run(level.name(), cargo, &context.log(level)?)?;
@@ -101,6 +104,9 @@ fn check(context: &Context<'_>, level: Level, subcommand: &str, arguments: &[&st
 }
 
 fn deny(context: &Context<'_>) -> Result<Tally> {
+    if !tools::has_cargo_deny(context.workspace) {
+        return Ok(context.unable("there is no cargo-deny: see target/setup-logs"));
+    }
     let mut command = Command::new(context.workspace.tool(tools::CARGO_DENY));
     command.current_dir(context.workspace.root()).args(["--all-features", "check", "bans", "licenses", "sources"]);
     let finished = progress::run("deny", command, &context.log(Level::Deny)?)?;
@@ -181,6 +187,11 @@ pub(super) fn read(finished: &progress::Finished) -> Tally {
 }
 
 impl Context<'_> {
+    /// A level without the program that it consists of.
+    fn unable(&self, reason: &str) -> Tally {
+        if self.circumstances.ci { Tally::one_failed(reason) } else { Tally::left_out(reason) }
+    }
+
     pub(super) fn log(&self, level: Level) -> Result<std::path::PathBuf> {
         self.workspace.log("test-logs", level.name())
     }
@@ -197,6 +208,7 @@ impl Context<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{test::Circumstances, workspace::Workspace};
 
     #[test]
     fn each_verdict_of_cargo_deny_is_a_test() {
@@ -204,6 +216,16 @@ mod tests {
         let tally = verdicts("error\nbans FAILED, licenses ok, sources ok\n");
         assert_eq!((tally.passed, tally.failed), (2, vec!["bans of the dependencies".to_owned()]));
         assert!(verdicts("error: no manifest").is_empty());
+    }
+
+    #[test]
+    fn a_level_without_its_program_is_left_out_and_in_ci_a_failure() {
+        let unable = |ci| {
+            let circumstances = Circumstances { ci, ..Circumstances::default() };
+            Context { workspace: &Workspace::this(), arguments: &[], circumstances }.unable("no cargo-deny")
+        };
+        assert_eq!(unable(false), Tally::left_out("no cargo-deny"));
+        assert_eq!(unable(true), Tally::one_failed("no cargo-deny"));
     }
 
     #[test]
