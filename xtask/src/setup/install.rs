@@ -3,8 +3,9 @@
 
 use super::{
     apt, find,
+    item::{Item, nightly_arguments},
     privilege::Privilege,
-    survey::{Item, Survey, nightly_arguments},
+    survey::Survey,
     tools,
 };
 use crate::{
@@ -108,7 +109,7 @@ fn remarks(lost: &[(Item, String)]) -> Vec<String> {
 }
 
 /// An error in one line: the first of apt's or cargo's own if it shows some.
-fn reason(error: &Error) -> String {
+pub(super) fn reason(error: &Error) -> String {
     let text = format!("{error:#}");
     let told = text.lines().map(str::trim).find(|line| line.starts_with("E: ") || line.starts_with("error: "));
     told.or(text.lines().next()).unwrap_or_default().to_owned()

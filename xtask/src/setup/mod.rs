@@ -2,6 +2,7 @@
 
 pub(crate) mod apt;
 mod install;
+mod item;
 mod needs;
 pub(crate) mod privilege;
 mod survey;
@@ -13,9 +14,10 @@ pub(crate) use survey::has_lint_components;
 use crate::{progress, toolchain::Pair, workspace::Workspace};
 use anyhow::{Result, bail};
 use install::install;
+use item::Item;
 use privilege::Privilege;
 use std::time::Instant;
-use survey::{Item, Survey, survey};
+use survey::{Survey, Surveyor};
 
 /// What every command that sets up takes.
 #[derive(Clone, Debug, Default, clap::Args)]
@@ -48,9 +50,10 @@ pub(crate) fn prepare(workspace: &Workspace, purposes: &[Purpose], args: &SetupA
     let privilege = Privilege::of_this_process();
     let (mut announced, mut before, mut left_out): (Vec<Item>, Vec<Item>, Vec<Item>) = Default::default();
     let mut said: Vec<String> = Vec::new();
+    let mut surveyor = Surveyor::new(workspace, args, privilege);
     // What a round installs can show that more is missing: a compiler tells which LLVM its linker needs.
     loop {
-        let mut survey = survey(workspace, purposes, args, privilege)?;
+        let mut survey = surveyor.survey(purposes);
         for remark in &survey.remarks {
             if !said.contains(remark) {
                 println!("set-up: {remark}");

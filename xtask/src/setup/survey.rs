@@ -1,96 +1,12 @@
-//! What is missing for some purposes: the items of the list, and finding them. Changes nothing but apt's package lists,
-//! when it has none and may fetch them.
+//! Finds what is missing for some purposes. Changes nothing but apt's package lists: fetched when there are none, and when
+//! nothing that they offer serves.
 
-use super::{Purpose, SetupArgs, apt, needs, privilege::Privilege, tools};
+use super::{Purpose, SetupArgs, apt, install::reason, item::Item, needs, privilege::Privilege, tools};
 use crate::{
-    toolchain::{self, Decision, Found, Pair, linker, probe},
+    toolchain::{self, DISTRIBUTION, Decision, Found, Pair, Verdict, linker, probe},
     workspace::Workspace,
 };
-use anyhow::Result;
 use needs::{Need, Way};
-use std::fmt;
-
-/// Something that is missing.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Item {
-    /// Optional when only tests or measurements need it.
-    Package {
-        name: String,
-        why: String,
-        optional: bool,
-    },
-    Unpack {
-        name: &'static str,
-        programs: &'static [&'static str],
-        why: &'static str,
-    },
-    RustupComponents,
-    RustupNightly {
-        there: bool,
-    },
-    Linker {
-        why: String,
-    },
-    CargoDeny,
-}
-
-impl Item {
-    /// True when a build does without it: what needs it says so, and is skipped.
-    pub(super) const fn is_optional(&self) -> bool {
-        match self {
-            Self::Package { optional, .. } => *optional,
-            Self::Unpack { .. } | Self::RustupComponents | Self::CargoDeny => true,
-            Self::RustupNightly { .. } | Self::Linker { .. } => false,
-        }
-    }
-
-    /// What it is called.
-    pub(super) fn name(&self) -> &str {
-        match self {
-            Self::Package { name, .. } => name,
-            Self::Unpack { name, .. } => name,
-            Self::RustupComponents => "clippy and rustfmt",
-            Self::RustupNightly { .. } => "a nightly with rust-src",
-            Self::Linker { .. } => linker::NAME,
-            Self::CargoDeny => tools::CARGO_DENY,
-        }
-    }
-}
-
-impl fmt::Display for Item {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Package { name, why, .. } => write!(f, "{name:<18} apt-get install        {why}"),
-            Self::Unpack { name, why, .. } => write!(f, "{name:<18} into target/tools      {why}"),
-            Self::RustupComponents => write!(f, "{:<18} rustup component add   format and lints", "clippy rustfmt"),
-            Self::RustupNightly { there } => {
-                write!(
-                    f,
-                    "{:<18} rustup {}   compiles the eBPF programs",
-                    "rust-src",
-                    nightly_arguments(*there).join(" ")
-                )
-            }
-            Self::Linker { why } => {
-                let what = format!("{} {}", linker::NAME, linker::VERSION);
-                write!(f, "{what:<18} built, target/tools    links the eBPF programs (about a minute; {why})")
-            }
-            Self::CargoDeny => {
-                let what = format!("{} {}", tools::CARGO_DENY, tools::CARGO_DENY_VERSION);
-                write!(f, "{what:<18} built, target/tools    checks the dependencies (about two minutes)")
-            }
-        }
-    }
-}
-
-/// What rustup is told to bring the source of `core`. A nightly that is there stays the one it is.
-pub(super) const fn nightly_arguments(there: bool) -> &'static [&'static str] {
-    if there {
-        &["component", "add", "rust-src", "--toolchain", "nightly"]
-    } else {
-        &["toolchain", "install", "nightly", "--profile", "minimal", "--component", "rust-src", "--no-self-update"]
-    }
-}
 
 /// What is missing for some purposes.
 #[derive(Default)]
@@ -105,38 +21,96 @@ pub(super) struct Survey {
     pub(super) remarks: Vec<String>,
 }
 
-/// Looks at all that `purposes` need.
-///
-/// # Errors
-/// When the package lists are to be fetched and cannot be.
-pub(super) fn survey(
-    workspace: &Workspace,
-    purposes: &[Purpose],
-    args: &SetupArgs,
+/// Looks, again after each round of installing.
+pub(super) struct Surveyor<'a> {
+    workspace: &'a Workspace,
+    args: &'a SetupArgs,
     privilege: Privilege,
-) -> Result<Survey> {
-    let mut survey = Survey::default();
-    if purposes.contains(&Purpose::Build) {
-        survey_toolchain(workspace, args, privilege, &mut survey)?;
-    }
-    survey_packages(workspace, purposes, &mut survey);
-    if purposes.contains(&Purpose::Lint) && !has_lint_components(workspace) {
-        survey.items.push(Item::RustupComponents);
-    }
-    if purposes.contains(&Purpose::Deny) && !tools::has_cargo_deny(workspace) {
-        survey.items.push(Item::CargoDeny);
-    }
-    Ok(survey)
+    /// True once apt's lists are as new as they get, or cannot be had.
+    lists_are_settled: bool,
 }
 
-fn survey_toolchain(workspace: &Workspace, args: &SetupArgs, privilege: Privilege, survey: &mut Survey) -> Result<()> {
-    let wanted = args.ebpf_toolchain.as_deref();
-    let mut found = probe::installed(workspace);
-    let mut verdict = toolchain::decide(&found, wanted);
-    if !matches!(verdict.decision, Decision::Ready(_)) && apt::is_there() {
-        look_at_packages(workspace, args, privilege, &mut found, survey)?;
-        verdict = toolchain::decide(&found, wanted);
+impl<'a> Surveyor<'a> {
+    /// For a set-up.
+    pub(super) const fn new(workspace: &'a Workspace, args: &'a SetupArgs, privilege: Privilege) -> Self {
+        Self { workspace, args, privilege, lists_are_settled: false }
     }
+
+    /// Looks at all that `purposes` need.
+    pub(super) fn survey(&mut self, purposes: &[Purpose]) -> Survey {
+        let (workspace, mut survey) = (self.workspace, Survey::default());
+        if purposes.contains(&Purpose::Build) {
+            let verdict = self.verdict(&mut survey);
+            record(workspace, verdict, &mut survey);
+        }
+        survey_packages(workspace, purposes, &mut survey);
+        if purposes.contains(&Purpose::Lint) && !has_lint_components(workspace) {
+            survey.items.push(Item::RustupComponents);
+        }
+        if purposes.contains(&Purpose::Deny) && !tools::has_cargo_deny(workspace) {
+            survey.items.push(Item::CargoDeny);
+        }
+        survey
+    }
+
+    fn verdict(&mut self, survey: &mut Survey) -> Verdict {
+        let wanted = self.args.ebpf_toolchain.as_deref();
+        let mut found = probe::installed(self.workspace);
+        let mut verdict = toolchain::decide(&found, wanted);
+        if matches!(verdict.decision, Decision::Ready(_)) || !apt::is_there() {
+            return verdict;
+        }
+        self.look_at_packages(&mut found, survey);
+        verdict = toolchain::decide(&found, wanted);
+        if !newer_lists_may_help(&verdict.decision, wanted) {
+            return verdict;
+        }
+        if self.args.no_install {
+            survey.remarks.push("judged by apt's package lists as they are; a set-up would fetch them first".into());
+        } else if !self.lists_are_settled {
+            println!("set-up: nothing that apt knows of compiles the eBPF programs; its package lists may be old");
+            self.fetch_lists(survey);
+            probe::add_packaged(&mut found);
+            verdict = toolchain::decide(&found, wanted);
+        }
+        verdict
+    }
+
+    /// Adds what apt has to offer. Only when something is missing: it takes a second.
+    fn look_at_packages(&mut self, found: &mut Found, survey: &mut Survey) {
+        if apt::lists_are_empty() {
+            if self.args.no_install {
+                survey.remarks.push("apt has no package lists yet, so these are Debian 12's names".into());
+                probe::assume_packaged(found);
+                return;
+            }
+            println!("set-up: apt has no package lists yet");
+            self.fetch_lists(survey);
+        }
+        probe::add_packaged(found);
+    }
+
+    /// Once: what the second time would bring is no newer. There may be a way without apt.
+    fn fetch_lists(&mut self, survey: &mut Survey) {
+        if !self.lists_are_settled {
+            self.lists_are_settled = true;
+            let error = apt::update(self.workspace, self.privilege).err();
+            survey.remarks.extend(error.map(|error| format!("the package lists stay as they are: {}", reason(&error))));
+        }
+    }
+}
+
+/// True when the decision is against the distribution's packages, as they are known, and would be for them if it could.
+fn newer_lists_may_help(decision: &Decision, wanted: Option<&str>) -> bool {
+    match decision {
+        Decision::Ready(_) | Decision::Packages(_) => false,
+        Decision::RustupNightly { .. } => wanted.is_none_or(|wanted| wanted == DISTRIBUTION),
+        // Perhaps for want of an LLVM, which serves any compiler.
+        Decision::ByHand(_) => true,
+    }
+}
+
+fn record(workspace: &Workspace, verdict: Verdict, survey: &mut Survey) {
     survey.remarks.extend(verdict.passed_over.iter().map(|line| format!("not for the eBPF programs: {line}")));
     match verdict.decision {
         Decision::Ready(pair) => survey_linker(workspace, pair, survey),
@@ -145,7 +119,7 @@ fn survey_toolchain(workspace: &Workspace, args: &SetupArgs, privilege: Privileg
             if missing.is_empty() {
                 let (names, reasons) = (names.join(" "), verdict.passed_over.join("; "));
                 survey.by_hand = Some(format!("a repair of what is installed and current ({names}): {reasons}"));
-                return Ok(());
+                return;
             }
             let why =
                 |name: &str| if name.starts_with("llvm") { "for the linker" } else { "compiles the eBPF programs" };
@@ -159,7 +133,6 @@ fn survey_toolchain(workspace: &Workspace, args: &SetupArgs, privilege: Privileg
         }
         Decision::ByHand(how) => survey.by_hand = Some(how),
     }
-    Ok(())
 }
 
 /// The linker, while its pair is not known. One that is there is judged when it is.
@@ -175,27 +148,6 @@ fn survey_linker(workspace: &Workspace, pair: Pair, survey: &mut Survey) {
     let unfit = linker::unfit(linker::look(workspace).as_ref(), &pair);
     survey.items.extend(unfit.map(|why| Item::Linker { why }));
     survey.pair = Some(pair);
-}
-
-/// Adds what apt has to offer. Only when something is missing: it takes a second.
-fn look_at_packages(
-    workspace: &Workspace,
-    args: &SetupArgs,
-    privilege: Privilege,
-    found: &mut Found,
-    survey: &mut Survey,
-) -> Result<()> {
-    if apt::lists_are_empty() {
-        if args.no_install {
-            survey.remarks.push("apt has no package lists yet, so these are Debian 12's names".into());
-            probe::assume_packaged(found);
-            return Ok(());
-        }
-        println!("set-up: apt has no package lists yet");
-        apt::update(workspace, privilege)?;
-    }
-    probe::add_packaged(found);
-    Ok(())
 }
 
 fn survey_packages(workspace: &Workspace, purposes: &[Purpose], survey: &mut Survey) {
@@ -224,4 +176,19 @@ fn survey_packages(workspace: &Workspace, purposes: &[Purpose], survey: &mut Sur
 pub(crate) fn has_lint_components(workspace: &Workspace) -> bool {
     // rustup's proxies are there even where the components are not.
     ["clippy", "fmt"].iter().all(|name| probe::said(workspace.cargo(name).arg("--version")).is_some())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_are_fetched_anew_before_the_distribution_is_given_up_and_only_then() {
+        let by_hand = Decision::ByHand(String::new());
+        let nightly = Decision::RustupNightly { there: false };
+        assert!(newer_lists_may_help(&by_hand, None) && newer_lists_may_help(&by_hand, Some("nightly")));
+        assert!(newer_lists_may_help(&nightly, None));
+        assert!(!newer_lists_may_help(&nightly, Some("nightly")));
+        assert!(!newer_lists_may_help(&Decision::Packages(Vec::new()), None));
+    }
 }
