@@ -103,6 +103,12 @@ impl Page {
         })
     }
 
+    /// A cgroup's CPU time in nanoseconds; zero when it has no series yet.
+    pub(crate) fn cpu(&self, cgroup: &str) -> Result<u64> {
+        let samples = self.samples("observer_cpu_usage_seconds_total", &[("cgroup", cgroup)])?;
+        samples.first().map_or(Ok(0), Sample::nanoseconds)
+    }
+
     /// A cgroup's task-nanoseconds in uninterruptible sleep; zero when it has no series yet.
     pub(crate) fn uninterruptible(&self, cgroup: &str) -> Result<u64> {
         let samples = self.samples("observer_uninterruptible_seconds_total", &[("cgroup", cgroup)])?;

@@ -10,18 +10,30 @@ pub(crate) const LINK_HEADER: u64 = 14;
 /// The run-queue waits of every thread of the processes, by `/proc/PID/task/TID/schedstat`.
 pub(crate) fn schedstat(pids: &[u32]) -> Result<Waits> {
     let mut waits = Waits::default();
+    for_each_thread(pids, |[_ran, waited, times]| {
+        waits.nanoseconds += waited;
+        waits.count += times;
+    })?;
+    Ok(waits)
+}
+
+/// Nanoseconds on a CPU of every thread of the processes, by the same account.
+pub(crate) fn ran(pids: &[u32]) -> Result<u64> {
+    let mut sum = 0;
+    for_each_thread(pids, |[ran, ..]| sum += ran)?;
+    Ok(sum)
+}
+
+fn for_each_thread(pids: &[u32], mut add: impl FnMut([u64; 3])) -> Result<()> {
     for pid in pids {
         for task in fs::read_dir(format!("/proc/{pid}/task"))? {
             let path = task?.path().join("schedstat");
             let text = fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
-            let mut numbers = text.split_whitespace().map(str::parse::<u64>);
-            let mut next = || -> Result<u64> { Ok(numbers.next().context("a short schedstat")??) };
-            let _ran = next()?;
-            waits.nanoseconds += next()?;
-            waits.count += next()?;
+            let numbers = text.split_whitespace().map(str::parse).collect::<Result<Vec<u64>, _>>()?;
+            add(*numbers.first_chunk().context("a short schedstat")?);
         }
     }
-    Ok(waits)
+    Ok(())
 }
 
 /// How long the calling process, which has one thread, ran and waited for a CPU so far, by `/proc/self/schedstat`.

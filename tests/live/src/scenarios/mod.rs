@@ -1,5 +1,6 @@
 //! The tests, one file per subject.
 
+mod cpu;
 mod endings;
 mod ends;
 mod fixtures;
@@ -24,6 +25,7 @@ pub(crate) fn all() -> Vec<Trial> {
     all.extend(scopes::tests());
     all.extend(ownership::tests());
     all.extend(run_queue::tests());
+    all.extend(cpu::tests());
     all.extend(uninterruptible::tests());
     all.extend(lifetimes::tests());
     all.extend(prometheus::tests());

@@ -194,12 +194,17 @@ fn path_in_v1() -> Result<()> {
     refused(&ended, 1, &[&path, "v2"])
 }
 
+/// An agent on a machine that has no BTF.
+pub(super) fn agent_without_btf() -> Result<Agent> {
+    let arguments = ["agent", "--metrics-listen", "127.0.0.1:0", "--node-name", "live"];
+    Agent::start_command(hidden(&["--empty", "/sys/kernel/btf"], &arguments)?)
+}
+
 /// Without BTF no struct offset is known: the scheduler's program cannot run, the packets' can.
 fn no_btf() -> Result<()> {
     let folder = Cgroup::for_test()?;
     let sink = Worker::start(Seat::in_cgroup(&folder), ["udp-sink", "--bind", "127.0.0.1:0"])?;
-    let arguments = ["agent", "--metrics-listen", "127.0.0.1:0", "--node-name", "live"];
-    let agent = Agent::start_command(hidden(&["--empty", "/sys/kernel/btf"], &arguments)?)?;
+    let agent = agent_without_btf()?;
     let log = agent.log_text();
     for word in ["/sys/kernel/btf/vmlinux", "CONFIG_DEBUG_INFO_BTF"] {
         ensure!(log.contains(word), "no word of {word} in:\n{log}");

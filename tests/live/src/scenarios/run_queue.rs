@@ -23,24 +23,17 @@ pub(super) fn tests() -> Vec<Trial> {
         ),
         test("each_cgroup_on_a_shared_cpu_has_its_own_waits", Place::Both, &[Need::Root], two_cgroups),
         test("the_buckets_of_the_waits_add_up_to_their_count", Place::Both, &[Need::Root], buckets_add_up),
-        test("the_cpu_time_of_a_cgroup_is_that_of_its_tasks", Place::Both, &[Need::Root], cpu_time),
-        test(
-            "the_throttling_of_a_cgroup_is_that_of_cpu_stat",
-            Place::Both,
-            &[Need::Root, Need::CpuController],
-            throttling,
-        ),
     ]
 }
 
 /// Workers in one cgroup, all on the last CPU.
-struct Crowd {
+pub(super) struct Crowd {
     workers: Vec<(Worker, &'static str)>,
     pids: Vec<u32>,
 }
 
 impl Crowd {
-    fn start(cgroup: &Cgroup, spinners: usize, sleepers: usize) -> Result<Self> {
+    pub(super) fn start(cgroup: &Cgroup, spinners: usize, sleepers: usize) -> Result<Self> {
         let seat = Seat { cpu: Some(last_cpu()?), ..Seat::in_cgroup(cgroup) };
         let jobs = std::iter::repeat_n("spin", spinners).chain(std::iter::repeat_n("nap", sleepers));
         let workers = jobs.map(|job| Ok((Worker::start(seat, [job])?, job))).collect::<Result<Vec<_>>>()?;
@@ -48,19 +41,30 @@ impl Crowd {
         Ok(Self { workers, pids })
     }
 
-    fn begin(&mut self, length: Duration) -> Result<()> {
+    pub(super) fn begin(&mut self, length: Duration) -> Result<()> {
         self.workers.iter_mut().try_for_each(|(worker, job)| worker.tell(&format!("{job} {}", length.as_millis())))
     }
 
-    fn finish(&mut self) -> Result<()> {
+    pub(super) fn finish(&mut self) -> Result<()> {
         for (worker, _) in &mut self.workers {
             worker.line(Duration::from_mins(1))?;
         }
         Ok(())
     }
 
-    /// Schedstat's sum while every worker sleeps.
-    fn truth(&self) -> Result<Waits> {
+    /// Schedstat's sum of waits while every worker sleeps.
+    pub(super) fn truth(&self) -> Result<Waits> {
+        self.rest()?;
+        truth::schedstat(&self.pids)
+    }
+
+    /// Schedstat's nanoseconds on a CPU while every worker sleeps.
+    pub(super) fn ran(&self) -> Result<u64> {
+        self.rest()?;
+        truth::ran(&self.pids)
+    }
+
+    fn rest(&self) -> Result<()> {
         let asleep = wait_until(Duration::from_secs(10), || {
             for pid in &self.pids {
                 if truth::state(*pid)? != 'S' {
@@ -70,7 +74,7 @@ impl Crowd {
             Ok(true)
         })?;
         ensure!(asleep, "the workers do not come to rest");
-        truth::schedstat(&self.pids)
+        Ok(())
     }
 }
 
@@ -151,64 +155,5 @@ fn buckets_add_up() -> Result<()> {
     ensure!(previous == (f64::INFINITY, waits.count), "the last bucket is {previous:?}, the count {}", waits.count);
     let sum = waits.nanoseconds as f64 / 1e9;
     ensure!((least..=most).contains(&sum), "the sum {sum} is not between {least} and {most}");
-    Ok(())
-}
-
-fn cpu_time() -> Result<()> {
-    let folder = Cgroup::for_test()?;
-    let cgroup = folder.child("crowd")?;
-    let agent = Agent::start(&[])?;
-    let mut crowd = Crowd::start(&cgroup, 2, 0)?;
-    crowd.begin(Duration::from_secs(1))?;
-    crowd.finish()?;
-    crowd.truth()?;
-    let name = "observer_cpu_usage_seconds_total";
-    let usage_of = || -> Result<u64> {
-        let text = std::fs::read_to_string(cgroup.path().join("cpu.stat"))?;
-        let usage = text.lines().find_map(|line| line.strip_prefix("usage_usec ")).unwrap_or("0").parse::<u64>()?;
-        Ok(usage * 1000)
-    };
-    let truth = usage_of()?;
-    // cpu.stat is read at the agent's samples.
-    std::thread::sleep(Duration::from_millis(2200));
-    ensure!(usage_of()? == truth, "the cgroup is not at rest");
-    let shown = agent.scrape()?.one(name, &[("cgroup", &cgroup.label)])?.nanoseconds()?;
-    ensure!(shown == truth, "{shown} ns on the page, {truth} in cpu.stat");
-    ensure!(truth > 0, "two spinners for a second ran only {truth} ns");
-    Ok(())
-}
-
-fn throttling() -> Result<()> {
-    let mut folder = Cgroup::for_test()?;
-    folder.delegate("cpu")?;
-    let cgroup = folder.child("narrow")?;
-    std::fs::write(cgroup.path().join("cpu.max"), "20000 100000")?;
-    let agent = Agent::start(&[])?;
-    let mut crowd = Crowd::start(&cgroup, 2, 0)?;
-    crowd.begin(Duration::from_secs(2))?;
-    crowd.finish()?;
-    crowd.truth()?;
-    let stat = || -> Result<String> { Ok(std::fs::read_to_string(cgroup.path().join("cpu.stat"))?) };
-    let field = |text: &str, name: &str| -> Result<u64> {
-        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-        Ok(line.unwrap_or("0").parse()?)
-    };
-    // Periods go on for a moment after the last task slept; cpu.stat is read at the agent's samples.
-    std::thread::sleep(Duration::from_millis(2200));
-    let text = stat()?;
-    let page = agent.scrape()?;
-    ensure!(stat()? == text, "the cgroup is not at rest");
-    let labels = [("cgroup", cgroup.label.as_str())];
-    let throttled = field(&text, "throttled_usec")? * 1000;
-    ensure!(throttled > 500_000_000, "hardly throttled: {text}");
-    for (name, truth) in [
-        ("observer_cpu_periods_total", field(&text, "nr_periods")?),
-        ("observer_cpu_throttled_periods_total", field(&text, "nr_throttled")?),
-    ] {
-        let shown = page.one(name, &labels)?.integer()?;
-        ensure!(shown == truth, "{name} is {shown}, not {truth}");
-    }
-    let shown = page.one("observer_cpu_throttled_seconds_total", &labels)?.nanoseconds()?;
-    ensure!(shown == throttled, "throttled for {shown} ns on the page, {throttled} in cpu.stat");
     Ok(())
 }
