@@ -36,6 +36,7 @@ pub(super) fn tests() -> Vec<Trial> {
         test("every_family_that_can_be_filled_is_on_the_page", Place::Both, &[Need::Root], families_are_there),
         test("the_nodes_figures_are_those_of_proc", Place::Both, &[Need::Root], node_figures),
         test("the_peak_is_the_largest_second", Place::Both, &[Need::Root], peaks),
+        test("the_peak_of_an_even_flow_is_its_rate", Place::Both, &[Need::Root], even_flow),
     ]
 }
 
@@ -227,14 +228,32 @@ fn peaks() -> Result<()> {
     // A burst that lies in one sample's second or in two of them.
     talk.ask("send 2000")?;
     std::thread::sleep(Duration::from_millis(2500));
-    let labels = [("cgroup", cgroup.label.as_str())];
-    let peak = |agent: &Agent| -> Result<f64> {
-        let sample = agent.scrape()?.one("observer_network_transmit_peak_bytes_per_second", &labels)?;
-        Ok(sample.value.parse()?)
-    };
-    let first = peak(&agent)?;
+    let first = transmit_peak(&agent, &cgroup)?;
     ensure!((900_000.0..=2_200_000.0).contains(&first), "{first} bytes a second for 2 000 000 bytes at once");
     // Not reset by being read.
-    ensure!((peak(&agent)? - first).abs() < 1.0, "{first} became {}", peak(&agent)?);
+    let again = transmit_peak(&agent, &cgroup)?;
+    ensure!((again - first).abs() < 1.0, "{first} became {again}");
+    Ok(())
+}
+
+fn transmit_peak(agent: &Agent, cgroup: &Cgroup) -> Result<f64> {
+    let name = "observer_network_transmit_peak_bytes_per_second";
+    Ok(agent.scrape()?.one(name, &[("cgroup", &cgroup.label)])?.value.parse()?)
+}
+
+/// Six seconds hold four whole windows, wherever they begin; then silence, in which the peak stays what it was.
+fn even_flow() -> Result<()> {
+    const PER_SECOND: u64 = 400;
+    const WIRE_BYTES: u64 = 472 + 28;
+    let folder = Cgroup::for_test()?;
+    let agent = Agent::start(&[])?;
+    let (cgroup, mut talk, _sink) = loopback_talk(&folder, "472")?;
+    talk.ask(&format!("pace {} {PER_SECOND}", PER_SECOND * 6))?;
+    let rate = (PER_SECOND * WIRE_BYTES) as f64;
+    for silence in [1200, 2500] {
+        std::thread::sleep(Duration::from_millis(silence));
+        let peak = transmit_peak(&agent, &cgroup)?;
+        ensure!((peak / rate - 1.0).abs() <= 0.1, "the peak is {peak} bytes a second, the rate {rate}");
+    }
     Ok(())
 }
