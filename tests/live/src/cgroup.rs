@@ -7,6 +7,7 @@ use nix::{
     unistd::Pid,
 };
 use std::{
+    ffi::OsStr,
     fs, io,
     path::{Path, PathBuf},
     time::Duration,
@@ -35,7 +36,7 @@ pub(crate) fn has_controller(name: &str) -> bool {
 /// A cgroup; removed with everything below it when dropped, after what still runs in it was killed.
 pub(crate) struct Cgroup {
     path: PathBuf,
-    /// The path below the v2 root: the value of the `cgroup` label.
+    /// The path below the v2 root: the value of the `cgroup` label, where that is text and not too long.
     pub(crate) label: String,
     /// Taken back from the root once the cgroup is gone.
     lent: Vec<Lent>,
@@ -50,16 +51,17 @@ struct Lent {
 impl Cgroup {
     /// A folder for the cgroups of one test.
     pub(crate) fn for_test() -> Result<Self> {
-        Self::make(&v2_root()?, "", &format!("{FOLDER}{}", std::process::id()))
+        Self::make(&v2_root()?, "", format!("{FOLDER}{}", std::process::id()).as_ref())
     }
 
     /// A cgroup in this one.
-    pub(crate) fn child(&self, name: &str) -> Result<Self> {
-        Self::make(&self.path, &self.label, name)
+    pub(crate) fn child(&self, name: impl AsRef<OsStr>) -> Result<Self> {
+        Self::make(&self.path, &self.label, name.as_ref())
     }
 
-    fn make(parent: &Path, parent_label: &str, name: &str) -> Result<Self> {
+    fn make(parent: &Path, parent_label: &str, name: &OsStr) -> Result<Self> {
         let path = parent.join(name);
+        let name = name.to_string_lossy();
         match fs::create_dir(&path) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
                 Err(error).with_context(|| format!("make the cgroup {}", path.display()))

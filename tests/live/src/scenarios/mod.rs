@@ -5,6 +5,7 @@ mod endings;
 mod ends;
 mod fixtures;
 mod lifetimes;
+mod names;
 mod output;
 mod ownership;
 mod prometheus;
@@ -30,6 +31,7 @@ pub(crate) fn all() -> Vec<Trial> {
     all.extend(lifetimes::tests());
     all.extend(prometheus::tests());
     all.extend(output::tests());
+    all.extend(names::tests());
     all.extend(server::tests());
     all.extend(signals::tests());
     all.extend(endings::tests());
