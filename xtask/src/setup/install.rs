@@ -42,7 +42,7 @@ fn install_needed(workspace: &Workspace, privilege: Privilege, items: &[Item], p
             Item::RustupNightly { there } => rustup(workspace, nightly_arguments(*there))?,
             Item::Linker { .. } => {
                 if let Some(pair) = pair {
-                    tools::install(workspace, linker::NAME, linker::build_command(workspace, &pair.llvm))?;
+                    tools::install(workspace, linker::NAME, linker::build_command(workspace, &pair.llvm)?)?;
                     linker::verify(workspace, pair)?;
                 }
             }

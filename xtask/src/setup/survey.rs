@@ -3,7 +3,7 @@
 
 use super::{Purpose, SetupArgs, apt, install::reason, item::Item, needs, privilege::Privilege, tools};
 use crate::{
-    toolchain::{self, DISTRIBUTION, Decision, Found, Pair, Verdict, linker, probe},
+    toolchain::{self, DISTRIBUTION, Decision, Found, Pair, Place, Verdict, linker, probe},
     workspace::Workspace,
 };
 use needs::{Need, Way};
@@ -141,9 +141,13 @@ fn absent_linker(workspace: &Workspace, why: &str) -> Option<Item> {
 }
 
 fn survey_linker(workspace: &Workspace, pair: Pair, survey: &mut Survey) {
+    let llvm = match &pair.llvm.place {
+        Place::Prefix(_) => format!("LLVM {}", pair.llvm.version),
+        Place::OfCompiler(_) => "the LLVM in it".into(),
+    };
     survey.remarks.push(format!(
-        "the eBPF programs are built with the {} rustc {} (LLVM {}), linked with LLVM {}",
-        pair.rust.name, pair.rust.release, pair.rust.llvm, pair.llvm.version
+        "the eBPF programs are built with the {} rustc {} (LLVM {}), linked with {llvm}",
+        pair.rust.name, pair.rust.release, pair.rust.llvm
     ));
     let unfit = linker::unfit(linker::look(workspace).as_ref(), &pair);
     survey.items.extend(unfit.map(|why| Item::Linker { why }));

@@ -1,9 +1,12 @@
 //! bpf-linker: built once into target/tools against the LLVM of the chosen pair, and used from there.
 
-use super::{Llvm, Pair, Version, probe};
+use super::{Llvm, Pair, Place, Version, probe};
 use crate::workspace::Workspace;
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use std::{
+    fs,
+    io::ErrorKind,
+    os::unix::fs::symlink,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -20,7 +23,9 @@ pub(crate) const NAME: &str = "bpf-linker";
 pub(crate) struct Linker {
     /// What it says of itself: `bpf-linker 0.13.0`.
     says: String,
-    /// The LLVM it loads now, which is a shared library that upgrades with the system; `None` when it cannot be told.
+    /// The LLVM library that it loads, without links on the way.
+    library: Option<PathBuf>,
+    /// Its version now, since it upgrades with the system; `None` when it cannot be told, as of a compiler's own.
     llvm: Option<Version>,
 }
 
@@ -28,25 +33,29 @@ pub(crate) struct Linker {
 pub(crate) fn look(workspace: &Workspace) -> Option<Linker> {
     let path = workspace.tool(NAME);
     let says = probe::said(workspace.foreign(&path).arg("--version"))?.lines().next().unwrap_or_default().to_owned();
-    let llvm = probe::said(workspace.foreign(Path::new("ldd")).arg(&path))
-        .and_then(|libraries| llvm_prefix(&libraries))
-        .and_then(|prefix| probe::llvm_version(&prefix));
-    Some(Linker { says, llvm })
+    let libraries = probe::said(workspace.foreign(Path::new("ldd")).arg(&path)).unwrap_or_default();
+    let library = llvm_library(&libraries);
+    let llvm = library.and_then(|library| probe::llvm_version(library.parent()?.parent()?));
+    Some(Linker { says, library: library.and_then(|library| fs::canonicalize(library).ok()), llvm })
 }
 
 /// Why the linker must be built (again) for a pair; `None` when it serves.
 pub(crate) fn unfit(linker: Option<&Linker>, pair: &Pair) -> Option<String> {
-    let Some(linker) = linker else { return Some("it is not there".into()) };
+    let Some(linker) = linker else { return Some("it is not there, or does not start".into()) };
     let expected = format!("{NAME} {VERSION}");
     if linker.says != expected {
         return Some(format!("it is `{}`, not `{expected}`", linker.says));
     }
-    match linker.llvm {
-        None => Some("the LLVM it loads cannot be told".into()),
-        Some(llvm) if llvm < pair.rust.llvm => {
+    if linker.library.is_some() && linker.library == pair.rust.own_llvm {
+        return None;
+    }
+    match (&pair.llvm.place, linker.llvm) {
+        (Place::OfCompiler(_), _) => Some("it does not load the compiler's own LLVM".into()),
+        (Place::Prefix(_), None) => Some("it loads the LLVM of another compiler, or one that cannot be told".into()),
+        (Place::Prefix(_), Some(llvm)) if llvm < pair.rust.llvm => {
             Some(format!("it loads LLVM {llvm}, and rustc {} writes LLVM {}", pair.rust.release, pair.rust.llvm))
         }
-        Some(_) => None,
+        (Place::Prefix(_), Some(_)) => None,
     }
 }
 
@@ -67,19 +76,44 @@ pub(crate) fn verify(workspace: &Workspace, pair: &Pair) -> Result<()> {
 }
 
 /// The command that builds it.
-pub(crate) fn build_command(workspace: &Workspace, llvm: &Llvm) -> Command {
+///
+/// # Errors
+/// When the directory that stands for a compiler's own LLVM cannot be made.
+pub(crate) fn build_command(workspace: &Workspace, llvm: &Llvm) -> Result<Command> {
+    let prefix = match &llvm.place {
+        Place::Prefix(prefix) => prefix.clone(),
+        Place::OfCompiler(library) => {
+            let prefix = workspace.tools().join("llvm");
+            stand_in(&prefix, library).with_context(|| format!("make {}", prefix.display()))?;
+            prefix
+        }
+    };
     let mut cargo = crate::setup::tools::install_command(workspace, NAME, VERSION);
     cargo
         .args(["--no-default-features", "--features", &format!("llvm-{}", llvm.version.major)])
-        .env("LLVM_PREFIX", &llvm.prefix);
-    cargo
+        .env("LLVM_PREFIX", prefix);
+    Ok(cargo)
 }
 
-/// Where the libLLVM that ldd names belongs: `libLLVM.so.22.1 => /usr/lib/llvm-22/lib/libLLVM.so.22.1 (0x…)`.
-fn llvm_prefix(ldd: &str) -> Option<PathBuf> {
+/// Makes a prefix for a library alone. A build needs no more than `lib/libLLVM.so`, which is passed as `-lLLVM`; the linker
+/// then looks in `lib` for the name that the library gives itself, its file name. When the compiler is replaced by one with
+/// another library, the linker does not start any more, and is built anew.
+fn stand_in(prefix: &Path, library: &Path) -> Result<()> {
+    match fs::remove_dir_all(prefix) {
+        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error.into()),
+        _ => {}
+    }
+    let directory = prefix.join("lib");
+    fs::create_dir_all(&directory)?;
+    symlink(library, directory.join("libLLVM.so"))?;
+    symlink(library, directory.join(library.file_name().context("a library has a name")?))?;
+    Ok(())
+}
+
+/// The libLLVM that ldd names: `libLLVM.so.22.1 => /usr/lib/llvm-22/lib/libLLVM.so.22.1 (0x…)`.
+fn llvm_library(ldd: &str) -> Option<&Path> {
     let line = ldd.lines().map(str::trim).find(|line| line.starts_with("libLLVM"))?;
-    let path = Path::new(line.split_once(" => ")?.1.split_once(" (")?.0);
-    Some(path.parent()?.parent()?.to_owned())
+    Some(Path::new(line.split_once(" => ")?.1.split_once(" (")?.0))
 }
 
 #[cfg(test)]
@@ -97,21 +131,29 @@ mod tests {
             llvm,
             nightly: false,
             sources: true,
+            own_llvm: None,
         };
-        Pair { rust, llvm: Llvm { prefix: "/usr/lib/llvm-22".into(), version: llvm } }
+        Pair { rust, llvm: Llvm { place: Place::Prefix("/usr/lib/llvm-22".into()), version: llvm } }
+    }
+
+    /// A compiler that is linked with the LLVM it brought along.
+    fn pair_of_its_own() -> Pair {
+        let (library, Pair { rust, llvm }) = (PathBuf::from("/n/lib/libLLVM.so.22.1-rust-1.97.0-nightly"), pair());
+        let llvm = Llvm { place: Place::OfCompiler(library.clone()), ..llvm };
+        Pair { rust: Rust { own_llvm: Some(library), ..rust }, llvm }
     }
 
     fn linker(llvm: Option<Version>) -> Linker {
-        Linker { says: "bpf-linker 0.13.0".into(), llvm }
+        Linker { says: "bpf-linker 0.13.0".into(), library: Some("/usr/lib/llvm-22/lib/libLLVM.so.22.1".into()), llvm }
     }
 
     #[test]
-    fn the_library_tells_the_prefix() {
+    fn the_library_is_the_one_that_ldd_names() {
         let ldd = "\tlinux-vdso.so.1 (0x00007f)\n\tlibLLVM.so.22.1 => /usr/lib/llvm-22/lib/libLLVM.so.22.1 (0x00007f)\n\
                    \tlibc.so.6 => /lib/x86_64-linux-gnu/libc.so.6 (0x00007f)\n";
-        assert_eq!(llvm_prefix(ldd), Some("/usr/lib/llvm-22".into()));
-        assert_eq!(llvm_prefix("\tlibLLVM.so.22.1 => not found\n"), None);
-        assert_eq!(llvm_prefix("\tstatically linked\n"), None);
+        assert_eq!(llvm_library(ldd), Some(Path::new("/usr/lib/llvm-22/lib/libLLVM.so.22.1")));
+        assert_eq!(llvm_library("\tlibLLVM.so.22.1 => not found\n"), None);
+        assert_eq!(llvm_library("\tstatically linked\n"), None);
     }
 
     #[test]
@@ -133,5 +175,30 @@ mod tests {
         assert!(unfit(Some(&other), &pair()).unwrap().contains("0.12.0"));
         assert!(unfit(Some(&linker(None)), &pair()).is_some());
         assert!(unfit(None, &pair()).is_some());
+    }
+
+    #[test]
+    fn a_compilers_own_llvm_serves_it_and_no_other_stands_in_for_it() {
+        let of_its_own = pair_of_its_own();
+        let own = Linker { library: of_its_own.rust.own_llvm.clone(), ..linker(None) };
+        assert_eq!(unfit(Some(&own), &of_its_own), None);
+        assert!(unfit(Some(&linker(Some(Version::new(22, 1, 8)))), &of_its_own).unwrap().contains("own LLVM"));
+        // Another compiler with the same linker: which version it is cannot be told.
+        assert!(unfit(Some(&own), &pair()).is_some());
+        assert!(unfit(Some(&Linker { library: None, ..own }), &of_its_own).is_some());
+    }
+
+    #[test]
+    fn a_library_alone_is_made_a_prefix_and_an_older_one_gives_way() {
+        let directory = tempfile::tempdir().unwrap();
+        let prefix = directory.path().join("llvm");
+        for name in ["libLLVM.so.22.1-rust-1.97.0-nightly", "libLLVM.so.23.1-rust-1.101.0-nightly"] {
+            let library = directory.path().join(name);
+            fs::write(&library, name).unwrap();
+            stand_in(&prefix, &library).unwrap();
+            assert_eq!(fs::read_to_string(prefix.join("lib/libLLVM.so")).unwrap(), name);
+            assert_eq!(fs::read_to_string(prefix.join("lib").join(name)).unwrap(), name);
+            assert_eq!(fs::read_dir(prefix.join("lib")).unwrap().count(), 2);
+        }
     }
 }

@@ -1,20 +1,26 @@
 //! The tool-chain of the eBPF object: a Rust compiler that can build `core` from source, and an LLVM for its linker.
 //!
 //! What is there is found by `probe`; which of it is taken, or what is to be installed, is decided here, by a pure
-//! function; `linker` builds the linker.
+//! function; `lack` says why something is not taken, and what a user can do; `linker` builds the linker.
 //!
 //! The order is: a rustup nightly with rust-src, then the distribution's pair, then such a nightly newly installed.
 //! A nightly that someone gave rust-src is a choice already made, so it comes first although the distribution's pair is
 //! the one that is tested most; it must still be complete and matched, else it is passed over with its reason.
 //! `--ebpf-toolchain distribution` turns the choice round.
+//!
+//! The linker's LLVM is an installed one that is at least the compiler's, else the one inside of rustup's compiler itself,
+//! else one to be installed. The second makes a nightly complete wherever rustup runs: few distributions have the LLVM of
+//! a recent nightly.
 
+mod lack;
 pub(crate) mod linker;
 pub(crate) mod probe;
 mod version;
 
 pub(crate) use version::Version;
 
-use std::{fmt, path::PathBuf};
+use lack::{Lack, by_hand};
+use std::path::PathBuf;
 
 /// The oldest compiler that builds the eBPF crate: the workspace's `rust-version`.
 const OLDEST_RUST: Version = Version::new(1, 95, 0);
@@ -36,6 +42,8 @@ pub(crate) struct Rust {
     pub(crate) nightly: bool,
     /// True when the source of `core` is beside it.
     pub(crate) sources: bool,
+    /// The shared library of its LLVM, when it came with it: rustup's compilers, and no distribution's.
+    pub(crate) own_llvm: Option<PathBuf>,
 }
 
 /// The name of the distribution's compiler.
@@ -44,10 +52,19 @@ pub(crate) const DISTRIBUTION: &str = "distribution";
 /// An LLVM on this machine that a linker can be built against.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Llvm {
-    /// Holds `bin/llvm-config` and `lib/libLLVM.so`.
-    pub(crate) prefix: PathBuf,
+    /// Where it is.
+    pub(crate) place: Place,
     /// Its version.
     pub(crate) version: Version,
+}
+
+/// Where an LLVM is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// A directory that holds `bin/llvm-config` and `lib/libLLVM.so`.
+    Prefix(PathBuf),
+    /// The shared library of the compiler that is to be served, and nothing else.
+    OfCompiler(PathBuf),
 }
 
 /// The packages of a distribution that hold a compiler, its cargo and its source.
@@ -124,40 +141,6 @@ pub(crate) struct Verdict {
     pub(crate) passed_over: Vec<String>,
 }
 
-/// Why a compiler that is there cannot be used as it is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Lack {
-    TooOld(Version),
-    Cargo,
-    Sources,
-    /// Its LLVM is one that the linker does not know.
-    UnknownLlvm(Version),
-    /// No installed LLVM is at least its own; the newest of that major that is there.
-    Llvm {
-        needed: Version,
-        newest: Option<Version>,
-    },
-}
-
-impl fmt::Display for Lack {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::TooOld(release) => write!(f, "rustc {release} is older than {OLDEST_RUST}"),
-            Self::Cargo => write!(f, "there is no cargo beside it"),
-            Self::Sources => write!(f, "it has no rust-src"),
-            Self::UnknownLlvm(llvm) => {
-                write!(f, "its LLVM {llvm} is not one that bpf-linker {} knows", linker::VERSION)
-            }
-            Self::Llvm { needed, newest: None } => {
-                write!(f, "it writes LLVM {needed}, and no development files of an LLVM {} are installed", needed.major)
-            }
-            Self::Llvm { needed, newest: Some(newest) } => {
-                write!(f, "it writes LLVM {needed}, newer than the LLVM {newest} that is installed for the linker")
-            }
-        }
-    }
-}
-
 /// Decides. `wanted` names the only compiler to consider; without it all are.
 pub(crate) fn decide(found: &Found, wanted: Option<&str>) -> Verdict {
     let considered = |name: &str| wanted.is_none_or(|wanted| wanted == name);
@@ -166,7 +149,7 @@ pub(crate) fn decide(found: &Found, wanted: Option<&str>) -> Verdict {
     for rust in found.rusts.iter().filter(|rust| considered(&rust.name)) {
         match matching_llvm(rust, &found.llvms) {
             Ok(llvm) => {
-                let pair = Pair { rust: rust.clone(), llvm: llvm.clone() };
+                let pair = Pair { rust: rust.clone(), llvm };
                 return Verdict { decision: Decision::Ready(pair), passed_over };
             }
             Err(lack) => {
@@ -182,9 +165,9 @@ pub(crate) fn decide(found: &Found, wanted: Option<&str>) -> Verdict {
     Verdict { decision, passed_over }
 }
 
-/// The smallest LLVM that reads what the compiler writes: bitcode is read by the same or a later version, and not
-/// always by an earlier patch level.
-fn matching_llvm<'a>(rust: &Rust, llvms: &'a [Llvm]) -> Result<&'a Llvm, Lack> {
+/// The smallest installed LLVM that reads what the compiler writes, else the compiler's own: bitcode is read by the same or
+/// a later version, and not always by an earlier patch level.
+fn matching_llvm(rust: &Rust, llvms: &[Llvm]) -> Result<Llvm, Lack> {
     if rust.release < OLDEST_RUST {
         return Err(Lack::TooOld(rust.release));
     }
@@ -198,8 +181,9 @@ fn matching_llvm<'a>(rust: &Rust, llvms: &'a [Llvm]) -> Result<&'a Llvm, Lack> {
         return Err(Lack::UnknownLlvm(rust.llvm));
     }
     let known = || llvms.iter().filter(|llvm| linker::LLVM_MAJORS.contains(&llvm.version.major));
-    let fitting = known().filter(|llvm| llvm.version >= rust.llvm).min_by_key(|llvm| llvm.version);
-    fitting.ok_or_else(|| Lack::Llvm { needed: rust.llvm, newest: known().map(|llvm| llvm.version).max() })
+    let fitting = known().filter(|llvm| llvm.version >= rust.llvm).min_by_key(|llvm| llvm.version).cloned();
+    let own = rust.own_llvm.clone().map(|library| Llvm { place: Place::OfCompiler(library), version: rust.llvm });
+    fitting.or(own).ok_or_else(|| Lack::Llvm { needed: rust.llvm, newest: known().map(|llvm| llvm.version).max() })
 }
 
 /// A compiler lacks nothing but an LLVM, and the distribution has one.
@@ -229,27 +213,6 @@ fn install_nightly(found: &Found, wanted: Option<&str>) -> Option<Decision> {
     let complete = nightly.is_some_and(|rust| rust.sources && rust.cargo.is_some());
     let allowed = wanted.is_none_or(|wanted| wanted == "nightly");
     (found.rustup && allowed && !complete).then_some(Decision::RustupNightly { there: nightly.is_some() })
-}
-
-fn by_hand(lacking: &[(&Rust, Lack)], wanted: Option<&str>) -> String {
-    let llvm = lacking.iter().find_map(|(rust, lack)| match lack {
-        Lack::Llvm { needed, .. } => Some((rust, needed)),
-        _ => None,
-    });
-    match llvm {
-        Some((rust, needed)) => format!(
-            "LLVM {} or later with its development files, for the {} compiler: from apt.llvm.org the package llvm-{}-dev, or \
-             any build of it named by LLVM_PREFIX",
-            needed, rust.name, needed.major
-        ),
-        None if lacking.is_empty() && wanted.is_some_and(|name| name != "nightly" && name != DISTRIBUTION) => {
-            format!("the tool-chain `{}`, which rustup does not list", wanted.unwrap_or_default())
-        }
-        None => format!(
-            "a Rust compiler {OLDEST_RUST} or later with its source: `rustup toolchain install nightly --component rust-src` \
-             (rustup is at https://rustup.rs)"
-        ),
-    }
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! What is on this machine: compilers, LLVMs, and what its distribution has of both.
 
-use super::{DISTRIBUTION, Found, Llvm, PackagedLlvm, PackagedRust, Rust, Version, linker};
+use super::{DISTRIBUTION, Found, Llvm, PackagedLlvm, PackagedRust, Place, Rust, Version, linker};
 use crate::{setup::apt, workspace::Workspace};
 use std::{
     collections::BTreeSet,
@@ -71,6 +71,7 @@ fn distribution(workspace: &Workspace) -> Option<Rust> {
 fn rust_at(workspace: &Workspace, name: &str, rustc: &Path) -> Option<Rust> {
     let about = said(workspace.foreign(rustc).arg("-vV"))?;
     let sysroot = said(workspace.foreign(rustc).args(["--print", "sysroot"]))?;
+    let sysroot = Path::new(sysroot.trim());
     let (release, llvm, nightly) = identity(&about)?;
     Some(Rust {
         name: name.to_owned(),
@@ -79,8 +80,20 @@ fn rust_at(workspace: &Workspace, name: &str, rustc: &Path) -> Option<Rust> {
         release,
         llvm,
         nightly,
-        sources: Path::new(sysroot.trim()).join("lib/rustlib/src/rust/library/core/src/lib.rs").is_file(),
+        sources: sysroot.join("lib/rustlib/src/rust/library/core/src/lib.rs").is_file(),
+        own_llvm: own_llvm(sysroot, llvm),
     })
+}
+
+/// The LLVM that a compiler brought along, `lib/libLLVM.so.23.1-rust-1.101.0-nightly`. A distribution's has no `rust` in its
+/// name, and is found by its own `llvm-config`.
+fn own_llvm(sysroot: &Path, llvm: Version) -> Option<PathBuf> {
+    let libraries = fs::read_dir(sysroot.join("lib")).ok()?.flatten().map(|entry| entry.path());
+    let is_own = |path: &PathBuf| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        name.starts_with(&format!("libLLVM.so.{}.", llvm.major)) && name.contains("-rust-")
+    };
+    fs::canonicalize(libraries.into_iter().find(is_own)?).ok()
 }
 
 /// Release, LLVM, and whether it is a nightly, from `rustc -vV`.
@@ -106,7 +119,7 @@ fn llvm_at(prefix: PathBuf) -> Option<Llvm> {
     let names = ["libLLVM.so".to_owned(), format!("libLLVM-{}.so", version.major)];
     let libraries = ["lib", "lib64"].map(|directory| prefix.join(directory));
     let linkable = libraries.iter().any(|directory| names.iter().any(|name| directory.join(name).exists()));
-    linkable.then_some(Llvm { prefix, version })
+    linkable.then_some(Llvm { place: Place::Prefix(prefix), version })
 }
 
 /// What the `llvm-config` of a prefix says.
@@ -140,6 +153,22 @@ mod tests {
         assert_eq!(short_name(&format!("nightly-{arch}-unknown-linux-gnu")), "nightly");
         assert_eq!(short_name(&format!("nightly-2026-05-20-{arch}-unknown-linux-gnu")), "nightly-2026-05-20");
         assert_eq!(short_name("nightly"), "nightly");
+    }
+
+    #[test]
+    fn only_a_library_that_came_with_the_compiler_is_its_own() {
+        let sysroot = tempfile::tempdir().unwrap();
+        let llvm = Version::new(23, 1, 4);
+        assert_eq!(own_llvm(sysroot.path(), llvm), None);
+        let lib = sysroot.path().join("lib");
+        fs::create_dir(&lib).unwrap();
+        for other in ["libLLVM.so.23.1", "libLLVM-23-rust-1.101.0-nightly.so", "libLLVM.so.22.1-rust-1.97.0-nightly"] {
+            fs::write(lib.join(other), "").unwrap();
+        }
+        assert_eq!(own_llvm(sysroot.path(), llvm), None);
+        let own = lib.join("libLLVM.so.23.1-rust-1.101.0-nightly");
+        fs::write(&own, "").unwrap();
+        assert_eq!(own_llvm(sysroot.path(), llvm), fs::canonicalize(own).ok());
     }
 
     #[test]

@@ -11,11 +11,12 @@ fn rust(name: &str, llvm: Version) -> Rust {
         llvm,
         nightly: name == "nightly",
         sources: true,
+        own_llvm: None,
     }
 }
 
 fn llvm(version: Version) -> Llvm {
-    Llvm { prefix: format!("/usr/lib/llvm-{}", version.major).into(), version }
+    Llvm { place: Place::Prefix(format!("/usr/lib/llvm-{}", version.major).into()), version }
 }
 
 fn debian_12() -> Found {
@@ -147,10 +148,34 @@ fn a_complete_nightly_without_an_llvm_anywhere_is_for_the_user() {
     assert!(how.contains("llvm-23-dev") && how.contains("LLVM_PREFIX"), "{how}");
 }
 
+/// As rustup brings it.
+fn with_own_llvm(version: Version) -> Rust {
+    let library = format!("/nightly/lib/libLLVM.so.{}.1-rust-1.96.0-nightly", version.major);
+    Rust { own_llvm: Some(library.into()), ..rust("nightly", version) }
+}
+
+#[test]
+fn a_nightly_newer_than_every_llvm_of_the_distribution_is_linked_with_its_own() {
+    let nightly = with_own_llvm(Version::new(23, 1, 4));
+    let found = Found { rusts: vec![nightly.clone()], llvms: vec![llvm(Version::new(22, 1, 8))], ..debian_12() };
+    let Decision::Ready(pair) = decide(&found, None).decision else { panic!("nothing is missing") };
+    assert_eq!(pair.llvm.place, Place::OfCompiler(nightly.own_llvm.unwrap()));
+    assert_eq!(pair.llvm.version, Version::new(23, 1, 4));
+}
+
+#[test]
+fn an_installed_llvm_that_serves_comes_before_the_compilers_own() {
+    let installed = llvm(Version::new(22, 1, 8));
+    let found =
+        Found { rusts: vec![with_own_llvm(Version::new(22, 1, 4))], llvms: vec![installed.clone()], ..debian_12() };
+    let Decision::Ready(pair) = decide(&found, None).decision else { panic!("nothing is missing") };
+    assert_eq!(pair.llvm, installed);
+}
+
 #[test]
 fn an_llvm_that_the_linker_does_not_know_is_no_help() {
     let version = Version::new(24, 1, 0);
-    let found = Found { rusts: vec![rust("nightly", version)], llvms: vec![llvm(version)], ..Found::default() };
+    let found = Found { rusts: vec![with_own_llvm(version)], llvms: vec![llvm(version)], ..Found::default() };
     let verdict = decide(&found, None);
     assert!(matches!(verdict.decision, Decision::ByHand(_)));
     assert!(verdict.passed_over[0].contains("LLVM 24.1.0 is not one that bpf-linker"), "{:?}", verdict.passed_over);
