@@ -3,6 +3,9 @@
 use super::{DISTRIBUTION, OLDEST_RUST, Rust, Version, linker};
 use std::fmt;
 
+/// A nightly, by rustup's name for it, whose LLVM the linker knows.
+const KNOWN_NIGHTLY: &str = "nightly-2026-10-30";
+
 /// Why a compiler that is there cannot be used as it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Lack {
@@ -41,7 +44,8 @@ impl fmt::Display for Lack {
 pub(super) fn by_hand(lacking: &[(&Rust, Lack)], wanted: Option<&str>) -> String {
     let told = lacking.iter().find_map(|(rust, lack)| match lack {
         Lack::Llvm { needed, .. } => Some(an_llvm(rust, *needed)),
-        Lack::TooOld(_) | Lack::Cargo | Lack::Sources | Lack::UnknownLlvm(_) => None,
+        Lack::UnknownLlvm(llvm) => Some(another_compiler(rust, *llvm)),
+        Lack::TooOld(_) | Lack::Cargo | Lack::Sources => None,
     });
     told.unwrap_or_else(|| match wanted {
         Some(name) if lacking.is_empty() && name != "nightly" && name != DISTRIBUTION => {
@@ -59,5 +63,17 @@ fn an_llvm(rust: &Rust, needed: Version) -> String {
         "LLVM {needed} or later with its development files, for the {} compiler: from apt.llvm.org the package llvm-{}-dev, \
          or any build of it named by LLVM_PREFIX",
         rust.name, needed.major
+    )
+}
+
+fn another_compiler(rust: &Rust, llvm: Version) -> String {
+    let newest = linker::LLVM_MAJORS[linker::LLVM_MAJORS.len() - 1];
+    format!(
+        "an older nightly than {} (rustc {}): it writes LLVM {llvm}, and bpf-linker {} reads up to LLVM {newest}. Take one by \
+         its date, `rustup toolchain install {KNOWN_NIGHTLY} --profile minimal --component rust-src`, and name it with \
+         `--ebpf-toolchain {KNOWN_NIGHTLY}`; or, on Debian 12 and 13, `--ebpf-toolchain {DISTRIBUTION}`",
+        rust.name,
+        rust.release,
+        linker::VERSION
     )
 }

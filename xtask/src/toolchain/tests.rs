@@ -182,6 +182,15 @@ fn an_llvm_that_the_linker_does_not_know_is_no_help() {
 }
 
 #[test]
+fn a_complete_nightly_that_is_too_new_for_the_linker_is_not_told_to_be_installed_again() {
+    let found = Found { rusts: vec![with_own_llvm(Version::new(24, 1, 0))], rustup: true, ..debian_12() };
+    let Decision::ByHand(how) = decide(&found, Some("nightly")).decision else { panic!("there is nothing to install") };
+    assert!(how.starts_with("an older nightly than nightly (rustc 1.96.0): it writes LLVM 24.1.0"), "{how}");
+    assert!(how.contains("toolchain install nightly-2") && how.contains("--ebpf-toolchain nightly-2"), "{how}");
+    assert!(how.ends_with("`--ebpf-toolchain distribution`"), "{how}");
+}
+
+#[test]
 fn without_rustup_and_packages_the_user_is_told_what_to_get() {
     let Decision::ByHand(how) = decide(&Found::default(), None).decision else { panic!("there is nothing to install") };
     assert!(how.contains("rust-src") && how.contains("1.95.0"), "{how}");
