@@ -196,6 +196,13 @@ pub(crate) struct Waits {
     pub(crate) count: u64,
 }
 
+impl AddAssign for Waits {
+    fn add_assign(&mut self, other: Self) {
+        self.nanoseconds += other.nanoseconds;
+        self.count += other.count;
+    }
+}
+
 impl Sub for Waits {
     type Output = Self;
     fn sub(self, other: Self) -> Self {

@@ -1,4 +1,4 @@
-//! Cgroups that come and go: many, briefly, more than there are slots, and what stays of those that are gone.
+//! Cgroups that come and go: many, briefly, and what stays of those that are gone.
 
 use crate::{
     agent::{Agent, explain},
@@ -23,13 +23,6 @@ pub(super) fn tests() -> Vec<Trial> {
             &[Need::Root],
             short_lives,
         ),
-        test(
-            "with_ten_times_more_cgroups_than_slots_the_sum_is_conserved",
-            Place::Both,
-            &[Need::Root],
-            more_than_slots,
-        ),
-        test("slots_that_come_free_are_used_again", Place::Both, &[Need::Root, Need::Time], slots_come_free),
         test("the_series_of_a_cgroup_that_is_gone_stay_two_minutes", Place::Both, &[Need::Root, Need::Time], series_go),
         test("a_cgroup_is_on_the_page_as_soon_as_it_has_traffic", Place::Both, &[Need::Root], at_once),
     ]
@@ -131,75 +124,6 @@ fn talkers(folder: &Cgroup, first: u64, count: u64, to: &str) -> Result<Vec<(Cgr
             Ok((cgroup, worker))
         })
         .collect()
-}
-
-/// What is on nobody's books, and the agent's count of packets that found no slot.
-fn nobody(page: &Page) -> Result<(Counted, u64, u64)> {
-    let traffic = page.traffic("unattributed")?;
-    let both = traffic.transmit.packets + traffic.receive.packets;
-    Ok((traffic.transmit, both, page.dropped("packet_no_slot")? + page.dropped("packet_slot_table")?))
-}
-
-fn more_than_slots() -> Result<()> {
-    let folder = Cgroup::for_test()?;
-    let agent = Agent::start(&["--max-cgroups", "16"])?;
-    // Not in a cgroup of the tests: its slot is the one thing that must not be missing.
-    let sink = Worker::start(Seat::default(), ["udp-sink", "--bind", "127.0.0.1:0"])?;
-    let before = nobody(&agent.scrape()?)?;
-    let mut talkers = talkers(&folder, 0, 160, &sink.greeting)?;
-    let mut expected = 0;
-    for (index, (_, worker)) in talkers.iter_mut().enumerate() {
-        let count = index as u64 % 7 + 1;
-        worker.ask(&format!("send {count}"))?;
-        expected += count;
-    }
-    std::thread::sleep(Duration::from_millis(200));
-    let page = agent.scrape()?;
-    let mut named = Counted::default();
-    let mut with_series = 0;
-    for (index, (cgroup, _)) in talkers.iter().enumerate() {
-        let sent = page.traffic(&cgroup.label)?.transmit;
-        if sent != Counted::default() {
-            with_series += 1;
-            ensure!(sent == datagrams(index as u64 % 7 + 1), "{}: {sent}", cgroup.label);
-        }
-        named += sent;
-    }
-    let after = nobody(&page)?;
-    let checks = || {
-        ensure!((1..=16).contains(&with_series), "{with_series} of 160 cgroups have a slot of 16");
-        ensure!(
-            after.1 - before.1 == after.2 - before.2,
-            "{} packets on nobody, {} dropped",
-            after.1 - before.1,
-            after.2 - before.2
-        );
-        let mut whole = named;
-        whole += after.0 - before.0;
-        ensure!(whole == datagrams(expected), "{whole} on all, not {}", datagrams(expected));
-        Ok(())
-    };
-    explain(&agent, checks())
-}
-
-fn slots_come_free() -> Result<()> {
-    let folder = Cgroup::for_test()?;
-    let agent = Agent::start(&["--max-cgroups", "32"])?;
-    let sink = Worker::start(Seat::default(), ["udp-sink", "--bind", "127.0.0.1:0"])?;
-    let mut first = talkers(&folder, 0, 64, &sink.greeting)?;
-    first.iter_mut().try_for_each(|(_, worker)| worker.ask("send 1").map(drop))?;
-    drop(first);
-    // Past the two minutes of the first ones' series.
-    std::thread::sleep(Duration::from_secs(130));
-    let mut second = talkers(&folder, 100, 8, &sink.greeting)?;
-    second.iter_mut().try_for_each(|(_, worker)| worker.ask("send 5").map(drop))?;
-    std::thread::sleep(Duration::from_millis(200));
-    let page = agent.scrape()?;
-    for (cgroup, _) in &second {
-        let sent = page.traffic(&cgroup.label)?.transmit;
-        ensure!(sent == datagrams(5), "{}: {sent}", cgroup.label);
-    }
-    Ok(())
 }
 
 fn series_go() -> Result<()> {

@@ -6,6 +6,7 @@ mod ends;
 mod fixtures;
 mod lifetimes;
 mod names;
+mod node_device;
 mod output;
 mod ownership;
 mod prometheus;
@@ -14,6 +15,7 @@ mod run_queue;
 mod scopes;
 mod server;
 mod signals;
+mod slots;
 mod uninterruptible;
 mod wire;
 
@@ -29,6 +31,7 @@ pub(crate) fn all() -> Vec<Trial> {
     all.extend(cpu::tests());
     all.extend(uninterruptible::tests());
     all.extend(lifetimes::tests());
+    all.extend(slots::tests());
     all.extend(prometheus::tests());
     all.extend(output::tests());
     all.extend(names::tests());

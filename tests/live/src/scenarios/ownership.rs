@@ -24,12 +24,6 @@ pub(super) fn tests() -> Vec<Trial> {
             NEEDS,
             a_socket_outlives,
         ),
-        test(
-            "a_slot_that_changed_hands_is_not_charged_by_a_socket_of_its_last_owner",
-            Place::Both,
-            &[Need::Root, Need::Command("ip"), Need::Time],
-            a_slot_changes_hands,
-        ),
         test("a_socket_passed_to_another_cgroup_stays_with_the_giver", Place::Both, NEEDS, a_socket_is_passed),
         test(
             "a_listener_passed_to_another_cgroup_books_its_connections_on_the_giver",
@@ -104,43 +98,6 @@ fn a_socket_outlives() -> Result<()> {
             sent(&page, &next.label)?
         );
     }
-    Ok(())
-}
-
-/// More cgroups than slots, so that every slot that comes free is taken at once.
-fn a_slot_changes_hands() -> Result<()> {
-    let mut ends = Ends::new(Wire::direct(Offloads::Off)?, &["--max-cgroups", "16"])?;
-    let to = sink(&mut ends, SERVER_PUBLIC_V4)?;
-    let (gone, next) = (ends.folder.child("gone")?, ends.folder.child("next")?);
-    let label = gone.label.clone();
-    let mut old = talker(&ends, &gone, &to, &[])?;
-    old.ask("send 20")?;
-    old.ask(&format!("join {}", next.path().display()))?;
-    gone.remove()?;
-    // Past the two minutes that its series stay.
-    std::thread::sleep(Duration::from_secs(130));
-    let page = ends.agent.scrape()?;
-    ensure!(!page.knows(&label), "{label} is still on the page");
-    let nobody_before = page.scoped_traffic("unattributed", "internet")?.transmit;
-    let mut others = Vec::new();
-    for number in 0..20u64 {
-        let cgroup = ends.folder.child(&format!("other{number}"))?;
-        let mut talk = talker(&ends, &cgroup, &to, &[])?;
-        talk.ask(&format!("send {}", number + 1))?;
-        old.ask("send 10")?;
-        others.push((cgroup, talk, datagrams(number + 1)));
-    }
-    let (page, ..) = ends.still_page()?;
-    let mut whole = page.scoped_traffic("unattributed", "internet")?.transmit - nobody_before;
-    for (cgroup, _, expected) in &others {
-        let booked = sent(&page, &cgroup.label)?;
-        ensure!(booked == *expected || booked == datagrams(0), "{}: {booked}, not {expected}", cgroup.label);
-        whole += booked;
-    }
-    // Should the old cgroup have series again, they are its own.
-    whole += sent(&page, &label)?;
-    let expected = datagrams(200 + 20 * 21 / 2);
-    ensure!(whole == expected, "{whole} on all, not {expected}");
     Ok(())
 }
 

@@ -83,7 +83,7 @@ fn last_cpu() -> Result<usize> {
 }
 
 /// In a guest, to the nanosecond; on a host, where some switches run no program (docs/kernel.md), within a hundredth.
-fn agree(what: &str, books: Waits, truth: Waits) -> Result<()> {
+pub(super) fn agree(what: &str, books: Waits, truth: Waits) -> Result<()> {
     let say = || format!("{what}: the books {books:?}, schedstat {truth:?}");
     if is_guest() {
         ensure!(books == truth, "{}", say());

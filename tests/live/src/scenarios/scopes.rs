@@ -2,6 +2,7 @@
 
 use super::{
     ends::{Ends, unseen_answer},
+    node_device::NodeDevice,
     wire::any_port,
 };
 use crate::{
@@ -9,8 +10,8 @@ use crate::{
     cgroup::Cgroup,
     machine::wait_until,
     netns::{
-        Netns, Offloads, SERVER_LINK_LOCAL_V4, SERVER_PUBLIC_V4, SERVER_PUBLIC_V6, SERVER_SHARED_V4, SERVER_V4,
-        SERVER_V6, Wire,
+        Offloads, SERVER_LINK_LOCAL_V4, SERVER_PUBLIC_V4, SERVER_PUBLIC_V6, SERVER_SHARED_V4, SERVER_V4, SERVER_V6,
+        Wire,
     },
     page::Traffic,
     trial::{Need, Place, test},
@@ -145,41 +146,8 @@ fn a_given_range_is_intranet() -> Result<()> {
     Ok(())
 }
 
-/// A device of the tests in the node's own namespace with addresses that nobody else has; gone with the namespace at
-/// its other end.
-fn own_device(netns: &Netns, name: &str) -> Result<()> {
-    Seat::default().run([
-        "exec",
-        "ip",
-        "link",
-        "add",
-        name,
-        "type",
-        "veth",
-        "peer",
-        "name",
-        "end",
-        "netns",
-        &netns.pid().to_string(),
-    ])?;
-    Seat::default().run(["exec", "ip", "link", "set", name, "up"])?;
-    netns.ip("link set end up")
-}
-
-fn own_address(device: &str, address: &str) -> Result<()> {
-    let mut words = vec!["exec", "ip", "address", "add", address, "dev", device];
-    if address.contains(':') {
-        words.push("nodad");
-    }
-    Seat::default().run(words).map(drop)
-}
-
 fn own_addresses_are_node() -> Result<()> {
-    let netns = Netns::make()?;
-    let device = format!("ol{}", std::process::id());
-    own_device(&netns, &device)?;
-    own_address(&device, "198.51.100.7/32")?;
-    own_address(&device, "2001:db8:77::7/128")?;
+    let _device = NodeDevice::make(&["198.51.100.7/32", "2001:db8:77::7/128"])?;
     let folder = Cgroup::for_test()?;
     let agent = Agent::start(&[])?;
     for (name, address) in [("v4", "198.51.100.7"), ("v6", "2001:db8:77::7")] {
@@ -209,10 +177,7 @@ fn later_addresses_are_node() -> Result<()> {
     let (page, ..) = ends.still_page()?;
     let as_internet = page.scoped_traffic(&ends.client.label, "internet")?;
     ensure!(as_internet == datagrams(10, 100, false), "before: {as_internet}");
-    let netns = Netns::make()?;
-    let device = format!("ol{}", std::process::id());
-    own_device(&netns, &device)?;
-    own_address(&device, &format!("{SERVER_PUBLIC_V4}/32"))?;
+    let _device = NodeDevice::make(&[&format!("{SERVER_PUBLIC_V4}/32")])?;
     // The agent learns of it at one of its next samples.
     let mut sent = 10;
     let learned = wait_until(Duration::from_secs(15), || {
