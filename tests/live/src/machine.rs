@@ -22,9 +22,16 @@ pub(crate) fn is_guest() -> bool {
     GUEST.get().is_some() || std::env::var_os("OBSERVER_GUEST").is_some_and(|value| value == "1")
 }
 
-/// Whether tests may take minutes.
+/// Whether tests may take longer than they need to.
 pub(crate) fn has_time() -> bool {
     std::env::var_os("OBSERVER_LONG").is_some_and(|value| value == "1")
+}
+
+/// How many seconds a storm lasts: `usual`, or what `OBSERVER_STORM_SECONDS` says.
+pub(crate) fn storm_seconds(usual: u64) -> Result<u64> {
+    let Some(text) = std::env::var_os("OBSERVER_STORM_SECONDS") else { return Ok(usual) };
+    let seconds = text.to_str().and_then(|text| text.parse().ok());
+    seconds.with_context(|| format!("OBSERVER_STORM_SECONDS is {}, which is no number of seconds", text.display()))
 }
 
 /// How much longer things take here than on a machine of one's own: guests are emulated.

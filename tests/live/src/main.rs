@@ -3,7 +3,8 @@
 //!
 //! `OBSERVER_BIN` names the agent (default: `observer` beside this file, else `../release/observer`). `--guest` or
 //! `OBSERVER_GUEST=1` says that this is a guest with nothing else in it: no tolerance for neighbours. `OBSERVER_LONG=1`
-//! runs what takes minutes. `observer-live worker …` is what the tests run inside namespaces and cgroups.
+//! runs every test in a guest too, and on a host each storm alone beside all at once; `OBSERVER_STORM_SECONDS` is how long
+//! they last. `observer-live worker …` is what the tests run inside namespaces and cgroups.
 
 mod agent;
 mod census;

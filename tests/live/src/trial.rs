@@ -20,8 +20,6 @@ pub(crate) enum Need {
     Command(&'static str),
     /// A kernel of at least this version.
     Kernel(u32, u32),
-    /// `OBSERVER_LONG=1`.
-    Time,
     /// A mounted hierarchy of cgroups of version 1.
     CgroupV1,
     /// The cpu controller in the v2 hierarchy.
@@ -37,7 +35,6 @@ impl Need {
             Self::Kernel(major, minor) => {
                 (machine::kernel() < (major, minor)).then(|| format!("needs a kernel of {major}.{minor} or later"))
             }
-            Self::Time => (!machine::has_time()).then(|| "takes minutes: runs with OBSERVER_LONG=1".into()),
             Self::CpuController => {
                 (!crate::cgroup::has_controller("cpu")).then(|| "needs the cpu controller in the v2 hierarchy".into())
             }
@@ -69,6 +66,14 @@ pub(crate) fn unknown_name(trials: &[Trial]) -> Option<&'static str> {
     ON_EVERY_KERNEL.into_iter().find(|name| trials.iter().all(|trial| trial.name() != *name))
 }
 
+/// Why a test of this place and with these needs cannot run here.
+pub(crate) fn missing(place: Place, needs: &[Need]) -> Option<String> {
+    if place == Place::Host && machine::is_guest() {
+        return Some("runs on hosts only".into());
+    }
+    needs.iter().find_map(|need| need.missing())
+}
+
 /// A test as the harness takes it.
 pub(crate) fn test(
     sentence: impl Into<String>,
@@ -82,10 +87,7 @@ pub(crate) fn test(
         if machine::is_guest() && !on_every_kernel && !machine::has_time() {
             return Ok(Completion::ignored_with("takes minutes in a guest: runs there with OBSERVER_LONG=1"));
         }
-        if place == Place::Host && machine::is_guest() {
-            return Ok(Completion::ignored_with("runs on hosts only"));
-        }
-        if let Some(reason) = needs.iter().find_map(|need| need.missing()) {
+        if let Some(reason) = missing(place, needs) {
             return Ok(Completion::ignored_with(reason));
         }
         match run() {

@@ -43,6 +43,16 @@ pub(crate) fn run_and_wait() -> Result<Duration> {
     Ok(Duration::from_nanos(numbers.iter().sum()))
 }
 
+/// Processes and threads made, and context switches, on the whole machine since it booted.
+pub(crate) fn forks_and_switches() -> Result<(u64, u64)> {
+    let text = fs::read_to_string("/proc/stat")?;
+    let field = |name: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        line.and_then(|number| number.parse().ok()).with_context(|| format!("no {name} in /proc/stat"))
+    };
+    Ok((field("processes")?, field("ctxt")?))
+}
+
 /// The state letter of a process's first thread, by `/proc/PID/stat`.
 pub(crate) fn state(pid: u32) -> Result<char> {
     state_in(&fs::read_to_string(format!("/proc/{pid}/stat"))?)

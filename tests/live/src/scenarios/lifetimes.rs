@@ -1,5 +1,6 @@
 //! Cgroups that come and go: many, briefly, and what stays of those that are gone.
 
+use super::long_run::Stage;
 use crate::{
     agent::{Agent, explain},
     cgroup::Cgroup,
@@ -23,7 +24,6 @@ pub(super) fn tests() -> Vec<Trial> {
             &[Need::Root],
             short_lives,
         ),
-        test("the_series_of_a_cgroup_that_is_gone_stay_two_minutes", Place::Both, &[Need::Root, Need::Time], series_go),
         test("a_cgroup_is_on_the_page_as_soon_as_it_has_traffic", Place::Both, &[Need::Root], at_once),
     ]
 }
@@ -126,13 +126,12 @@ fn talkers(folder: &Cgroup, first: u64, count: u64, to: &str) -> Result<Vec<(Cgr
         .collect()
 }
 
-fn series_go() -> Result<()> {
-    let folder = Cgroup::for_test()?;
-    let (sink, _sink_cgroup) = sink(&folder)?;
-    let agent = Agent::start(&[])?;
-    let (cgroup, mut worker) = talkers(&folder, 0, 1, &sink.greeting)?.pop().expect("one was asked for");
-    worker.ask("send 5")?;
+/// A part of the long run.
+pub(super) fn series_go(Stage { agent, hole, folder, .. }: &Stage) -> Result<()> {
+    let cgroup = folder.child("short-lived")?;
     let label = cgroup.label.clone();
+    let mut worker = hole.sender(Seat::in_cgroup(&cgroup))?;
+    worker.ask("send 5")?;
     drop(worker);
     cgroup.remove()?;
     let gone = Instant::now();

@@ -5,6 +5,7 @@ mod endings;
 mod ends;
 mod fixtures;
 mod lifetimes;
+mod long_run;
 mod names;
 mod node_device;
 mod output;
@@ -32,6 +33,7 @@ pub(crate) fn all() -> Vec<Trial> {
     all.extend(uninterruptible::tests());
     all.extend(lifetimes::tests());
     all.extend(slots::tests());
+    all.extend(long_run::tests());
     all.extend(prometheus::tests());
     all.extend(output::tests());
     all.extend(names::tests());

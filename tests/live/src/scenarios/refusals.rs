@@ -185,7 +185,7 @@ fn no_cgroups() -> Result<()> {
 fn only_v1() -> Result<()> {
     let root = v2_root()?.display().to_string();
     let ended = without_mounts(&cgroup_mounts(&["cgroup2"])?, &["--mount-v1", &root])?;
-    refused(&ended, 1, &["only cgroup v1", "systemd.unified_cgroup_hierarchy=1", "mount -t cgroup2"])
+    refused(&ended, 1, &["only cgroup v1", "systemd.unified_cgroup_hierarchy=1", "of no use"])
 }
 
 fn path_in_v1() -> Result<()> {

@@ -1,6 +1,7 @@
 //! Uninterruptible sleep: vfork parents of known length, tasks that slept before the agent came, and storms after
 //! which no phantom may be left.
 
+use super::long_run::Stage;
 use crate::{
     agent::{Agent, explain},
     cgroup::Cgroup,
@@ -12,7 +13,7 @@ use crate::{
 use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::Trial;
 use std::{
-    process::{Command, Stdio},
+    process::Stdio,
     time::{Duration, Instant},
 };
 
@@ -34,12 +35,6 @@ pub(super) fn tests() -> Vec<Trial> {
             sleeps_from_before,
         ),
         test("after_storms_of_the_tests_own_no_phantom_is_left", Place::Both, &[Need::Root], own_storms),
-        test(
-            "after_storms_of_stress_ng_no_phantom_is_left",
-            Place::Host,
-            &[Need::Root, Need::Command("stress-ng")],
-            stress_ng_storms,
-        ),
     ]
 }
 
@@ -136,59 +131,64 @@ fn sleeps_from_before() -> Result<()> {
 
 fn own_storms() -> Result<()> {
     let folder = Cgroup::for_test()?;
-    let cgroup = folder.child("storm")?;
-    storms_leave_no_phantom(&folder, |seconds| {
-        for kind in ["vfork", "fork", "switch"] {
-            let mut workers = Vec::new();
-            for _ in 0..2 {
-                let mut worker = Worker::start(Seat::in_cgroup(&cgroup), ["storm"])?;
-                worker.tell(&format!("storm {kind} {}", seconds * 1000))?;
-                workers.push(worker);
-            }
-            for worker in &mut workers {
-                let rounds: u64 = worker.line(Duration::from_secs(seconds + 60))?.parse()?;
-                ensure!(rounds > 100, "only {rounds} rounds of {kind}");
-            }
-        }
-        Ok(())
-    })
-}
-
-fn stress_ng_storms() -> Result<()> {
-    let folder = Cgroup::for_test()?;
-    let cgroup = folder.child("storm")?;
-    storms_leave_no_phantom(&folder, |seconds| {
-        for kind in ["--vfork", "--fork", "--switch"] {
-            let timeout = format!("{seconds}s");
-            let mut command: Command =
-                Seat::in_cgroup(&cgroup).command(["exec", "stress-ng", kind, "2", "--timeout", &timeout, "--quiet"]);
-            let temporary = tempfile::tempdir()?;
-            let status = command
-                .current_dir(temporary.path())
-                .stdin(Stdio::null())
-                .stdout(Stdio::null())
-                .status()
-                .context("start stress-ng")?;
-            ensure!(status.success(), "stress-ng {kind} 2: {status}");
-        }
-        Ok(())
-    })
-}
-
-/// Runs storms while one task is known to be in D, and then compares the agent's open entries with /proc.
-fn storms_leave_no_phantom(folder: &Cgroup, storms: impl FnOnce(u64) -> Result<()>) -> Result<()> {
-    let seconds = if machine::has_time() {
-        60
-    } else if is_guest() {
-        4
-    } else {
-        10
-    };
-    let sleeper = folder.child("sleeper")?;
     let agent = Agent::start(&[])?;
+    let seconds = machine::storm_seconds(if is_guest() { 4 } else { 10 })?;
+    leaves_no_phantom(&agent, &folder, seconds, |cgroup| {
+        let mut workers = Vec::new();
+        for kind in ["vfork", "fork", "switch"].into_iter().cycle().take(6) {
+            let mut worker = Worker::start(Seat::in_cgroup(cgroup), ["storm"])?;
+            worker.tell(&format!("storm {kind} {}", seconds * 1000))?;
+            workers.push((worker, kind));
+        }
+        for (worker, kind) in &mut workers {
+            let rounds: u64 = worker.line(Duration::from_secs(seconds + 60))?.parse()?;
+            ensure!(rounds > 100, "only {rounds} rounds of {kind}");
+        }
+        Ok(())
+    })
+}
+
+/// A part of the long run: all storms at once, for a minute; where there is time, each of them alone as well.
+pub(super) fn stress_ng_storm(Stage { agent, folder, .. }: &Stage) -> Result<()> {
+    let seconds = machine::storm_seconds(60)?;
+    let mut storms = vec![vec!["--vfork", "--fork", "--switch"]];
+    if machine::has_time() {
+        storms.extend([vec!["--vfork"], vec!["--fork"], vec!["--switch"]]);
+    }
+    storms.iter().try_for_each(|kinds| {
+        leaves_no_phantom(agent, folder, seconds, |cgroup| stress_ng(cgroup, kinds, seconds))
+            .with_context(|| kinds.join(" "))
+    })
+}
+
+fn stress_ng(cgroup: &Cgroup, kinds: &[&str], seconds: u64) -> Result<()> {
+    let timeout = format!("{seconds}s");
+    let kinds = kinds.iter().flat_map(|kind| [kind, "2"]);
+    let job = ["exec", "stress-ng", "--quiet", "--timeout", &timeout].into_iter().chain(kinds);
+    let temporary = tempfile::tempdir()?;
+    let before = truth::forks_and_switches()?;
+    let mut command = Seat::in_cgroup(cgroup).command(job);
+    let status = command.current_dir(temporary.path()).stdin(Stdio::null()).stdout(Stdio::null()).status();
+    let status = status.context("start stress-ng")?;
+    ensure!(status.success(), "stress-ng: {status}");
+    let after = truth::forks_and_switches()?;
+    // More of one kind or the other, by whoever else was there too: a calm would not be worth the name.
+    let events = after.0 - before.0 + after.1 - before.1;
+    ensure!(events > 1000 * seconds, "only {events} forks and switches in {seconds} s");
+    Ok(())
+}
+
+/// Runs a storm while one task is known to be in D, and then compares the agent's open entries with /proc.
+fn leaves_no_phantom(
+    agent: &Agent,
+    folder: &Cgroup,
+    seconds: u64,
+    storm: impl FnOnce(&Cgroup) -> Result<()>,
+) -> Result<()> {
+    let (sleeper, cgroup) = (folder.child("sleeper")?, folder.child("storm")?);
     let mut known = Worker::start(Seat::in_cgroup(&sleeper), ["vfork"])?;
-    known.tell("vfork 600000")?;
-    storms(seconds)?;
+    known.tell(&format!("vfork {}", (seconds + 600) * 1000))?;
+    storm(&cgroup)?;
     ensure!(truth::uninterruptible_threads()?.contains(&known.pid()), "the known task is not in D");
     let mut last = (0, Vec::new());
     // The agent removes what /proc does not show once it is two seconds old.
@@ -202,7 +202,7 @@ fn storms_leave_no_phantom(folder: &Cgroup, storms: impl FnOnce(u64) -> Result<(
     let page = agent.scrape()?;
     ensure!(page.dropped("sleep_table_full")? == 0, "the table of sleeps was full");
     explain(
-        &agent,
+        agent,
         if equal { Ok(()) } else { Err(anyhow::anyhow!("{} open entries; /proc shows {:?}", last.0, last.1)) },
     )
 }

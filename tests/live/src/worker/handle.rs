@@ -6,7 +6,10 @@ use std::{
     ffi::OsStr,
     io::{BufRead as _, BufReader, Read as _, Write as _},
     process::{Child, ChildStdin, Command, Stdio},
-    sync::mpsc::{Receiver, RecvTimeoutError, channel},
+    sync::{
+        Mutex, PoisonError,
+        mpsc::{Receiver, RecvTimeoutError, channel},
+    },
     time::Duration,
 };
 
@@ -57,7 +60,8 @@ impl<'a> Seat<'a> {
 pub(crate) struct Worker {
     child: Child,
     stdin: Option<ChildStdin>,
-    lines: Receiver<String>,
+    /// Locked by nobody: so that tests in several threads may share what a worker keeps up.
+    lines: Mutex<Receiver<String>>,
     /// What it said after `ready`.
     pub(crate) greeting: String,
     job: String,
@@ -85,7 +89,7 @@ impl Worker {
             }
         });
         let stdin = child.stdin.take();
-        let mut worker = Self { child, stdin, lines, greeting: String::new(), job: name };
+        let mut worker = Self { child, stdin, lines: Mutex::new(lines), greeting: String::new(), job: name };
         let line = worker.line(Duration::from_secs(20))?;
         worker.greeting = line.strip_prefix("ready").with_context(|| format!("{line:?} is not ready"))?.trim().into();
         Ok(worker)
@@ -110,7 +114,8 @@ impl Worker {
 
     /// The next line it says.
     pub(crate) fn line(&mut self, limit: Duration) -> Result<String> {
-        match self.lines.recv_timeout(patience(limit)) {
+        let lines = self.lines.get_mut().unwrap_or_else(PoisonError::into_inner);
+        match lines.recv_timeout(patience(limit)) {
             Ok(line) => Ok(line),
             Err(RecvTimeoutError::Timeout) => bail!("the worker {} said nothing for {limit:?}", self.job),
             Err(RecvTimeoutError::Disconnected) => {
