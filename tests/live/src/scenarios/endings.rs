@@ -110,7 +110,7 @@ fn goes_on_reading(agent: &Agent) -> Result<()> {
     let sink = Worker::start(Seat::in_cgroup(&folder), ["udp-sink", "--bind", "127.0.0.1:0"])?;
     for round in 0..3 {
         // A new cgroup each time: names are learnt without privileges too.
-        let cgroup = folder.child(&format!("round{round}"))?;
+        let cgroup = folder.child(format!("round{round}"))?;
         let mut talk = Worker::start(Seat::in_cgroup(&cgroup), ["udp-talk", "--to", &sink.greeting, "--size", "72"])?;
         talk.ask("send 10")?;
         std::thread::sleep(Duration::from_millis(1100));

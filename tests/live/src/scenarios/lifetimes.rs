@@ -119,7 +119,7 @@ fn lives_are_booked(page: &Page, folder: &str, sink: &str) -> Result<()> {
 fn talkers(folder: &Cgroup, first: u64, count: u64, to: &str) -> Result<Vec<(Cgroup, Worker)>> {
     (first..first + count)
         .map(|number| {
-            let cgroup = folder.child(&format!("c{number}"))?;
+            let cgroup = folder.child(format!("c{number}"))?;
             let worker = Worker::start(Seat::in_cgroup(&cgroup), ["udp-talk", "--to", to, "--size", "200"])?;
             Ok((cgroup, worker))
         })

@@ -95,7 +95,7 @@ fn sent_by_label(page: &str, folder: &str) -> Result<BTreeMap<String, u64>> {
 
 /// A cgroup of that name, and a worker that has sent so many datagrams out of it.
 fn sender(folder: &Cgroup, name: &OsStr, to: &str, count: u64) -> Result<(Cgroup, Worker)> {
-    let cgroup = folder.child(name).with_context(|| format!("{name:?}"))?;
+    let cgroup = folder.child(name).with_context(|| name.display().to_string())?;
     let mut talk = Worker::start(Seat::in_cgroup(&cgroup), ["udp-talk", "--to", to, "--size", "72"])?;
     talk.ask(&format!("send {count}"))?;
     Ok((cgroup, talk))
@@ -126,9 +126,9 @@ fn labels() -> Result<()> {
     let checks = || {
         ensure!(sent.len() == names.len(), "{} labels for {} cgroups: {:?}", sent.len(), names.len(), sent.keys());
         for (name, count) in names.iter().zip(1..) {
-            let label = label_of(&sent, count).with_context(|| format!("{name:?}"))?;
+            let label = label_of(&sent, count).with_context(|| name.display().to_string())?;
             if let Some(text) = name.to_str().filter(|text| prefix.len() + text.len() <= LONGEST) {
-                ensure!(label == format!("{prefix}{text}"), "{name:?} has the label {label:?}");
+                ensure!(label == format!("{prefix}{text}"), "{} has the label {label:?}", name.display());
             }
         }
         Ok(())
@@ -139,7 +139,9 @@ fn labels() -> Result<()> {
     for (name, shown_as) in names.iter().zip(1..).filter(|(name, _)| name.to_str().is_none() && name.len() < 100) {
         count += 1;
         let shown = &label_of(&sent, shown_as)?[prefix.len()..];
-        senders.push(sender(&folder, OsStr::new(shown), &sink.greeting, count).with_context(|| format!("{name:?}"))?);
+        senders.push(
+            sender(&folder, OsStr::new(shown), &sink.greeting, count).with_context(|| name.display().to_string())?,
+        );
     }
     std::thread::sleep(Duration::from_millis(200));
     let sent = sent_by_label(&agent.scrape()?.text, &prefix)?;

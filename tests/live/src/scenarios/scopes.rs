@@ -59,7 +59,7 @@ fn loopback_is_symmetric() -> Result<()> {
     let agent = Agent::start(&[])?;
     for address in ["127.0.0.1", "::1"] {
         let name = address.replace(':', "_");
-        let (client, server) = (folder.child(&format!("client{name}"))?, folder.child(&format!("server{name}"))?);
+        let (client, server) = (folder.child(format!("client{name}"))?, folder.child(format!("server{name}"))?);
         let serve = Worker::start(Seat::in_cgroup(&server), ["tcp-serve", "--bind", &any_port(address)?])?;
         let mut talk = Worker::start(Seat::in_cgroup(&client), ["tcp-talk", "--to", &serve.greeting])?;
         talk.ask("upload 4000000 write")?;
@@ -151,7 +151,7 @@ fn own_addresses_are_node() -> Result<()> {
     let folder = Cgroup::for_test()?;
     let agent = Agent::start(&[])?;
     for (name, address) in [("v4", "198.51.100.7"), ("v6", "2001:db8:77::7")] {
-        let (client, server) = (folder.child(&format!("client-{name}"))?, folder.child(&format!("server-{name}"))?);
+        let (client, server) = (folder.child(format!("client-{name}"))?, folder.child(format!("server-{name}"))?);
         let sink = Worker::start(Seat::in_cgroup(&server), ["udp-sink", "--bind", &any_port(address)?, "--echo"])?;
         let mut talk = Worker::start(Seat::in_cgroup(&client), ["udp-talk", "--to", &sink.greeting, "--size", "100"])?;
         talk.ask("send 30")?;

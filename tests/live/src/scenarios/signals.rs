@@ -44,7 +44,7 @@ fn ends_in_time(agent: Agent, signal: Signal) -> Result<()> {
     let (status, took, log) = agent.end(signal)?;
     ensure!(status.code() == Some(0), "{status}\n{log}");
     ensure!(took <= limit, "took {took:?}\n{log}");
-    let attached = left_behind(&links, limit - took)?;
+    let attached = left_behind(&links, limit.saturating_sub(took))?;
     ensure!(attached.is_empty(), "ended after {took:?}, but attached after {limit:?}: {attached:?}");
     // The kernel frees what nobody uses any more in its own time.
     let left = left_behind(&objects, patience(Duration::from_secs(2)))?;
@@ -112,7 +112,7 @@ fn fill_page(folder: &Cgroup) -> Result<Vec<Cgroup>> {
     let mut worker = Worker::start(Seat::in_cgroup(folder), ["spin"])?;
     let mut cgroups = Vec::new();
     for number in 0..200 {
-        let cgroup = folder.child(&format!("page{number}"))?;
+        let cgroup = folder.child(format!("page{number}"))?;
         worker.ask(&format!("join {}", cgroup.path().display()))?;
         worker.ask("spin 0")?;
         cgroups.push(cgroup);

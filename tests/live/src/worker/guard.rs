@@ -10,16 +10,16 @@ use std::os::fd::{AsFd as _, OwnedFd};
 pub(super) fn guard() -> Result<()> {
     // What a terminal or a service manager sends to the tests' process group is not for us.
     nix::unistd::setsid().context("leave the session of the tests")?;
-    let mut wards: Vec<OwnedFd> = Vec::new();
+    let mut watched: Vec<OwnedFd> = Vec::new();
     say("ready")?;
     while let Some(line) = listen()? {
         let words: Vec<&str> = line.split(' ').collect();
         let ["watch", pid] = words[..] else { return not_understood(&words) };
-        wards.retain(|ward| syscalls::signal_process(ward.as_fd(), 0).is_ok());
-        wards.push(syscalls::open_process(pid.parse()?).with_context(|| format!("watch {pid}"))?);
+        watched.retain(|ward| syscalls::signal_process(ward.as_fd(), 0).is_ok());
+        watched.push(syscalls::open_process(pid.parse()?).with_context(|| format!("watch {pid}"))?);
         say("watching")?;
     }
-    for ward in &wards {
+    for ward in &watched {
         // One that has ended by itself is none the worse for it.
         let _ = syscalls::signal_process(ward.as_fd(), libc::SIGKILL);
     }
