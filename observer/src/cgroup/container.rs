@@ -65,7 +65,8 @@ impl<'a> ContainerRef<'a> {
         found
     }
 
-    fn of_part(parent: &str, part: &'a str) -> Option<Self> {
+    /// Recognises a container by one component of a path and the one above it.
+    pub(super) fn of_part(parent: &str, part: &'a str) -> Option<Self> {
         if let Some(scope) = part.strip_suffix(".scope") {
             return SCOPES.iter().find_map(|(prefix, runtime)| Self::new(*runtime, scope.strip_prefix(prefix)?));
         }

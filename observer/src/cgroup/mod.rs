@@ -3,8 +3,10 @@
 mod container;
 mod cpu_stat;
 pub mod mount;
+mod pod;
 mod tree;
 
 pub use container::{ContainerRef, Runtime};
 pub use cpu_stat::CpuStats;
+pub use pod::PodRef;
 pub use tree::{Cgroup, Tree, Walked};

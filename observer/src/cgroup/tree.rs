@@ -75,6 +75,11 @@ impl Tree {
         self.cgroups.iter().filter(|(_, cgroup)| cgroup.gone_at_ns.is_none()).map(|(id, cgroup)| (*id, cgroup))
     }
 
+    /// Every cgroup that is there or was a short while ago.
+    pub fn known(&self) -> impl Iterator<Item = (u64, &Cgroup)> {
+        self.cgroups.iter().map(|(id, cgroup)| (*id, cgroup))
+    }
+
     /// The living cgroups right below one.
     pub fn children(&self, id: u64) -> &[u64] {
         self.children.get(&id).map_or(&[], Vec::as_slice)
