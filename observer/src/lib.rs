@@ -7,6 +7,7 @@ pub mod cgroup;
 pub mod cli;
 pub mod config;
 pub mod kernel;
+pub mod kube;
 pub mod ledger;
 pub mod metrics;
 pub mod procfs;

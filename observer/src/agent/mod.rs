@@ -2,7 +2,9 @@
 //!
 //! [`start`] does everything that needs privileges and gives them up; [`serve`] is what then runs until it is told to stop.
 
+mod directory;
 mod own_cpu;
+mod pods;
 mod scopes;
 mod serve;
 mod start;
@@ -18,8 +20,8 @@ use crate::config::AgentConfig;
 pub fn run(config: AgentConfig) -> anyhow::Result<()> {
     let summary_interval = config.summary_interval;
     let sample_interval = config.sample_interval;
-    let started = start::start(config)?;
     // A thread more would be a megabyte more, and privileges are dropped for a process of one.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let started = start::start(config, &runtime)?;
     runtime.block_on(serve::serve(started, sample_interval, summary_interval))
 }

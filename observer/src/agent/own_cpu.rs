@@ -4,9 +4,10 @@
 //! A child that vanishes takes its time out of reach but leaves it in its parent's: what was read of it last stays
 //! subtracted. What it used after that reading falls to the parent; docs/metrics.md says so.
 
+use super::directory::Directory;
 use crate::{
     cgroup::{Cgroup, CpuStats, Tree},
-    ledger::{CpuUsage, Ledger, Name},
+    ledger::{CpuUsage, Ledger},
 };
 use std::{collections::HashMap, io::Read as _};
 
@@ -57,9 +58,12 @@ impl OwnCpu {
     /// has used nothing since: its file need not be read. (One that spins without ever leaving its CPU was not idle at the
     /// last reading.) Where they are not counted, a cgroup may have run without anybody having booked anything on it:
     /// then every cgroup with processes has an entity, and every file is read.
-    pub(super) fn read(&mut self, tree: &Tree, ledger: &mut Ledger, waits_are_counted: bool) {
+    pub(super) fn read(&mut self, names: Directory<'_>, ledger: &mut Ledger, waits_are_counted: bool, now_ns: u64) {
+        let tree = names.tree;
         if !waits_are_counted {
-            open_those_with_processes(tree, ledger);
+            for (id, _) in tree.live().filter(|(_, cgroup)| has_processes(tree, cgroup)) {
+                ledger.open_cgroup(id, &names, now_ns);
+            }
         }
         // First: what has gone is not among the children any more.
         self.part_with_vanished(tree);
@@ -108,15 +112,6 @@ impl OwnCpu {
             there
         });
         departed.retain(|parent, _| tree.is_live(*parent));
-    }
-}
-
-/// Gives an entity to every cgroup that has processes of its own.
-fn open_those_with_processes(tree: &Tree, ledger: &mut Ledger) {
-    for (id, cgroup) in tree.live() {
-        if has_processes(tree, cgroup) {
-            ledger.open_cgroup(id, Name::from(cgroup));
-        }
     }
 }
 

@@ -8,6 +8,7 @@ use super::{
 };
 use crate::{
     kernel::{EventSignal, monotonic_ns},
+    kube::{Owners, PodWatch},
     metrics::Encoder,
     server::{self, Source},
 };
@@ -44,7 +45,7 @@ impl Source for Books {
         let began = Instant::now();
         station.read_for_scrape().map_err(|error| format!("cannot read the kernel's books: {error}"))?;
         let page = encoder.render(&station.snapshot());
-        station.scraped(began.elapsed().as_secs_f64());
+        station.scraped(began.elapsed().as_secs_f64(), encoder.series());
         Ok(page)
     }
 
@@ -59,7 +60,7 @@ pub(super) async fn serve(
     sample_interval: Duration,
     summary_interval: Duration,
 ) -> anyhow::Result<()> {
-    let Started { station, listener, events, lock, scopes } = started;
+    let Started { station, listener, events, lock, scopes, kube } = started;
     let books = Arc::new(Books(Mutex::new((station, Encoder::new()))));
     let listener = TcpListener::from_std(listener)?;
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
@@ -78,6 +79,7 @@ pub(super) async fn serve(
         result = sample(&books, sample_interval) => result?,
         result = follow_events(&books, events) => result?,
         () = follow_addresses(&books, scopes) => {}
+        () = follow_pods(&books, kube) => {}
         result = summarise(&books, summary_interval) => result?,
     }
     drop(books);
@@ -113,6 +115,20 @@ async fn follow_addresses(books: &Books, mut scopes: Scopes) {
     }
 }
 
+/// Follows the pods of this node and their owners; does nothing where there is no API server.
+async fn follow_pods(books: &Books, kube: Option<(PodWatch, Owners)>) {
+    let Some((mut watch, mut owners)) = kube else { return std::future::pending().await };
+    loop {
+        tokio::select! {
+            event = watch.next() => {
+                let unknown = books.lock().0.pod_event(event);
+                owners.ask(unknown);
+            }
+            answer = owners.next() => books.lock().0.owner_known(answer),
+        }
+    }
+}
+
 /// Prints a summary now and then; never, if `every` is zero.
 async fn summarise(books: &Books, every: Duration) -> anyhow::Result<()> {
     if every.is_zero() {
@@ -123,7 +139,10 @@ async fn summarise(books: &Books, every: Duration) -> anyhow::Result<()> {
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        let text = summary.render(&books.lock().0.snapshot(), monotonic_ns());
+        let text = {
+            let mut guard = books.lock();
+            summary.render(&guard.0.snapshot(), monotonic_ns())
+        };
         if let Some(text) = text {
             printer.print(text);
         }

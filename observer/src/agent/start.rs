@@ -1,6 +1,7 @@
 //! From nothing to counting, with as few privileges as possible for as short as possible.
 
 use super::{
+    pods::Pods,
     scopes::Scopes,
     station::{Parts, Station},
 };
@@ -14,6 +15,7 @@ use crate::{
         privileges::{self, Feature, Held, User},
         program, release_free_memory,
     },
+    kube::{Access, Connection, Owners, Patience, PodWatch},
     ledger::ProgramFacts,
     procfs::{self, TaskVantage, Vantage},
     server,
@@ -25,6 +27,7 @@ use std::{
     os::fd::{AsFd as _, OwnedFd},
     path::Path,
 };
+use tokio::runtime::Runtime;
 
 /// An agent that counts and has no privileges left.
 pub(super) struct Started {
@@ -35,10 +38,14 @@ pub(super) struct Started {
     /// Held as long as this process counts.
     pub(super) lock: NodeLock,
     pub(super) scopes: Scopes,
+    /// What tells of pods and their owners, where there is an API server.
+    pub(super) kube: Option<(PodWatch, Owners)>,
 }
 
 /// Attaches everything that this kernel and these privileges allow, and gives the privileges up.
-pub(super) fn start(config: AgentConfig) -> anyhow::Result<Started> {
+///
+/// The runtime has to be there already: what reaches the API server is made of it.
+pub(super) fn start(config: AgentConfig, runtime: &Runtime) -> anyhow::Result<Started> {
     let user = User::chosen(config.user.as_deref())?;
     let mount = mount::locate(config.cgroup_path.as_deref())?;
     if !mount.true_root {
@@ -47,6 +54,7 @@ pub(super) fn start(config: AgentConfig) -> anyhow::Result<Started> {
     // Before the port, which the other agent has: who that is says more than that it is taken.
     let lock = NodeLock::take(&mount.path, &config.proc_path)?;
     let listener = server::bind(config.metrics_listen)?;
+    let kube = connect_kube(&config, runtime)?;
     check_privileges()?;
     let options = LoadOptions { object: OBJECT, slots: config.max_cgroups + 1, btf: Path::new(btf::VMLINUX) };
     let (mut kernel, events) = Kernel::load(&options)?;
@@ -84,9 +92,24 @@ pub(super) fn start(config: AgentConfig) -> anyhow::Result<Started> {
         spare_descriptors: spare_descriptors(),
         tasks,
         counting_since_ns,
+        pods: kube.as_ref().map(|connection| Pods::new(connection.pulse.clone())),
+        series_limit: config.series_limit,
     });
     release_free_memory();
-    Ok(Started { station, listener, events: events_fd, lock, scopes })
+    let kube = kube.map(|Connection { watch, owners, pulse: _ }| (watch, owners));
+    Ok(Started { station, listener, events: events_fd, lock, scopes, kube })
+}
+
+/// Reads what reaches the API server while the agent may still read it; connects to nobody.
+fn connect_kube(config: &AgentConfig, runtime: &Runtime) -> anyhow::Result<Option<Connection>> {
+    let Some(access) = runtime.block_on(Access::find(config.kubeconfig.as_deref()))? else {
+        tracing::info!("no kubeconfig and no service account: cgroups go by their paths");
+        return Ok(None);
+    };
+    tracing::info!(server = access.server(), node = config.node_name, "pods are named by the API server");
+    // Its connections are made of the runtime.
+    let _inside = runtime.enter();
+    Ok(Some(access.connect(&config.node_name, Patience::default())?))
 }
 
 /// Raises the limit of open files as far as it may be, and leaves a quarter for connections and the programs.

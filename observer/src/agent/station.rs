@@ -1,14 +1,16 @@
 //! Where the readings come together: kernel and cgroup tree in, ledger out. One at a time, under the agent's lock.
 
-use super::own_cpu::OwnCpu;
+use super::{directory::Directory, own_cpu::OwnCpu, pods::Pods};
 use crate::{
     cgroup::{Cgroup, Tree, Walked},
     kernel::{Events, Kernel, Lifetime, Presence, TaskState, monotonic_ns, program},
-    ledger::{AgentFacts, Ledger, MapFacts, Name, NodeFacts, Sample, Snapshot},
+    kube::{Answer, Owner, PodEvent},
+    ledger::{AgentFacts, Ledger, MapFacts, NodeFacts, Sample, Snapshot},
+    metrics,
     procfs::{self, DeviceReader, TaskVantage},
 };
 use observer_ebpf::{Drop, EVENT_PATH_BYTES, MAX_OPEN_SLEEPS};
-use std::{collections::HashMap, io, path::PathBuf};
+use std::{collections::HashMap, io, path::PathBuf, sync::Arc};
 
 /// Walks that heal lost events, when nothing asks for one sooner.
 const WALK_EVERY_NS: u64 = 300_000_000_000;
@@ -34,6 +36,16 @@ pub(super) struct Parts {
     pub(super) tasks: TaskVantage,
     /// When the programs began to count.
     pub(super) counting_since_ns: u64,
+    /// The pods, where there is an API server.
+    pub(super) pods: Option<Pods>,
+    /// The budget of series.
+    pub(super) series_limit: u64,
+}
+
+impl Parts {
+    fn directory(&self) -> Directory<'_> {
+        Directory { tree: &self.tree, pods: self.pods.as_ref().map(|pods| &pods.store) }
+    }
 }
 
 /// The agent's books and everything that fills them.
@@ -57,6 +69,8 @@ pub(super) struct Station {
     nameless: HashMap<u64, u64>,
     open_sleeps: u64,
     samples: u64,
+    /// Series of the last page that were no entity's.
+    fixed_series: u64,
 }
 
 impl Station {
@@ -66,12 +80,11 @@ impl Station {
         Self {
             own_cpu: OwnCpu::new(parts.spare_descriptors),
             window_started_ns: parts.counting_since_ns,
-            parts,
             ledger: Ledger::default(),
             sample: Sample::default(),
             node: NodeFacts::default(),
             devices: DeviceReader::default(),
-            facts: AgentFacts::default(),
+            facts: AgentFacts { series_limit: parts.series_limit, ..AgentFacts::default() },
             walked_ns: now_ns,
             walk_wanted: false,
             healed_losses: 0,
@@ -79,6 +92,8 @@ impl Station {
             nameless: HashMap::new(),
             open_sleeps: 0,
             samples: 0,
+            fixed_series: 0,
+            parts,
         }
     }
 
@@ -123,8 +138,8 @@ impl Station {
         self.drain_events();
         unknown.retain(|cgroup| self.parts.tree.get(*cgroup).is_none());
         let walk = self.name(unknown, now_ns);
-        let tree = &self.parts.tree;
-        self.ledger.book(&self.sample, |cgroup| tree.get(cgroup).map(Name::from));
+        let names = self.parts.directory();
+        self.ledger.book(&self.sample, &names, now_ns);
         slots.and(sleeps).and(walk)?;
         self.samples += 1;
         Ok(())
@@ -158,7 +173,11 @@ impl Station {
             self.window_started_ns = now_ns;
         }
         self.ledger.expire(now_ns);
+        self.keep_within_budget();
         self.parts.tree.forget(now_ns);
+        if let Some(pods) = &mut self.parts.pods {
+            pods.store.expire(now_ns);
+        }
         self.nameless.retain(|_, since| now_ns - *since < NAMELESS_NS);
         read
     }
@@ -167,7 +186,8 @@ impl Station {
     pub(super) fn read_for_scrape(&mut self) -> io::Result<()> {
         self.read()?;
         let waits_are_counted = self.parts.kernel.is_up(program::SWITCH);
-        self.own_cpu.read(&self.parts.tree, &mut self.ledger, waits_are_counted);
+        let names = self.parts.directory();
+        self.own_cpu.read(names, &mut self.ledger, waits_are_counted, monotonic_ns());
         self.node.load = procfs::loadavg(&self.parts.proc_path).ok();
         if self.devices.read(&self.parts.proc_path, &mut self.node.devices).is_err() {
             self.node.devices.clear();
@@ -183,20 +203,60 @@ impl Station {
         facts.maps.clear();
         facts.maps.push(MapFacts { name: "CGROUP_SLOTS", entries: slots, max_entries: max_slots });
         facts.maps.push(MapFacts { name: "SLEEPS", entries: self.open_sleeps, max_entries: MAX_OPEN_SLEEPS.into() });
+        facts.kube = self.parts.pods.as_ref().map(Pods::kube_facts);
         facts.process = procfs::process()?;
         Ok(())
     }
 
-    /// Notes how long the last scrape took.
-    pub(super) fn scraped(&mut self, seconds: f64) {
+    /// Notes how long the last scrape took, and how many series it had.
+    pub(super) fn scraped(&mut self, seconds: f64, series: u64) {
         self.facts.scrape_seconds = seconds;
+        let of_entities: usize =
+            self.ledger.entities().iter().filter(|entity| entity.shown).map(metrics::series_of).sum();
+        self.fixed_series = series.saturating_sub(of_entities as u64);
+    }
+
+    fn keep_within_budget(&mut self) {
+        let budget = self.parts.series_limit.saturating_sub(self.fixed_series);
+        self.ledger.keep_within(usize::try_from(budget).unwrap_or(usize::MAX), metrics::series_of);
+    }
+
+    /// Follows the pods. Returns the owners that are to be asked for.
+    pub(super) fn pod_event(&mut self, event: PodEvent) -> Vec<(Arc<str>, Owner)> {
+        let now_ns = monotonic_ns();
+        let Some(pods) = &mut self.parts.pods else { return Vec::new() };
+        let changed = pods.follow(event, now_ns);
+        let unknown = if changed.is_empty() { Vec::new() } else { pods.unknown_owners() };
+        self.apply_names(&changed, now_ns);
+        unknown
+    }
+
+    /// What a pod's owner stands for.
+    pub(super) fn owner_known(&mut self, answer: Answer) {
+        let Some(pods) = &mut self.parts.pods else { return };
+        let changed = pods.owner_known(answer);
+        self.apply_names(&changed, monotonic_ns());
+    }
+
+    fn apply_names(&mut self, changed: &[Arc<str>], now_ns: u64) {
+        if changed.is_empty() {
+            return;
+        }
+        // Who is to be named may have been made since the last reading.
+        self.drain_events();
+        let names = self.parts.directory();
+        for uid in changed {
+            self.ledger.pod_changed(uid, &names, now_ns);
+        }
     }
 
     /// The books as they are.
-    pub(super) fn snapshot(&self) -> Snapshot<'_> {
+    pub(super) fn snapshot(&mut self) -> Snapshot<'_> {
         Snapshot {
             window_ended_ns: self.ledger.window_ended_ns(),
             node_name: &self.parts.node_name,
+            workloads: self.ledger.workloads(),
+            pods: self.parts.pods.as_mut().map_or(&[], Pods::facts),
             entities: self.ledger.entities(),
             node: &self.node,
             agent: &self.facts,
@@ -266,11 +326,5 @@ impl Station {
             ledger.cgroup_gone(cgroup, now_ns);
         }
         Ok(())
-    }
-}
-
-impl From<&Cgroup> for Name {
-    fn from(cgroup: &Cgroup) -> Self {
-        Self { path: cgroup.path.clone(), gone_at_ns: cgroup.gone_at_ns }
     }
 }

@@ -58,14 +58,18 @@ impl Summary {
         let mut sums = HashMap::with_capacity(snapshot.entities.len());
         let mut lines = Vec::new();
         for entity in snapshot.entities {
-            let sent = entity.books.traffic.iter().map(|traffic| traffic.transmit_bytes).sum();
+            let sent: u64 = entity.books.traffic.iter().map(|traffic| traffic.transmit_bytes).sum();
             let waited_ns = entity.books.wait_ns;
             let (sent_before, waited_before) = self.before.get(&entity.id).copied().unwrap_or_default();
             sums.insert(entity.id, (sent, waited_ns));
+            if !entity.shown {
+                continue;
+            }
             lines.push(Line {
                 identity: &entity.identity,
-                sent: sent - sent_before,
-                waited_ns: waited_ns - waited_before,
+                // What moved to the series of another is no news of either.
+                sent: sent.saturating_sub(sent_before),
+                waited_ns: waited_ns.saturating_sub(waited_before),
             });
         }
         self.before = sums;
@@ -88,6 +92,14 @@ impl Summary {
 fn name(identity: &Identity) -> String {
     let path = match identity {
         Identity::Unattributed => return "(unattributed)".into(),
+        Identity::Other { namespace: None } => return "(others)".into(),
+        Identity::Other { namespace: Some(namespace) } => return format!("{namespace}/(others)"),
+        Identity::UnnamedPod { uid, container: None } => return format!("pod {uid}"),
+        Identity::UnnamedPod { uid, container: Some(container) } => return format!("pod {uid:.13} {container:.12}"),
+        Identity::Container { pod, container: None } => return format!("{}/{}", pod.namespace, pod.pod),
+        Identity::Container { pod, container: Some(container) } => {
+            return format!("{}/{}/{container:.20}", pod.namespace, pod.pod);
+        }
         Identity::Cgroup { path } if &**path == "/" => return "/ (the root cgroup)".into(),
         Identity::Cgroup { path } => path,
     };

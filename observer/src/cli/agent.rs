@@ -29,9 +29,15 @@ pub(super) struct Arguments {
     /// The value of the `node` label [default: the host name]
     #[arg(long, value_name = "NAME")]
     node_name: Option<String>,
+    /// The API server that names pods and their workloads [default: the pod's service account, if there is one]
+    #[arg(long, value_name = "FILE")]
+    kubeconfig: Option<String>,
     /// How many cgroups can be told apart at a time; what comes beyond is booked to `unattributed` [default: 4096]
     #[arg(long, value_name = "N")]
     max_cgroups: Option<String>,
+    /// How many series a page may have; beyond it the smallest entities of a namespace share one [default: 20000]
+    #[arg(long, value_name = "N")]
+    series_limit: Option<String>,
     /// How often the kernel's counters are booked, 100ms to 60s; above 1s peaks are means over that long [default: 1s]
     #[arg(long, value_name = "DURATION")]
     sample_interval: Option<String>,
@@ -66,7 +72,9 @@ impl Arguments {
         let Self {
             metrics_listen,
             node_name,
+            kubeconfig,
             max_cgroups,
+            series_limit,
             sample_interval,
             user,
             proc_path,
@@ -80,7 +88,9 @@ impl Arguments {
         let single = [
             ("metrics-listen", metrics_listen),
             ("node-name", node_name),
+            ("kubeconfig", kubeconfig),
             ("max-cgroups", max_cgroups),
+            ("series-limit", series_limit),
             ("sample-interval", sample_interval),
             ("user", user),
             ("proc-path", proc_path),

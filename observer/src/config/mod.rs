@@ -29,8 +29,12 @@ pub struct AgentConfig {
     pub metrics_listen: SocketAddr,
     /// The value of the `node` label; never empty.
     pub node_name: String,
+    /// Who tells of pods; `None`: the service account, where there is one.
+    pub kubeconfig: Option<PathBuf>,
     /// Slots for cgroups that run something.
     pub max_cgroups: u32,
+    /// The budget of series.
+    pub series_limit: u64,
     /// How often the books are read: 100 ms to 60 s.
     pub sample_interval: Duration,
     /// Who the agent becomes after attach, as `--user` says; [`User::chosen`](crate::kernel::privileges::User::chosen)
@@ -64,7 +68,9 @@ impl AgentConfig {
         Self {
             metrics_listen: SocketAddr::from((Ipv4Addr::UNSPECIFIED, 9810)),
             node_name: hostname.to_owned(),
+            kubeconfig: None,
             max_cgroups: observer_ebpf::DEFAULT_SLOTS,
+            series_limit: 20_000,
             sample_interval: Duration::from_secs(1),
             user: None,
             proc_path: PathBuf::from("/proc"),

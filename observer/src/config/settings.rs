@@ -39,10 +39,19 @@ const fn one(
 }
 
 /// Every setting, in the order in which they are shown.
-pub(super) const SETTINGS: [Setting; 10] = [
+pub(super) const SETTINGS: [Setting; 12] = [
     one("metrics-listen", read_metrics_listen, |config| Some(config.metrics_listen.to_string().into())),
     one("node-name", read_node_name, |config| Some(config.node_name.clone().into())),
+    Setting {
+        when_absent: "the pod's service account, if there is one",
+        ..one(
+            "kubeconfig",
+            |config, values| read_path(values).map(|path| config.kubeconfig = Some(path)),
+            |config| config.kubeconfig.as_ref().map(|path| path.to_string_lossy().into_owned().into()),
+        )
+    },
     one("max-cgroups", read_max_cgroups, |config| Some(config.max_cgroups.into())),
+    one("series-limit", read_series_limit, |config| i64::try_from(config.series_limit).ok().map(Value::from)),
     one("sample-interval", read_sample_interval, |config| Some(shown_duration(config.sample_interval).into())),
     Setting {
         when_absent: "nobody when started as root",
@@ -94,6 +103,16 @@ fn read_max_cgroups(config: &mut AgentConfig, values: &[String]) -> Result<(), S
         return Err(wrong(&number.to_string(), WANTED));
     }
     config.max_cgroups = number;
+    Ok(())
+}
+
+fn read_series_limit(config: &mut AgentConfig, values: &[String]) -> Result<(), String> {
+    const WANTED: &str = "a number from 1000 to 10000000";
+    let number: u64 = parsed(values, WANTED)?;
+    if !(1_000..=10_000_000).contains(&number) {
+        return Err(wrong(&number.to_string(), WANTED));
+    }
+    config.series_limit = number;
     Ok(())
 }
 

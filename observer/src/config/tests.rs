@@ -44,7 +44,9 @@ fn every_setting_is_read_from_every_source() {
     let given = [
         ("metrics-listen", "[::1]:0"),
         ("node-name", "a \"name\"\n"),
+        ("kubeconfig", "/etc/observer/kubeconfig"),
         ("max-cgroups", "12"),
+        ("series-limit", "5000"),
         ("sample-interval", "500ms"),
         ("user", "keep"),
         ("proc-path", "/host/proc"),

@@ -1,14 +1,23 @@
 //! The books: samples and identities in, a snapshot out. Pure: no clock, no I/O, no kernel.
 
+mod account;
 mod books;
+mod budget;
+mod entity;
+mod identity;
+mod naming;
 mod peak;
+mod pods;
 mod sample;
 mod snapshot;
+mod workloads;
 
-pub use books::{Ledger, Name};
+pub use books::Ledger;
+pub use entity::{Books, CpuUsage, Entity, EntityId, Throttling};
+pub use identity::{Cgroup, Identity, InPod, Names, PodNames, WorkloadNames};
 pub use peak::Peak;
 pub use sample::{Added, Sample};
 pub use snapshot::{
-    AgentFacts, Books, CpuUsage, Device, Entity, EntityId, Identity, LoadAverages, MapFacts, NodeFacts, ProcessFacts,
-    ProgramFacts, Snapshot, Throttling,
+    AgentFacts, Device, KubeFacts, LoadAverages, MapFacts, NodeFacts, PodFacts, ProcessFacts, ProgramFacts, Snapshot,
 };
+pub use workloads::{Workload, WorkloadId, WorkloadKey};

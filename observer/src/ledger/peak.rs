@@ -28,6 +28,15 @@ impl Peak {
         self.candidates.iter().find(|(ended, _)| ended + SPAN_NS > newest_ns).map_or(0.0, |(_, rate)| *rate)
     }
 
+    /// Takes over the windows of another that became one with this. They seldom overlap; where they do, the larger counts.
+    pub(super) fn merge(&mut self, other: Self) {
+        let mut windows: Vec<_> = std::mem::take(&mut self.candidates).into_iter().chain(other.candidates).collect();
+        windows.sort_by_key(|(ended, _)| *ended);
+        for (ended, rate) in windows {
+            self.push(ended, rate);
+        }
+    }
+
     fn forget(&mut self, newest_ns: u64) {
         while self.candidates.front().is_some_and(|(ended, _)| ended + SPAN_NS <= newest_ns) {
             self.candidates.pop_front();

@@ -25,6 +25,12 @@ pub struct Added {
 }
 
 impl Added {
+    /// Bytes sent and received, over all scopes.
+    pub fn bytes(&self) -> (u64, u64) {
+        let sum = |bytes: fn(&Traffic) -> u64| self.traffic.iter().map(bytes).sum();
+        (sum(|traffic| traffic.transmit_bytes), sum(|traffic| traffic.receive_bytes))
+    }
+
     /// How many packets and waits these are, and one for uninterruptible sleep: what a drop reason counts when they have
     /// no owner.
     pub fn events(&self) -> u64 {

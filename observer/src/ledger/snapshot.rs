@@ -1,88 +1,25 @@
 //! What readers of the books see: entities with their sums, the node's own figures and the agent's.
 
-use super::Peak;
-use observer_ebpf::{SCOPES, Traffic, histogram};
+use super::{Entity, PodNames, Workload};
 use std::sync::Arc;
 
 /// A view of the books at one moment. Borrowed: the agent is one thread, and rendering copies nothing.
 #[derive(Clone, Copy, Debug)]
 pub struct Snapshot<'a> {
-    /// When the newest window ended: what [`Peak::largest`] looks back from.
+    /// When the newest window ended: what [`Peak::largest`](super::Peak::largest) looks back from.
     pub window_ended_ns: u64,
     /// The value of the `node` label.
     pub node_name: &'a str,
     /// Every entity that has series, `unattributed` first.
     pub entities: &'a [Entity],
+    /// Every workload that has, or lately had, a pod here.
+    pub workloads: &'a [Workload],
+    /// The pods of this node, as the API tells.
+    pub pods: &'a [PodFacts],
     /// The node's figures.
     pub node: &'a NodeFacts,
     /// The agent's figures.
     pub agent: &'a AgentFacts,
-}
-
-/// Never reused while the agent runs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct EntityId(pub u64);
-
-/// Whose books these are; decides the labels.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Identity {
-    /// What could not be booked on anybody: `cgroup="unattributed"`, which no path can be.
-    Unattributed,
-    /// A cgroup that runs something itself: its path below the v2 root, as UTF-8 (the cgroup room escapes other bytes).
-    Cgroup {
-        /// For instance `/system.slice/sshd.service`.
-        path: Arc<str>,
-    },
-}
-
-/// An entity with its books.
-#[derive(Clone, Debug)]
-pub struct Entity {
-    /// Its number.
-    pub id: EntityId,
-    /// Its labels.
-    pub identity: Identity,
-    /// Its sums.
-    pub books: Books,
-    /// Bytes sent in the largest window of the last minute.
-    pub transmit_peak: Peak,
-    /// Bytes received in the largest window of the last minute.
-    pub receive_peak: Peak,
-}
-
-/// Sums since the agent started; none ever falls.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Books {
-    /// L3 traffic by [`observer_ebpf::Scope`].
-    pub traffic: [Traffic; SCOPES],
-    /// Waits for a CPU by [`histogram::bucket`].
-    pub waits: [u64; histogram::BUCKETS],
-    /// Nanoseconds waited.
-    pub wait_ns: u64,
-    /// Task-nanoseconds in uninterruptible sleep.
-    pub uninterruptible_ns: u64,
-    /// `cpu.stat`, once it has been read.
-    pub cpu: Option<CpuUsage>,
-}
-
-/// What `cpu.stat` says.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct CpuUsage {
-    /// `usage_usec`.
-    pub usage_us: u64,
-    /// Present where the cpu controller is.
-    pub throttling: Option<Throttling>,
-}
-
-/// The cpu controller's part of `cpu.stat`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Throttling {
-    /// `nr_periods`.
-    pub periods: u64,
-    /// `nr_throttled`.
-    pub throttled_periods: u64,
-    /// `throttled_usec`.
-    pub throttled_us: u64,
 }
 
 /// The node as /proc tells it.
@@ -116,6 +53,36 @@ pub struct Device {
     pub transmit_bytes: u64,
 }
 
+/// A pod as the API tells.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PodFacts {
+    /// Its names, its workload's among them.
+    pub names: Arc<PodNames>,
+    /// Its UID in the API.
+    pub uid: Arc<str>,
+    /// Whether it shares the node's network namespace.
+    pub host_network: bool,
+    /// `Guaranteed`, `Burstable`, `BestEffort`.
+    pub qos_class: &'static str,
+    /// `Pending`, `Running`, `Succeeded`, `Failed`, `Unknown`.
+    pub phase: &'static str,
+    /// The kind of its controller as the pod names it, empty for none.
+    pub created_by_kind: Arc<str>,
+    /// The name of its controller, empty for none.
+    pub created_by_name: Arc<str>,
+}
+
+/// What is known of the API server.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct KubeFacts {
+    /// Whether the last request was answered.
+    pub up: bool,
+    /// How often the watch of the pods began anew after an error.
+    pub watch_restarts: u64,
+    /// What needs a permission, and why it is not to be had where it is not.
+    pub features: Vec<(&'static str, Option<String>)>,
+}
+
 /// The agent about itself.
 #[derive(Clone, Debug, Default)]
 pub struct AgentFacts {
@@ -125,6 +92,10 @@ pub struct AgentFacts {
     pub maps: Vec<MapFacts>,
     /// What could not be counted where it belongs, by reason; every reason is always there.
     pub drops: Vec<(&'static str, u64)>,
+    /// The API server, where there is to be one.
+    pub kube: Option<KubeFacts>,
+    /// The budget of series.
+    pub series_limit: u64,
     /// The process.
     pub process: ProcessFacts,
     /// How long the last scrape took, reading and rendering, in seconds.

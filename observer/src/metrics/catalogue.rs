@@ -4,7 +4,7 @@
 //! that has no row.
 
 use super::family::{Family, Kind, Room, Series, Unit, Value};
-use crate::ledger::{Entity, Throttling};
+use crate::ledger::{Books, Entity, Throttling, Workload};
 use observer_ebpf::Traffic;
 
 /// The families, in the order of the page.
@@ -114,6 +114,88 @@ pub static FAMILIES: &[Family] = &[
         series: Series::PerEntity(|entity, _| Some(Value::Count(throttling(entity)?.periods))),
         help: "Enforcement periods that have passed while the cgroup was runnable under a quota (nr_periods of cpu.stat): \
                what throttled periods are a share of.",
+    },
+    Family {
+        name: "observer_workload_network_transmit_bytes_total",
+        kind: Kind::Counter,
+        unit: Unit::Bytes,
+        room: Room::Kernel,
+        series: Series::PerWorkloadScope(|traffic| traffic.transmit_bytes),
+        help: "Bytes sent by all pods that the workload ever had on this node, by where the other end is; goes on when its \
+               pods are replaced, so a rise over weeks shows here.",
+    },
+    Family {
+        name: "observer_workload_network_receive_bytes_total",
+        kind: Kind::Counter,
+        unit: Unit::Bytes,
+        room: Room::Kernel,
+        series: Series::PerWorkloadScope(|traffic| traffic.receive_bytes),
+        help: "Bytes received by all pods that the workload ever had on this node, by where the other end is.",
+    },
+    Family {
+        name: "observer_workload_network_transmit_peak_bytes_per_second",
+        kind: Kind::Gauge,
+        unit: Unit::BytesPerSecond,
+        room: Room::Agent,
+        series: Series::PerWorkload(|workload, window| workload_peak(workload, workload.transmit_peak.largest(window))),
+        help: "Bytes that the workload's pods on this node sent together in the busiest second of the last 60.",
+    },
+    Family {
+        name: "observer_workload_network_receive_peak_bytes_per_second",
+        kind: Kind::Gauge,
+        unit: Unit::BytesPerSecond,
+        room: Room::Agent,
+        series: Series::PerWorkload(|workload, window| workload_peak(workload, workload.receive_peak.largest(window))),
+        help: "Bytes that the workload's pods on this node received together in the busiest second of the last 60.",
+    },
+    Family {
+        name: "observer_workload_run_queue_wait_seconds_total",
+        kind: Kind::Counter,
+        unit: Unit::Seconds,
+        room: Room::Kernel,
+        series: Series::PerWorkload(|workload, _| nanoseconds(workload.books.wait_ns)),
+        help: "Time that tasks of the workload's pods waited for a CPU; rate() is the mean number that wait.",
+    },
+    Family {
+        name: "observer_workload_uninterruptible_seconds_total",
+        kind: Kind::Counter,
+        unit: Unit::Seconds,
+        room: Room::Kernel,
+        series: Series::PerWorkload(|workload, _| nanoseconds(workload.books.uninterruptible_ns)),
+        help: "Task-seconds that the workload's pods spent in uninterruptible sleep (state D).",
+    },
+    Family {
+        name: "observer_workload_cpu_usage_seconds_total",
+        kind: Kind::Counter,
+        unit: Unit::Seconds,
+        room: Room::Cgroup,
+        series: Series::PerWorkload(|workload, _| Some(Value::Microseconds(workload.books.cpu?.usage_us))),
+        help: "CPU time used by the containers of the workload's pods, as far as they were there at a scrape.",
+    },
+    Family {
+        name: "observer_workload_pods_started_total",
+        kind: Kind::Counter,
+        unit: Unit::Count,
+        room: Room::Kube,
+        series: Series::PerWorkload(|workload, _| workload.names.as_ref().map(|_| Value::Count(workload.pods_started))),
+        help: "Pods of the workload that were seen on this node since the agent started; a fast rise means restarts or a job \
+               that runs often.",
+    },
+    Family {
+        name: "observer_workload_pods",
+        kind: Kind::Gauge,
+        unit: Unit::Count,
+        room: Room::Kube,
+        series: Series::PerWorkload(|workload, _| workload.names.as_ref().map(|_| Value::Count(workload.pods))),
+        help: "Pods of the workload that have a cgroup on this node now.",
+    },
+    Family {
+        name: "observer_pod_info",
+        kind: Kind::Gauge,
+        unit: Unit::Truth,
+        room: Room::Kube,
+        series: Series::PerPod,
+        help: "Always 1; the labels say what the API tells of a pod of this node. Join it by namespace and pod.",
     },
     Family {
         name: "observer_node_load1",
@@ -233,6 +315,31 @@ pub static FAMILIES: &[Family] = &[
                cgroup=\"unattributed\" or incomplete.",
     },
     Family {
+        name: "observer_kube_up",
+        kind: Kind::Gauge,
+        unit: Unit::Truth,
+        room: Room::Kube,
+        series: Series::Kube(|kube| Value::Count(kube.up.into())),
+        help: "1 while the API server answers; at 0 everything is counted, and new pods go by their uid until it answers \
+               again. The agent's log says why. Absent where no API server is configured.",
+    },
+    Family {
+        name: "observer_kube_watch_restarts_total",
+        kind: Kind::Counter,
+        unit: Unit::Count,
+        room: Room::Kube,
+        series: Series::Kube(|kube| Value::Count(kube.watch_restarts)),
+        help: "Times that the watch of this node's pods failed and was begun anew.",
+    },
+    Family {
+        name: "observer_kube_feature_up",
+        kind: Kind::Gauge,
+        unit: Unit::Truth,
+        room: Room::Kube,
+        series: Series::PerKubeFeature,
+        help: "1 if the API server grants what a feature needs; 0 with the reason if not. docs/security.md lists the verbs.",
+    },
+    Family {
         name: "observer_scrape_duration_seconds",
         kind: Kind::Gauge,
         unit: Unit::Seconds,
@@ -300,6 +407,15 @@ pub static FAMILIES: &[Family] = &[
         help: "When the agent started, in seconds since the epoch; a change means that every counter began anew.",
     },
     Family {
+        name: "observer_series_limit",
+        kind: Kind::Gauge,
+        unit: Unit::Count,
+        room: Room::Agent,
+        series: Series::Agent(|agent| Some(Value::Count(agent.series_limit))),
+        help: "The budget of --series-limit: beyond it the smallest entities of a namespace share the series with \
+               cgroup=\"other\".",
+    },
+    Family {
         name: "observer_series",
         kind: Kind::Gauge,
         unit: Unit::Count,
@@ -311,8 +427,15 @@ pub static FAMILIES: &[Family] = &[
 
 /// Absent until the entity has had traffic.
 fn peak(entity: &Entity, largest: f64) -> Option<Value> {
-    let silent = entity.books.traffic.iter().all(|traffic| *traffic == Traffic::default());
-    (!silent).then_some(Value::Float(largest))
+    has_traffic(&entity.books).then_some(Value::Float(largest))
+}
+
+fn workload_peak(workload: &Workload, largest: f64) -> Option<Value> {
+    has_traffic(&workload.books).then_some(Value::Float(largest))
+}
+
+fn has_traffic(books: &Books) -> bool {
+    books.traffic.iter().any(|traffic| *traffic != Traffic::default())
 }
 
 /// Absent until there is something to count.

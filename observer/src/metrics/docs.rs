@@ -1,8 +1,9 @@
 //! docs/metrics.md, generated from the catalogue.
 
-use super::label::{MAX_VALUE_BYTES, UNATTRIBUTED};
+use super::label::MAX_VALUE_BYTES;
+use super::label_sets::{OTHER, UNATTRIBUTED};
 use super::samples::BOUND_LABELS;
-use super::{FAMILIES, Family, Series};
+use super::{ENTITY, FAMILIES, Family, Series};
 use observer_ebpf::{Drop, Scope};
 use std::fmt::{self, Write};
 
@@ -24,22 +25,32 @@ the nanosecond where the kernel counts nanoseconds. Only CPU times begin with wh
 its cgroup, and two minutes more. A peak is the largest window of the last minute; a scrape does not reset it. A window is
 a second, or the sample interval where that is longer.
 
-An *entity* is a cgroup that runs something itself, named by its path below the cgroup v2 root (kernel threads are `/`).
-Every byte and every wait is booked to exactly one entity; what could not be is on `cgroup=\"unattributed\"`, so sums over
-all entities are whole. *Room* is the module of the agent that brings the numbers.
+An *entity* is a container of a pod, where the agent is told of an API server, or any other cgroup that runs something
+itself, named by its path below the cgroup v2 root (kernel threads are `/`). Every byte and every wait is booked to exactly
+one entity; what could not be is on `cgroup=\"unattributed\"`, so sums over all entities are whole. A *workload* is what
+a pod belongs to by its owner references; its series add up all pods that it ever had on the node, and stay when they go:
+two minutes where they come once (bare pods, jobs without a cron job), a day where they come again. *Room* is the module of
+the agent that brings the numbers.
 ";
 
 type Belongs = fn(&Series) -> bool;
 
+const ENTITIES: &str = "\
+One series for each entity, and for each scope where there is such a label. The labels of an *entity* are `namespace`, `pod`,
+`container`, `workload` and `workload_type` for a container, `cgroup` for any other cgroup. A container's id stands in the
+place of its name, and a pod's uid in the place of its, until the API has told them; then the series goes on under the names.
+The sandbox of a pod is the container `POD`.";
+
 static SECTIONS: &[(&str, &str, Belongs)] = &[
-    ("Cgroups", "One series for each entity, and for each scope where there is such a label.", |series| {
-        matches!(series, Series::PerScope(_) | Series::PerEntity(_) | Series::Waits)
+    ("Entities", ENTITIES, |series| matches!(series, Series::PerScope(_) | Series::PerEntity(_) | Series::Waits)),
+    ("Workloads and pods", "Where the agent is told of an API server.", |series| {
+        matches!(series, Series::PerWorkloadScope(_) | Series::PerWorkload(_) | Series::PerPod)
     }),
     ("The node", "What the node says of itself, to compare the cgroups' sums with.", |series| {
         matches!(series, Series::Node(_) | Series::PerDevice(_) | Series::Unattributed(_))
     }),
     ("The agent", "Whether to trust the rest, and what it costs.", |series| {
-        !SECTIONS[..2].iter().any(|(_, _, belongs)| belongs(series))
+        !SECTIONS[..3].iter().any(|(_, _, belongs)| belongs(series))
     }),
 ];
 
@@ -49,7 +60,10 @@ fn write_sections(text: &mut String) -> fmt::Result {
         writeln!(text, "| family | type | unit | labels | room | meaning |\n|---|---|---|---|---|---|")?;
         for Family { name, kind, unit, room, series, help } in FAMILIES.iter().filter(|family| belongs(&family.series))
         {
-            let labels: Vec<String> = series.labels().iter().map(|label| format!("`{label}`")).collect();
+            let labels = series.labels().iter();
+            let labels: Vec<_> = labels
+                .map(|label| if *label == ENTITY { format!("*{label}*") } else { format!("`{label}`") })
+                .collect();
             let (kind, unit, room, labels) = (kind.word(), unit.word(), room.word(), labels.join(", "));
             writeln!(text, "| `{name}` | {kind} | {unit} | {labels} | {room} | {help} |")?;
         }
@@ -63,7 +77,7 @@ fn write_label_values(text: &mut String) -> fmt::Result {
         text,
         "Backslash, double quote and newline are escaped. A value of more than {MAX_VALUE_BYTES} bytes is cut and ends in\n\
          `~` and sixteen hexadecimal digits, a hash of the whole, so that distinct names stay distinct. No cgroup is named\n\
-         `{UNATTRIBUTED}`: paths begin with a slash."
+         `{UNATTRIBUTED}` or `{OTHER}`: paths begin with a slash."
     )?;
     writeln!(text, "\n`scope`, where the other end is:\n\n| scope | meaning |\n|---|---|")?;
     for scope in Scope::ALL {

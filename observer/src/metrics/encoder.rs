@@ -5,10 +5,10 @@
 //! No library that is kept does that, so this is our own.
 
 use super::FAMILIES;
-use super::label::EntityLabels;
+use super::label_sets::LabelSets;
 use super::page::Page;
 use super::samples::Samples;
-use crate::ledger::Snapshot;
+use crate::ledger::{Entity, Snapshot, Workload};
 use bytes::{Bytes, BytesMut};
 
 /// Renders pages; keeps what can be used again for the next.
@@ -17,7 +17,10 @@ pub struct Encoder {
     page: BytesMut,
     /// Bytes of the last page.
     expected: usize,
-    labels: EntityLabels,
+    /// Series of the last page.
+    series: u64,
+    entities: LabelSets<Entity>,
+    workloads: LabelSets<Workload>,
 }
 
 impl Encoder {
@@ -31,15 +34,22 @@ impl Encoder {
     ///
     /// Entities with equal identities would make duplicate series: the ledger has one entity for each.
     pub fn render(&mut self, snapshot: &Snapshot<'_>) -> Bytes {
-        self.labels.align(snapshot.node_name, snapshot.entities);
+        self.entities.align(snapshot.node_name, snapshot.entities);
+        self.workloads.align(snapshot.node_name, snapshot.workloads);
         // A sixteenth more than last time: a page that grows a little does not double the buffer.
         self.page.reserve(self.expected + self.expected / 16);
         let mut page = Page::new(&mut self.page);
-        let samples = Samples { snapshot, labels: &self.labels };
+        let samples = Samples { snapshot, entities: &self.entities, workloads: &self.workloads };
         for family in FAMILIES {
             page.family(family, |page| samples.write(page, family));
         }
+        self.series = page.samples();
         self.expected = self.page.len();
         self.page.split().freeze()
+    }
+
+    /// How many series the last page had.
+    pub fn series(&self) -> u64 {
+        self.series
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! The labels are not a column: they follow from what there is one series for, so they cannot disagree with the page.
 
-use crate::ledger::{AgentFacts, Device, Entity, MapFacts, NodeFacts, ProgramFacts};
+use crate::ledger::{AgentFacts, Device, Entity, KubeFacts, MapFacts, NodeFacts, ProgramFacts, Workload};
 use observer_ebpf::Traffic;
 
 /// A metric family: `HELP`, `TYPE` and the series under them.
@@ -90,6 +90,8 @@ pub enum Room {
     Cgroup,
     /// Files of /proc.
     Procfs,
+    /// The API server.
+    Kube,
     /// The agent's task.
     Agent,
     /// The encoder itself.
@@ -103,11 +105,17 @@ impl Room {
             Self::Kernel => "kernel",
             Self::Cgroup => "cgroup",
             Self::Procfs => "procfs",
+            Self::Kube => "kube",
             Self::Agent => "agent",
             Self::Metrics => "metrics",
         }
     }
 }
+
+/// Stands for the labels of an entity: a container's [`CONTAINER_LABELS`], or `cgroup`.
+pub const ENTITY: &str = "entity";
+/// The labels of a container.
+pub const CONTAINER_LABELS: [&str; 5] = ["namespace", "pod", "container", "workload", "workload_type"];
 
 /// What there is one series for, with where its value is. A `None` leaves the series out.
 #[derive(Clone, Copy, Debug)]
@@ -118,6 +126,12 @@ pub enum Series {
     PerEntity(fn(&Entity, u64) -> Option<Value>),
     /// The wait histogram of each entity that ever waited.
     Waits,
+    /// Each workload and each scope in which its pods had traffic.
+    PerWorkloadScope(fn(&Traffic) -> u64),
+    /// Each workload; the second argument is when the newest window ended.
+    PerWorkload(fn(&Workload, u64) -> Option<Value>),
+    /// Each pod of the node; always 1.
+    PerPod,
     /// The node, from the traffic of the unattributed entity, summed over its scopes.
     Unattributed(fn(&Traffic) -> u64),
     /// The node.
@@ -136,6 +150,10 @@ pub enum Series {
     PerDrop,
     /// The agent.
     Agent(fn(&AgentFacts) -> Option<Value>),
+    /// The API server, where there is to be one.
+    Kube(fn(&KubeFacts) -> Value),
+    /// Each thing that needs a permission of the API server, with the reason when it is not to be had.
+    PerKubeFeature,
     /// The page itself: how many series it has.
     Page,
 }
@@ -144,9 +162,24 @@ impl Series {
     /// The labels of such a series, in the order in which they are written.
     pub const fn labels(&self) -> &'static [&'static str] {
         match self {
-            Self::PerScope(_) => &["node", "cgroup", "scope"],
-            Self::PerEntity(_) => &["node", "cgroup"],
-            Self::Waits => &["node", "cgroup", "le"],
+            Self::PerScope(_) => &["node", ENTITY, "scope"],
+            Self::PerEntity(_) => &["node", ENTITY],
+            Self::Waits => &["node", ENTITY, "le"],
+            Self::PerWorkloadScope(_) => &["node", "namespace", "workload", "workload_type", "scope"],
+            Self::PerWorkload(_) => &["node", "namespace", "workload", "workload_type"],
+            Self::PerPod => &[
+                "node",
+                "namespace",
+                "pod",
+                "uid",
+                "workload",
+                "workload_type",
+                "host_network",
+                "qos_class",
+                "phase",
+                "created_by_kind",
+                "created_by_name",
+            ],
             Self::Unattributed(_) | Self::Node(_) => &["node"],
             Self::PerDevice(_) => &["node", "device"],
             Self::Build => &["version", "revision"],
@@ -154,7 +187,8 @@ impl Series {
             Self::PerProgram(_) => &["program"],
             Self::PerMap(_) => &["map"],
             Self::PerDrop => &["reason"],
-            Self::Agent(_) | Self::Page => &[],
+            Self::PerKubeFeature => &["feature", "reason"],
+            Self::Agent(_) | Self::Kube(_) | Self::Page => &[],
         }
     }
 }

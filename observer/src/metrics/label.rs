@@ -1,15 +1,11 @@
 //! Label values as the text format wants them: escaped, bounded, and still distinct after the cut.
 
-use crate::ledger::{Entity, EntityId, Identity};
 use bytes::{BufMut, BytesMut};
-use std::collections::HashMap;
 
 /// The longest label value, in bytes before escaping.
 pub const MAX_VALUE_BYTES: usize = 256;
 /// `~` and sixteen hexadecimal digits.
 const MARK_BYTES: usize = 17;
-/// The `cgroup` of what belongs to nobody; a path begins with a slash, so it is no cgroup's.
-pub const UNATTRIBUTED: &str = "unattributed";
 
 /// Writes `name="value"`, escaped; a value that is too long is cut and marked with a hash of the whole.
 pub(super) fn push(out: &mut BytesMut, name: &str, value: &str) {
@@ -59,60 +55,6 @@ fn push_mark(out: &mut BytesMut, value: &str) {
     out.put_u8(b'~');
     for shift in (0..64).step_by(4).rev() {
         out.put_u8(b"0123456789abcdef"[(hash >> shift) as usize & 0xf]);
-    }
-}
-
-/// The label sets of the entities, `{node="…",cgroup="…"` with the brace left open, escaped once in an entity's life.
-#[derive(Debug, Default)]
-pub(super) struct EntityLabels {
-    node_name: String,
-    /// In the order of the snapshot's entities.
-    sets: Vec<EntitySet>,
-}
-
-#[derive(Debug)]
-struct EntitySet {
-    id: EntityId,
-    identity: Identity,
-    text: Box<[u8]>,
-}
-
-impl EntityLabels {
-    /// Brings the label sets in line with the entities: forgets who left, writes who came.
-    pub(super) fn align(&mut self, node_name: &str, entities: &[Entity]) {
-        if self.node_name != node_name {
-            node_name.clone_into(&mut self.node_name);
-            self.sets.clear();
-        }
-        let same = |(set, entity): (&EntitySet, &Entity)| set.id == entity.id && set.identity == entity.identity;
-        if self.sets.len() == entities.len() && self.sets.iter().zip(entities).all(same) {
-            return;
-        }
-        let mut known: HashMap<EntityId, EntitySet> = self.sets.drain(..).map(|set| (set.id, set)).collect();
-        self.sets.reserve_exact(entities.len());
-        self.sets.extend(entities.iter().map(|entity| match known.remove(&entity.id) {
-            Some(set) if set.identity == entity.identity => set,
-            _ => EntitySet::new(node_name, entity),
-        }));
-    }
-
-    /// The label set of each entity, in the order of the last [`Self::align`].
-    pub(super) fn sets(&self) -> impl Iterator<Item = &[u8]> {
-        self.sets.iter().map(|set| &*set.text)
-    }
-}
-
-impl EntitySet {
-    fn new(node_name: &str, entity: &Entity) -> Self {
-        let mut text = BytesMut::with_capacity(2 * MAX_VALUE_BYTES);
-        text.put_u8(b'{');
-        push(&mut text, "node", node_name);
-        text.put_u8(b',');
-        match &entity.identity {
-            Identity::Unattributed => push(&mut text, "cgroup", UNATTRIBUTED),
-            Identity::Cgroup { path } => push(&mut text, "cgroup", path),
-        }
-        Self { id: entity.id, identity: entity.identity.clone(), text: Box::from(&text[..]) }
     }
 }
 

@@ -1,9 +1,12 @@
 //! The samples of each kind of series: which of a snapshot's numbers are written, under which labels.
 
-use super::label::EntityLabels;
+use super::label_sets::LabelSets;
 use super::page::Page;
-use super::{Family, Series, Value};
-use crate::ledger::{AgentFacts, Books, Device, Entity, Identity, MapFacts, NodeFacts, ProgramFacts, Snapshot};
+use super::{FAMILIES, Family, Series, Value};
+use crate::ledger::{
+    AgentFacts, Books, Device, Entity, Identity, KubeFacts, MapFacts, NodeFacts, PodFacts, ProgramFacts, Snapshot,
+    Workload,
+};
 use observer_ebpf::{SCOPES, Traffic, histogram};
 
 /// The version in `observer_build_info`.
@@ -43,7 +46,9 @@ const _: () = assert!(BUCKETS_PER_BOUND * histogram::EXPORTED == histogram::BUCK
 pub(super) struct Samples<'a> {
     pub(super) snapshot: &'a Snapshot<'a>,
     /// Aligned with the snapshot's entities.
-    pub(super) labels: &'a EntityLabels,
+    pub(super) entities: &'a LabelSets<Entity>,
+    /// Aligned with its workloads.
+    pub(super) workloads: &'a LabelSets<Workload>,
 }
 
 impl Samples<'_> {
@@ -54,6 +59,9 @@ impl Samples<'_> {
             Series::PerScope(read) => self.scopes(page, name, read),
             Series::PerEntity(read) => self.entities(page, name, read),
             Series::Waits => self.waits(page, name),
+            Series::PerWorkloadScope(read) => self.workload_scopes(page, name, read),
+            Series::PerWorkload(read) => self.workloads(page, name, read),
+            Series::PerPod => self.pods(page, name),
             Series::Unattributed(read) => self.unattributed(page, name, read),
             Series::Node(read) => self.node(page, name, read),
             Series::PerDevice(read) => self.devices(page, name, read),
@@ -63,23 +71,76 @@ impl Samples<'_> {
             Series::PerMap(read) => self.maps(page, name, read),
             Series::PerDrop => self.drops(page, name),
             Series::Agent(read) => self.agent(page, name, read),
+            Series::Kube(read) => self.kube(page, name, read),
+            Series::PerKubeFeature => self.kube_features(page, name),
             Series::Page => page.sample([name, ""], b"", "", Value::Count(page.samples() + 1)),
         }
     }
 
     /// Both directions of a scope have a series as soon as one of them has traffic.
     fn scopes(self, page: &mut Page<'_>, name: &str, read: fn(&Traffic) -> u64) {
-        for (entity, labels) in self.snapshot.entities.iter().zip(self.labels.sets()) {
-            for (traffic, scope) in entity.books.traffic.iter().zip(SCOPE_LABELS) {
-                if *traffic != Traffic::default() {
-                    page.sample([name, ""], labels, scope, Value::Count(read(traffic)));
-                }
+        for (entity, labels) in self.shown() {
+            write_scopes(page, name, labels, &entity.books, read);
+        }
+    }
+
+    fn workload_scopes(self, page: &mut Page<'_>, name: &str, read: fn(&Traffic) -> u64) {
+        for (workload, labels) in self.snapshot.workloads.iter().zip(self.workloads.sets()) {
+            write_scopes(page, name, labels, &workload.books, read);
+        }
+    }
+
+    fn workloads(self, page: &mut Page<'_>, name: &str, read: fn(&Workload, u64) -> Option<Value>) {
+        for (workload, labels) in self.snapshot.workloads.iter().zip(self.workloads.sets()) {
+            if let Some(value) = read(workload, self.snapshot.window_ended_ns) {
+                page.sample([name, ""], labels, "", value);
             }
         }
     }
 
+    fn pods(self, page: &mut Page<'_>, name: &str) {
+        for pod in self.snapshot.pods {
+            let PodFacts { names, uid, host_network, qos_class, phase, created_by_kind, created_by_name } = pod;
+            let labels = [
+                ("node", self.snapshot.node_name),
+                ("namespace", &*names.namespace),
+                ("pod", &*names.pod),
+                ("uid", uid),
+                ("workload", &*names.workload.name),
+                ("workload_type", &*names.workload.kind),
+                ("host_network", if *host_network { "true" } else { "false" }),
+                ("qos_class", qos_class),
+                ("phase", phase),
+                ("created_by_kind", created_by_kind),
+                ("created_by_name", created_by_name),
+            ];
+            page.labelled(name, &labels, Value::Count(1));
+        }
+    }
+
+    fn kube(self, page: &mut Page<'_>, name: &str, read: fn(&KubeFacts) -> Value) {
+        if let Some(kube) = &self.snapshot.agent.kube {
+            page.sample([name, ""], b"", "", read(kube));
+        }
+    }
+
+    fn kube_features(self, page: &mut Page<'_>, name: &str) {
+        for (feature, down_because) in self.snapshot.agent.kube.iter().flat_map(|kube| &kube.features) {
+            let labels = [("feature", *feature), ("reason", down_because.as_deref().unwrap_or_default())];
+            match down_because {
+                None => page.labelled(name, &labels[..1], Value::Count(1)),
+                Some(_) => page.labelled(name, &labels, Value::Count(0)),
+            }
+        }
+    }
+
+    /// The entities that have series of their own.
+    fn shown(&self) -> impl Iterator<Item = (&Entity, &[u8])> {
+        self.snapshot.entities.iter().zip(self.entities.sets()).filter(|(entity, _)| entity.shown)
+    }
+
     fn entities(self, page: &mut Page<'_>, name: &str, read: fn(&Entity, u64) -> Option<Value>) {
-        for (entity, labels) in self.snapshot.entities.iter().zip(self.labels.sets()) {
+        for (entity, labels) in self.shown() {
             if let Some(value) = read(entity, self.snapshot.window_ended_ns) {
                 page.sample([name, ""], labels, "", value);
             }
@@ -87,7 +148,7 @@ impl Samples<'_> {
     }
 
     fn waits(self, page: &mut Page<'_>, name: &str) {
-        for (entity, labels) in self.snapshot.entities.iter().zip(self.labels.sets()) {
+        for (entity, labels) in self.shown() {
             write_waits(page, name, labels, &entity.books);
         }
     }
@@ -146,6 +207,27 @@ impl Samples<'_> {
             page.sample([name, ""], b"", "", value);
         }
     }
+}
+
+fn write_scopes(page: &mut Page<'_>, name: &str, labels: &[u8], books: &Books, read: fn(&Traffic) -> u64) {
+    for (traffic, scope) in books.traffic.iter().zip(SCOPE_LABELS) {
+        if *traffic != Traffic::default() {
+            page.sample([name, ""], labels, scope, Value::Count(read(traffic)));
+        }
+    }
+}
+
+/// How many series an entity has on a page.
+pub fn series_of(entity: &Entity) -> usize {
+    let scopes = entity.books.traffic.iter().filter(|traffic| **traffic != Traffic::default()).count();
+    let waits = if entity.books.waits.iter().any(|count| *count > 0) { BOUND_LABELS.len() + 3 } else { 0 };
+    let series = |family: &Family| match family.series {
+        Series::PerScope(_) => scopes,
+        Series::Waits => waits,
+        Series::PerEntity(read) => usize::from(read(entity, u64::MAX).is_some()),
+        _ => 0,
+    };
+    FAMILIES.iter().map(series).sum()
 }
 
 fn write_waits(page: &mut Page<'_>, name: &str, labels: &[u8], books: &Books) {

@@ -69,8 +69,15 @@ pub(crate) fn measure(run: &mut Run) -> Result<()> {
 fn encoder(run: &mut Run) {
     let entities: Vec<_> = (0..PODS).map(entity).collect();
     let (node, agent) = (NodeFacts::default(), AgentFacts::default());
-    let snapshot =
-        Snapshot { window_ended_ns: 60, node_name: "bench", entities: &entities, node: &node, agent: &agent };
+    let snapshot = Snapshot {
+        window_ended_ns: 60,
+        node_name: "bench",
+        entities: &entities,
+        workloads: &[],
+        pods: &[],
+        node: &node,
+        agent: &agent,
+    };
     let mut encoder = Encoder::new();
     let lines = scrape::samples(&encoder.render(&snapshot));
     encoder.render(&snapshot);
@@ -122,6 +129,7 @@ fn entity(number: u32) -> Entity {
     peak.push(60, n as f64 * 1_000.5);
     let path = format!("/kubepods.slice/kubepods-pod{number:08x}.slice/cri-containerd-{number:064x}.scope");
     Entity {
+        shown: true,
         id: EntityId(n),
         identity: Identity::Cgroup { path: path.into() },
         books,

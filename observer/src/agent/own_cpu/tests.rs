@@ -37,13 +37,14 @@ impl Node {
         self.tree.walk(1).unwrap();
         let mut added = Added { cgroup: self.id(path), ..Added::default() };
         added.waits[0] = 1;
-        let tree = &self.tree;
-        self.ledger.book(&Sample { added: vec![added] }, |id| tree.get(id).map(Name::from));
+        let names = Directory { tree: &self.tree, pods: None };
+        self.ledger.book(&Sample { added: vec![added] }, &names, 1);
     }
 
     fn read(&mut self, waits_are_counted: bool) {
         self.tree.walk(1).unwrap();
-        self.own.read(&self.tree, &mut self.ledger, waits_are_counted);
+        let names = Directory { tree: &self.tree, pods: None };
+        self.own.read(names, &mut self.ledger, waits_are_counted, 1);
     }
 
     fn own_us(&self, path: &str) -> Option<u64> {

@@ -1,15 +1,18 @@
 //! Books to render: entities with everything in them, and a node and an agent with every fact.
 
 use crate::ledger::{
-    AgentFacts, Books, CpuUsage, Device, Entity, EntityId, Identity, LoadAverages, MapFacts, NodeFacts, Peak,
-    ProcessFacts, ProgramFacts, Snapshot, Throttling,
+    AgentFacts, Books, CpuUsage, Device, Entity, EntityId, Identity, KubeFacts, LoadAverages, MapFacts, NodeFacts,
+    Peak, PodFacts, PodNames, ProcessFacts, ProgramFacts, Snapshot, Throttling, Workload, WorkloadId, WorkloadNames,
 };
 use observer_ebpf::{Drop, Scope, Traffic, histogram};
+use std::sync::Arc;
 
 /// What a [`Snapshot`] borrows.
 pub(super) struct TestBooks {
     pub(super) node_name: String,
     pub(super) entities: Vec<Entity>,
+    pub(super) workloads: Vec<Workload>,
+    pub(super) pods: Vec<PodFacts>,
     pub(super) node: NodeFacts,
     pub(super) agent: AgentFacts,
 }
@@ -20,6 +23,8 @@ impl TestBooks {
         Self {
             node_name: node_name.to_owned(),
             entities: Vec::new(),
+            workloads: Vec::new(),
+            pods: Vec::new(),
             node: NodeFacts::default(),
             agent: AgentFacts::default(),
         }
@@ -29,7 +34,15 @@ impl TestBooks {
     pub(super) fn full(pods: u64) -> Self {
         let mut entities = vec![busy_entity(0, Identity::Unattributed)];
         entities.extend((1..=pods).map(|id| busy_entity(id, pod(id))));
-        Self { node_name: "worker-1".to_owned(), entities, node: node_facts(), agent: agent_facts() }
+        Self {
+            node_name: "worker-1".to_owned(),
+            entities,
+            // Three pods each, as a rule.
+            workloads: (1..=pods.div_ceil(3)).map(busy_workload).collect(),
+            pods: (1..=pods).map(pod_facts).collect(),
+            node: node_facts(),
+            agent: agent_facts(),
+        }
     }
 
     pub(super) fn snapshot(&self) -> Snapshot<'_> {
@@ -37,6 +50,8 @@ impl TestBooks {
             window_ended_ns: 1,
             node_name: &self.node_name,
             entities: &self.entities,
+            workloads: &self.workloads,
+            pods: &self.pods,
             node: &self.node,
             agent: &self.agent,
         }
@@ -49,12 +64,43 @@ pub(super) fn cgroup(path: &str) -> Identity {
 
 pub(super) fn quiet_entity(id: u64, identity: Identity) -> Entity {
     let (transmit_peak, receive_peak) = (Peak::default(), Peak::default());
-    Entity { id: EntityId(id), identity, books: Books::default(), transmit_peak, receive_peak }
+    Entity { id: EntityId(id), identity, shown: true, books: Books::default(), transmit_peak, receive_peak }
 }
 
 fn pod(id: u64) -> Identity {
-    let slice = "/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod";
-    cgroup(&format!("{slice}{id:08x}_7d1c_4b0e_9f5a_0242ac120002.slice/cri-containerd-{id:064x}.scope"))
+    Identity::Container { pod: pod_names(id), container: Some("application".into()) }
+}
+
+fn pod_names(id: u64) -> Arc<PodNames> {
+    let workload = Arc::new(WorkloadNames { name: workload_name(id.div_ceil(3)), kind: "deployment".into() });
+    let pod = format!("{}-7f8d9c6b5-{id:05x}", workload.name).into();
+    Arc::new(PodNames { namespace: "production".into(), pod, workload })
+}
+
+fn workload_name(id: u64) -> Arc<str> {
+    format!("checkout-service-{id}").into()
+}
+
+fn pod_facts(id: u64) -> PodFacts {
+    PodFacts {
+        names: pod_names(id),
+        uid: format!("{id:08x}-7d1c-4b0e-9f5a-0242ac120002").into(),
+        host_network: id.is_multiple_of(2),
+        qos_class: "Burstable",
+        phase: "Running",
+        created_by_kind: "ReplicaSet".into(),
+        created_by_name: format!("{}-7f8d9c6b5", workload_name(id.div_ceil(3))).into(),
+    }
+}
+
+fn busy_workload(id: u64) -> Workload {
+    let books = busy_entity(id, Identity::Unattributed).books;
+    let key = (&*pod_names(3 * id)).into();
+    let mut workload = Workload::new(WorkloadId(id), Some(key));
+    (workload.books, workload.pods, workload.pods_started) = (books, 3, 5);
+    workload.transmit_peak.push(1, 1_234_567.0);
+    workload.receive_peak.push(1, 7_654_321.0);
+    workload
 }
 
 /// Distinct, large numbers everywhere: a mixed-up field shows, and they are as long as those of a busy node.
@@ -109,6 +155,12 @@ fn agent_facts() -> AgentFacts {
             },
         ],
         maps: vec![MapFacts { name: "SLOTS", entries: 12, max_entries: 4096 }],
+        kube: Some(KubeFacts {
+            up: true,
+            watch_restarts: 2,
+            features: vec![("pods", None), ("workloads", Some("may not get jobs".to_owned()))],
+        }),
+        series_limit: 20_000,
         drops: Drop::ALL.iter().map(|reason| (reason.label(), *reason as u64)).collect(),
         process,
         scrape_seconds: 0.001,

@@ -1,0 +1,128 @@
+//! What things are called: the cgroup tree and the pods together, as the ledger asks for them.
+
+use crate::{
+    cgroup::{PodRef, Tree},
+    kube::PodStore,
+    ledger::{Cgroup, InPod, Names, PodNames},
+};
+use std::{collections::HashMap, sync::Arc};
+
+/// The name of a pod's sandbox, which the API does not list. No container's, since those have no capitals.
+const SANDBOX: &str = "POD";
+
+/// The tree, and the pods where there is an API server.
+#[derive(Clone, Copy)]
+pub(super) struct Directory<'a> {
+    pub(super) tree: &'a Tree,
+    pub(super) pods: Option<&'a PodStore>,
+}
+
+impl Names for Directory<'_> {
+    fn cgroup(&self, id: u64) -> Option<Cgroup> {
+        let found = self.tree.get(id)?;
+        let place = || {
+            let PodRef { uid, container } = PodRef::of_path(&found.path)?;
+            Some(InPod { uid: uid.into(), container: container.map(Arc::from) })
+        };
+        let pod = self.pods.and_then(|_| place());
+        Some(Cgroup { path: Arc::clone(&found.path), pod, gone_at_ns: found.gone_at_ns })
+    }
+
+    fn pod(&self, uid: &str) -> Option<Arc<PodNames>> {
+        self.pods?.names(uid)
+    }
+
+    fn container(&self, uid: &str, id: &str) -> Option<Arc<str>> {
+        let name = self.pods?.pod(uid)?.container(id).cloned();
+        name.or_else(|| self.is_sandbox(uid, id).then(|| SANDBOX.into()))
+    }
+}
+
+impl Directory<'_> {
+    /// Whether a container that has no name is the pod's sandbox: it is the pod's first cgroup (ids only grow), and the
+    /// API, which tells of all containers at once, knows a later one.
+    fn is_sandbox(&self, uid: &str, id: &str) -> bool {
+        let Some(pod) = self.pods.and_then(|pods| pods.pod(uid)) else { return false };
+        let mut first = HashMap::<&str, u64>::new();
+        for (cgroup, known) in self.tree.known() {
+            if let Some(PodRef { uid: theirs, container: Some(container) }) = PodRef::of_path(&known.path)
+                && theirs == uid
+            {
+                let at = first.entry(container).or_insert(cgroup);
+                *at = cgroup.min(*at);
+            }
+        }
+        let Some(own) = first.get(id) else { return false };
+        let mut others = first.iter().filter(|(container, _)| **container != id);
+        others.clone().all(|(_, cgroup)| cgroup > own)
+            && others.any(|(container, _)| pod.container(container).is_some())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kube::Pod;
+    use std::path::PathBuf;
+
+    const UID: &str = "0a1b2c3d-0000-1111-2222-333344445555";
+
+    fn id(letter: &str) -> String {
+        letter.repeat(64)
+    }
+
+    fn pod(containers: &[(&str, &str)]) -> Pod {
+        Pod {
+            uid: UID.into(),
+            cgroup_uid: UID.into(),
+            namespace: "shop".into(),
+            name: "web-1".into(),
+            owner: None,
+            containers: containers.iter().map(|(letter, name)| (id(letter).into(), Arc::from(*name))).collect(),
+            host_network: false,
+            qos_class: "BestEffort",
+            phase: "Running",
+        }
+    }
+
+    fn node(cgroups: &[(u64, &str)], containers: &[(&str, &str)]) -> (Tree, PodStore) {
+        let mut tree = Tree::new(PathBuf::from("/nonexistent"));
+        for (cgroup, letter) in cgroups {
+            tree.made(*cgroup, format!("/kubepods/besteffort/pod{UID}/{}", id(letter)).as_bytes());
+        }
+        let mut pods = PodStore::default();
+        pods.changed(pod(containers), 1);
+        (tree, pods)
+    }
+
+    fn name(tree: &Tree, pods: &PodStore, letter: &str) -> Option<String> {
+        let directory = Directory { tree, pods: Some(pods) };
+        directory.container(UID, &id(letter)).map(|name| name.to_string())
+    }
+
+    #[test]
+    fn the_first_cgroup_of_a_pod_is_its_sandbox_once_the_api_knows_a_later_one() {
+        let (tree, pods) = node(&[(10, "a"), (11, "b")], &[]);
+        assert_eq!(name(&tree, &pods, "a"), None, "it might be a container of which the API has not told yet");
+        let (tree, pods) = node(&[(10, "a"), (11, "b")], &[("b", "app")]);
+        assert_eq!(name(&tree, &pods, "a").as_deref(), Some("POD"));
+        assert_eq!(name(&tree, &pods, "b").as_deref(), Some("app"));
+    }
+
+    #[test]
+    fn a_container_that_restarts_is_not_taken_for_the_sandbox() {
+        let (tree, pods) = node(&[(10, "a"), (11, "b"), (12, "c")], &[("b", "app")]);
+        assert_eq!(name(&tree, &pods, "c"), None);
+        // A runtime without sandboxes: nothing was there before the container.
+        let (tree, pods) = node(&[(11, "b"), (12, "c")], &[("b", "app")]);
+        assert_eq!(name(&tree, &pods, "c"), None);
+    }
+
+    #[test]
+    fn without_an_api_server_a_pods_cgroup_is_a_cgroup() {
+        let (tree, pods) = node(&[(10, "a")], &[]);
+        assert_eq!(Directory { tree: &tree, pods: None }.cgroup(10).unwrap().pod, None);
+        let place = Directory { tree: &tree, pods: Some(&pods) }.cgroup(10).unwrap().pod.unwrap();
+        assert_eq!((&*place.uid, place.container.as_deref()), (UID, Some(&*id("a"))));
+    }
+}

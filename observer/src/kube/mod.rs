@@ -1,0 +1,26 @@
+//! The pods of this node as the API server tells of them: who a cgroup's UID is, which name a container's id has, and what
+//! workload a pod belongs to. The only room that talks to an API server.
+//!
+//! ```text
+//! watch (pods of this node) ──> store ──> names of pods and containers
+//! owners (a GET for each ReplicaSet and Job) ─┘
+//! ```
+//! Counting waits for none of it. One watch with a field selector, never a list of the cluster; a pod is pruned while it is
+//! read, so that its full object never exists.
+
+mod connect;
+mod facts;
+mod owners;
+mod pod;
+mod pulse;
+mod store;
+#[cfg(test)]
+mod tests;
+mod watch;
+
+pub use connect::{Access, AccessError, Connection};
+pub use owners::{Answer, Owners};
+pub use pod::{Owner, Pod};
+pub use pulse::{Patience, Pulse};
+pub use store::PodStore;
+pub use watch::{PodEvent, PodWatch};
