@@ -2,7 +2,9 @@
 
 mod bench;
 mod build;
+mod cluster;
 mod guest;
+mod image;
 mod progress;
 mod run;
 mod setup;
@@ -75,6 +77,17 @@ enum Task {
         setup: SetupArgs,
     },
     Guest(guest::command::GuestArgs),
+    /// Write an image of the agent for container runtimes, target/image/observer.tar, without a container engine.
+    ///
+    /// It is a static binary and nothing else, and the same for the same commit, to the byte. It loads with
+    /// `ctr images import`, `docker load` and `kind load image-archive`.
+    Image {
+        #[command(flatten)]
+        setup: SetupArgs,
+        #[command(flatten)]
+        image: image::ImageArgs,
+    },
+    Cluster(cluster::command::ClusterArgs),
 }
 
 fn main() -> ExitCode {
@@ -113,6 +126,14 @@ fn perform(task: Task) -> Result<ExitCode> {
         }
         Task::Setup { setup } => after_setup(&workspace, &Purpose::ALL, &setup, |_| Ok(ExitCode::SUCCESS)),
         Task::Guest(args) => args.run(&workspace),
+        Task::Image { setup, image } => after_setup(&workspace, &[Purpose::Build], &setup, |pair| {
+            image::run(&workspace, &complete(pair)?, image)?;
+            Ok(ExitCode::SUCCESS)
+        }),
+        Task::Cluster(args) => match args.setup().cloned() {
+            Some(setup) => after_setup(&workspace, &[Purpose::Cluster], &setup, |_| args.run(&workspace)),
+            None => args.run(&workspace),
+        },
     }
 }
 

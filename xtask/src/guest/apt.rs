@@ -135,6 +135,15 @@ impl Apt {
         Ok(files)
     }
 
+    /// Downloads the package of that name in the newest version of the suite. Returns the file.
+    ///
+    /// # Errors
+    /// When the suite has no such package or the download fails or does not match the signed lists.
+    pub(crate) fn download_package(&self, name: &str) -> Result<PathBuf> {
+        let shown = self.run("apt-cache", &["show", "--no-all-versions", name])?;
+        self.download(&Package::parse(&shown).with_context(|| format!("apt-cache says nothing about {name}"))?)
+    }
+
     fn download(&self, package: &Package) -> Result<PathBuf> {
         let directory = self.directory.join(&package.name);
         fs::create_dir_all(&directory)?;

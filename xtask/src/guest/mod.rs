@@ -3,7 +3,7 @@
 //!
 //! `kernels` fetches, `machine` boots, `serial` listens, `suite` runs the live tests on every kernel, `command` is `cargo xtask guest`.
 
-mod apt;
+pub(crate) mod apt;
 pub(crate) mod command;
 mod initramfs;
 mod kernels;

@@ -3,7 +3,9 @@
 use super::privilege::Privilege;
 use crate::{progress, toolchain::probe::said, workspace::Workspace};
 use anyhow::{Context, Result};
-use std::{collections::BTreeSet, fs, os::unix::process::CommandExt as _, path::Path, process::Command};
+use std::{
+    collections::BTreeSet, fs, os::unix::process::CommandExt as _, path::Path, process::Command, time::Duration,
+};
 
 /// True on Debian and its relatives.
 pub(crate) fn is_there() -> bool {
@@ -95,6 +97,27 @@ pub(crate) fn install(workspace: &Workspace, privilege: Privilege, packages: &[S
 /// When the package cannot be fetched or has no such programs.
 pub(crate) fn unpack(workspace: &Workspace, privilege: Privilege, package: &str, programs: &[&str]) -> Result<()> {
     let directory = tempfile::tempdir_in(workspace.target()).context("make a directory under target/")?;
+    let tree = directory.path().join("tree");
+    let elapsed = unpack_whole(workspace, privilege, package, &tree)?;
+    fs::create_dir_all(workspace.tools().join("bin")).context("make target/tools/bin")?;
+    for program in programs {
+        take(&tree, program, &workspace.tool(program)).with_context(|| format!("take {program} out of {package}"))?;
+    }
+    println!("  unpacked {package} in {}", progress::seconds(elapsed));
+    Ok(())
+}
+
+/// Unpacks all files of a package into a directory, over what is there. Says how long it took.
+///
+/// # Errors
+/// When the package cannot be fetched.
+pub(crate) fn unpack_whole(
+    workspace: &Workspace,
+    privilege: Privilege,
+    package: &str,
+    into: &Path,
+) -> Result<Duration> {
+    let directory = tempfile::tempdir_in(workspace.target()).context("make a directory under target/")?;
     let log = workspace.log("setup-logs", &format!("download-{package}"))?;
     let attempt = || -> Result<_> {
         let mut download = query("apt-get");
@@ -113,16 +136,10 @@ pub(crate) fn unpack(workspace: &Workspace, privilege: Privilege, package: &str,
     let finished = finished.success()?;
     let mut files = fs::read_dir(&directory).context("read what apt-get downloaded")?.flatten();
     let archive = files.next().with_context(|| format!("apt-get download {package} left no file"))?.path();
-    let tree = directory.path().join("tree");
     let mut extract = Command::new("dpkg-deb");
-    extract.arg("-x").arg(&archive).arg(&tree);
+    extract.arg("-x").arg(&archive).arg(into);
     progress::run("dpkg-deb", extract, &workspace.log("setup-logs", "dpkg-deb")?)?.success()?;
-    fs::create_dir_all(workspace.tools().join("bin")).context("make target/tools/bin")?;
-    for program in programs {
-        take(&tree, program, &workspace.tool(program)).with_context(|| format!("take {program} out of {package}"))?;
-    }
-    println!("  unpacked {package} in {}", progress::seconds(finished.elapsed));
-    Ok(())
+    Ok(finished.elapsed)
 }
 
 /// Moves a program out of an unpacked package. Before Debian 13 some are in /bin, which is /usr/bin on the machine and not

@@ -46,7 +46,11 @@ fn install_needed(workspace: &Workspace, privilege: Privilege, items: &[Item], p
                     linker::verify(workspace, pair)?;
                 }
             }
-            Item::Package { .. } | Item::Unpack { .. } | Item::RustupComponents | Item::CargoDeny => {}
+            Item::Package { .. }
+            | Item::Unpack { .. }
+            | Item::RustupComponents
+            | Item::CargoDeny
+            | Item::Cluster(_) => {}
         }
     }
     Ok(())
@@ -62,6 +66,7 @@ fn try_optional(workspace: &Workspace, privilege: Privilege, items: &[Item]) -> 
             Item::Unpack { name, programs, .. } => apt::unpack(workspace, privilege, name, programs),
             Item::RustupComponents => rustup(workspace, &["component", "add", "clippy", "rustfmt"]),
             Item::CargoDeny => tools::install(workspace, tools::CARGO_DENY, tools::cargo_deny_command(workspace)),
+            Item::Cluster(need) => need.install(workspace, privilege),
             Item::Package { .. } | Item::RustupNightly { .. } | Item::Linker { .. } => Ok(()),
         };
         lost.extend(outcome.err().map(|error| (item, reason(&error))));

@@ -1,7 +1,7 @@
 //! Something that is missing: what it is called, how it comes, and whether a build can do without it.
 
 use super::tools;
-use crate::toolchain::linker;
+use crate::{cluster, toolchain::linker};
 use std::fmt;
 
 /// Something that is missing.
@@ -26,6 +26,7 @@ pub(super) enum Item {
         why: String,
     },
     CargoDeny,
+    Cluster(cluster::Need),
 }
 
 impl Item {
@@ -33,7 +34,7 @@ impl Item {
     pub(super) const fn is_optional(&self) -> bool {
         match self {
             Self::Package { optional, .. } => *optional,
-            Self::Unpack { .. } | Self::RustupComponents | Self::CargoDeny => true,
+            Self::Unpack { .. } | Self::RustupComponents | Self::CargoDeny | Self::Cluster(_) => true,
             Self::RustupNightly { .. } | Self::Linker { .. } => false,
         }
     }
@@ -47,6 +48,7 @@ impl Item {
             Self::RustupNightly { .. } => "a nightly with rust-src",
             Self::Linker { .. } => linker::NAME,
             Self::CargoDeny => tools::CARGO_DENY,
+            Self::Cluster(need) => need.name(),
         }
     }
 }
@@ -73,6 +75,7 @@ impl fmt::Display for Item {
                 let what = format!("{} {}", tools::CARGO_DENY, tools::CARGO_DENY_VERSION);
                 write!(f, "{what:<18} built, target/tools    checks the dependencies (about two minutes)")
             }
+            Self::Cluster(need) => need.fmt(f),
         }
     }
 }

@@ -21,14 +21,16 @@ pub(crate) enum Purpose {
     Live,
     /// Tests on kernels in QEMU.
     Kernels,
+    /// A Kubernetes cluster on this machine.
+    Cluster,
     /// Measurements.
     Bench,
 }
 
 impl Purpose {
     /// Every purpose.
-    pub(crate) const ALL: [Self; 7] =
-        [Self::Build, Self::Lint, Self::Deny, Self::Unit, Self::Live, Self::Kernels, Self::Bench];
+    pub(crate) const ALL: [Self; 8] =
+        [Self::Build, Self::Lint, Self::Deny, Self::Unit, Self::Live, Self::Kernels, Self::Cluster, Self::Bench];
 }
 
 /// How a package gets onto the machine.
@@ -57,13 +59,14 @@ pub(crate) struct Need {
 }
 
 /// Every one. The eBPF tool-chain is chosen elsewhere; the C compiler and linker were there to build this program.
-pub(crate) static NEEDS: [Need; 8] = [
+pub(crate) static NEEDS: [Need; 9] = [
     install(
         "iproute2",
         &["ip"],
         "makes the network devices of the tests",
-        &[Purpose::Live, Purpose::Kernels, Purpose::Bench],
+        &[Purpose::Live, Purpose::Kernels, Purpose::Cluster, Purpose::Bench],
     ),
+    install("iptables", &["iptables"], "makes the test cluster's services reachable", &[Purpose::Cluster]),
     install("stress-ng", &["stress-ng"], "storms of tasks for the tests", &[Purpose::Live, Purpose::Kernels]),
     install("bpftool", &["bpftool"], "a second opinion on the kernel's BTF", &[Purpose::Unit]),
     Need {
@@ -78,8 +81,8 @@ pub(crate) static NEEDS: [Need; 8] = [
     Need {
         package: "busybox-static",
         programs: &["busybox"],
-        why: "the system of the test kernels; not installed",
-        purposes: &[Purpose::Kernels],
+        why: "the system of the test kernels and pods; not installed",
+        purposes: &[Purpose::Kernels, Purpose::Cluster],
         way: Way::Unpack,
     },
     install("xz-utils", &["xz"], "unpacks kernel modules", &[Purpose::Kernels]),

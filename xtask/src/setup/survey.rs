@@ -3,6 +3,7 @@
 
 use super::{Purpose, SetupArgs, apt, install::reason, item::Item, needs, privilege::Privilege, tools};
 use crate::{
+    cluster,
     toolchain::{self, DISTRIBUTION, Decision, Found, Pair, Place, Verdict, linker, probe},
     workspace::Workspace,
 };
@@ -49,6 +50,9 @@ impl<'a> Surveyor<'a> {
         }
         if purposes.contains(&Purpose::Deny) && !tools::has_cargo_deny(workspace) {
             survey.items.push(Item::CargoDeny);
+        }
+        if purposes.contains(&Purpose::Cluster) {
+            survey.items.extend(cluster::Need::missing(workspace).into_iter().map(Item::Cluster));
         }
         survey
     }

@@ -1,6 +1,6 @@
 //! The levels of the tests: what each runs and how its result is read. From the cheapest to the dearest.
 
-use super::{Context, Tally, agent};
+use super::{Context, Tally, agent, cluster};
 use crate::{
     build, progress,
     setup::{self, Purpose, tools},
@@ -27,12 +27,20 @@ pub(crate) enum Level {
     /// The same on the kernels of several Debian releases, in QEMU: what each must show, or everything with
     /// `OBSERVER_LONG=1`.
     Kernels,
+    /// Pods in a real Kubernetes of one node on this machine, in both of its modes, or with `--kubeconfig` in anyone's. Not
+    /// among those that run unless told otherwise: what it needs is built for ten minutes.
+    Cluster,
 }
 
 impl Level {
     /// Every level, in the order in which they run.
-    pub(crate) const ALL: [Self; 7] =
-        [Self::Format, Self::Lint, Self::Deny, Self::Unit, Self::Docs, Self::Live, Self::Kernels];
+    pub(crate) const ALL: [Self; 8] =
+        [Self::Format, Self::Lint, Self::Deny, Self::Unit, Self::Docs, Self::Live, Self::Kernels, Self::Cluster];
+
+    /// True when it runs without being asked for.
+    pub(super) fn is_default(self) -> bool {
+        self != Self::Cluster
+    }
 
     /// Its name on the command line.
     pub(crate) const fn name(self) -> &'static str {
@@ -44,6 +52,7 @@ impl Level {
             Self::Docs => "docs",
             Self::Live => "live",
             Self::Kernels => "kernels",
+            Self::Cluster => "cluster",
         }
     }
 
@@ -57,6 +66,7 @@ impl Level {
             Self::Docs => "docs/metrics.md is what `observer metrics-docs` prints; cargo doc has no warnings",
             Self::Live => "observer-live, which drives the agent on this kernel, as root",
             Self::Kernels => "observer-live in QEMU guests, one for each kernel",
+            Self::Cluster => "observer-cluster, which makes pods in a real Kubernetes",
         }
     }
 
@@ -69,6 +79,7 @@ impl Level {
             Self::Docs => &[],
             Self::Live => &[Purpose::Build, Purpose::Live],
             Self::Kernels => &[Purpose::Build, Purpose::Kernels],
+            Self::Cluster => &[Purpose::Build, Purpose::Cluster],
         }
     }
 
@@ -84,6 +95,7 @@ impl Level {
             Self::Docs => docs(context),
             Self::Live => agent::live(context),
             Self::Kernels => agent::kernels(context),
+            Self::Cluster => cluster::run(context),
         }
     }
 }
@@ -188,7 +200,7 @@ pub(super) fn read(finished: &progress::Finished) -> Tally {
 
 impl Context<'_> {
     /// A level without the program that it consists of.
-    fn unable(&self, reason: &str) -> Tally {
+    pub(super) fn unable(&self, reason: &str) -> Tally {
         if self.circumstances.ci { Tally::one_failed(reason) } else { Tally::left_out(reason) }
     }
 
@@ -222,7 +234,8 @@ mod tests {
     fn a_level_without_its_program_is_left_out_and_in_ci_a_failure() {
         let unable = |ci| {
             let circumstances = Circumstances { ci, ..Circumstances::default() };
-            Context { workspace: &Workspace::this(), arguments: &[], circumstances }.unable("no cargo-deny")
+            Context { workspace: &Workspace::this(), pair: None, kubeconfig: None, arguments: &[], circumstances }
+                .unable("no cargo-deny")
         };
         assert_eq!(unable(false), Tally::left_out("no cargo-deny"));
         assert_eq!(unable(true), Tally::one_failed("no cargo-deny"));

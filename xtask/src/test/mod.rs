@@ -2,6 +2,7 @@
 
 mod agent;
 mod circumstances;
+mod cluster;
 mod level;
 pub(crate) mod skipped;
 mod tally;
@@ -18,6 +19,7 @@ use crate::{
 use anyhow::Result;
 use std::{
     collections::BTreeSet,
+    path::{Path, PathBuf},
     process::ExitCode,
     time::{Duration, Instant},
 };
@@ -31,6 +33,9 @@ pub(crate) struct TestArgs {
     /// Only this level; repeatable.
     #[arg(long = "level", value_enum, value_name = "NAME")]
     levels: Vec<Level>,
+    /// The level `cluster` in this cluster, in a namespace of its own, and not in one that it brings up.
+    #[arg(long, value_name = "FILE", requires = "levels")]
+    kubeconfig: Option<PathBuf>,
     /// For the test harnesses, filters and flags: `cargo xtask test --level live -- veth --nocapture`.
     #[arg(last = true, value_name = "HARNESS-ARGUMENT")]
     arguments: Vec<String>,
@@ -39,7 +44,9 @@ pub(crate) struct TestArgs {
 impl TestArgs {
     /// The levels that were chosen, in their order.
     fn levels(&self) -> Vec<Level> {
-        Level::ALL.into_iter().filter(|level| self.levels.is_empty() || self.levels.contains(level)).collect()
+        let chosen =
+            |level: &Level| if self.levels.is_empty() { level.is_default() } else { self.levels.contains(level) };
+        Level::ALL.into_iter().filter(chosen).collect()
     }
 
     /// What they need.
@@ -52,6 +59,8 @@ impl TestArgs {
 /// What a level runs with.
 struct Context<'a> {
     workspace: &'a Workspace,
+    pair: Option<&'a Pair>,
+    kubeconfig: Option<&'a Path>,
     arguments: &'a [String],
     circumstances: Circumstances,
 }
@@ -72,7 +81,8 @@ pub(crate) fn run(workspace: &Workspace, pair: Option<&Pair>, args: &TestArgs) -
         build::object(workspace, pair, build::PROGRAMS)?;
     }
     let circumstances = Circumstances::read(|name| std::env::var_os(name));
-    let context = Context { workspace, arguments: &args.arguments, circumstances };
+    let (kubeconfig, arguments) = (args.kubeconfig.as_deref(), args.arguments.as_slice());
+    let context = Context { workspace, pair, kubeconfig, arguments, circumstances };
     let ran: Vec<_> = args.levels().into_iter().map(|level| run_level(&context, level)).collect();
     print_skipped(&ran);
     print_failures(&ran);
@@ -152,12 +162,13 @@ mod tests {
     use skipped::Skipped;
 
     fn args(levels: &[Level]) -> TestArgs {
-        TestArgs { setup: SetupArgs::default(), levels: levels.to_vec(), arguments: Vec::new() }
+        TestArgs { setup: SetupArgs::default(), levels: levels.to_vec(), kubeconfig: None, arguments: Vec::new() }
     }
 
     #[test]
     fn levels_run_in_their_order_and_all_of_them_unless_told_otherwise() {
-        assert_eq!(args(&[]).levels(), Level::ALL);
+        assert_eq!(args(&[]).levels(), Level::ALL[..7]);
+        assert_eq!(args(&[Level::Cluster]).levels(), [Level::Cluster]);
         assert_eq!(args(&[Level::Live, Level::Format]).levels(), [Level::Format, Level::Live]);
     }
 

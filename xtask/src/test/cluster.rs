@@ -1,0 +1,117 @@
+//! The level `cluster`: `observer-cluster` in a cluster that is brought up for it, once in each mode, or in anyone's.
+
+use super::{Context, Level, Tally, level, skipped::Skipped};
+use crate::{
+    cluster::{self, Census, Held, Mode},
+    image::{self, Target},
+    progress,
+    setup::privilege::Privilege,
+};
+use anyhow::{Context as _, Result};
+use std::{
+    fs::{self, File},
+    io::Write as _,
+    path::Path,
+    process::Command,
+};
+
+/// Runs it.
+///
+/// # Errors
+/// When something that it needs does not build.
+pub(super) fn run(context: &Context<'_>) -> Result<Tally> {
+    let workspace = context.workspace;
+    cluster::prepare(workspace)?;
+    let pair = context.pair.context("the set-up found no eBPF tool-chain")?;
+    let image = image::of_agent(workspace, pair, Target::of_this_machine())?.path;
+    if let Some(kubeconfig) = context.kubeconfig {
+        println!("  in the cluster of {}; it needs the images below target/ to be loaded", kubeconfig.display());
+        let kubeconfig = kubeconfig.canonicalize().with_context(|| format!("open {}", kubeconfig.display()))?;
+        let harness = harness(context, Privilege::Root, &kubeconfig, None)?;
+        return Ok(level::read(&progress::run("cluster", harness, &context.log(Level::Cluster)?)?));
+    }
+    if Privilege::of_this_process() == Privilege::None {
+        return Ok(context.unable("it needs root, and there is no sudo"));
+    }
+    let mut log = File::create(context.log(Level::Cluster)?).context("write the level's log")?;
+    let mut tally = Tally::default();
+    for mode in Mode::ALL {
+        let of_this = match Mode::impossible(mode) {
+            Some(reason) => Tally { skipped: vec![Skipped::all_of("all of it", reason)], ..Tally::default() },
+            None => {
+                in_mode(context, mode, &image, &mut log).unwrap_or_else(|error| Tally::one_failed(format!("{error:#}")))
+            }
+        };
+        add(&mut tally, of_this, mode);
+    }
+    Ok(tally)
+}
+
+/// Brings a cluster up, runs the tests in it, takes it down, and looks whether it is gone.
+fn in_mode(context: &Context<'_>, mode: Mode, image: &Path, log: &mut File) -> Result<Tally> {
+    let before = Census::take(context.workspace);
+    let path = context.workspace.log("test-logs", &format!("cluster-{}", mode.name()))?;
+    let held = Held::start(mode, |line| println!("  {line}"))?;
+    let mut tally = tests(context, mode, image, &path).unwrap_or_else(|error| Tally::one_failed(format!("{error:#}")));
+    drop(held);
+    log.write_all(&fs::read(&path).unwrap_or_default()).context("write the level's log")?;
+    let left = Census::take(context.workspace).beyond(&before);
+    if left.is_empty() {
+        tally.passed += 1;
+    } else {
+        tally.failed.push(format!("a cluster that is down leaves nothing behind: {}", left.join(", ")));
+    }
+    Ok(tally)
+}
+
+fn tests(context: &Context<'_>, mode: Mode, image: &Path, log: &Path) -> Result<Tally> {
+    cluster::load(context.workspace, image)?;
+    let kubeconfig = cluster::Layout::of(context.workspace).kubeconfig();
+    let harness = harness(context, Privilege::of_this_process(), &kubeconfig, Some(mode))?;
+    Ok(level::read(&progress::run(&format!("cluster, {}", mode.name()), harness, log)?))
+}
+
+/// The harness's command line; `mode` is that of an own cluster. Through `env`, since sudo forgets the environment.
+fn harness(context: &Context<'_>, privilege: Privilege, kubeconfig: &Path, mode: Option<Mode>) -> Result<Command> {
+    let layout = cluster::Layout::of(context.workspace);
+    let setting = |name: &str, value: &Path| format!("{name}={}", value.display());
+    let mut words = vec![
+        "env".to_owned(),
+        format!("PATH={}", context.path().to_string_lossy()),
+        setting("KUBECONFIG", kubeconfig),
+        setting("OBSERVER_KUBECTL", &layout.program("kubectl")),
+    ];
+    words.extend(context.circumstances.settings());
+    if let Some(mode) = mode {
+        words.push(format!("OBSERVER_CLUSTER_MODE={}", mode.name()));
+        words.push(setting("OBSERVER_CLUSTER_XTASK", &std::env::current_exe().context("find this program")?));
+    }
+    words.push(cluster::harness(context.workspace).to_string_lossy().into_owned());
+    words.extend(context.arguments.iter().cloned());
+    let words: Vec<_> = words.iter().map(String::as_str).collect();
+    privilege.command(&words)
+}
+
+/// Adds what came of a mode, each line with its name.
+fn add(tally: &mut Tally, of_mode: Tally, mode: Mode) {
+    let Tally { passed, failed, skipped } = of_mode;
+    tally.passed += passed;
+    tally.failed.extend(failed.into_iter().map(|line| format!("{}: {line}", mode.name())));
+    tally.skipped.extend(skipped.into_iter().map(|one| one.on(mode.name())));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_says_in_which_mode_it_was() {
+        let mut tally = Tally::default();
+        let of_mode =
+            |name: &str| Tally { passed: 2, failed: vec![name.into()], skipped: vec![Skipped::test("c", "x")] };
+        add(&mut tally, of_mode("a"), Mode::Hybrid);
+        add(&mut tally, of_mode("b"), Mode::V2);
+        assert_eq!((tally.passed, tally.failed), (4, vec!["hybrid: a".to_owned(), "v2: b".to_owned()]));
+        assert_eq!(tally.skipped[1].to_string(), "skipped: v2: c: x");
+    }
+}
