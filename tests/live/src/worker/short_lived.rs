@@ -1,7 +1,9 @@
 //! Cgroups of a fifth of a second: make one, live in it, send a known number of bytes, leave it, remove it, and again.
+//! When each was made is told, so that the test knows how many there were a second.
 
 use super::converse;
 use anyhow::{Context as _, Result};
+use nix::time::{ClockId, clock_gettime};
 use std::{
     fs,
     net::{SocketAddr, UdpSocket},
@@ -9,7 +11,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Understands `live`: goes through all of its cgroups.
+/// Understands `live`: goes through all of its cgroups; answers with when each was made, in nanoseconds of the clock
+/// that all processes share.
 #[derive(clap::Args)]
 pub(super) struct ShortLived {
     /// The cgroup to make them in; also where it goes in between.
@@ -39,12 +42,14 @@ impl ShortLived {
                 return super::not_understood(words);
             }
             let start = Instant::now();
+            let mut births = Vec::new();
             for index in 0..self.count {
-                let born = start + Duration::from_millis(index * self.period_ms);
-                std::thread::sleep(born.saturating_duration_since(Instant::now()));
+                let due = start + Duration::from_millis(index * self.period_ms);
+                std::thread::sleep(due.saturating_duration_since(Instant::now()));
+                births.push(Duration::from(clock_gettime(ClockId::CLOCK_MONOTONIC)?).as_nanos().to_string());
                 self.live_once(self.first + index, &payload)?;
             }
-            Ok(start.elapsed().as_millis().to_string())
+            Ok(births.join(" "))
         })
     }
 
