@@ -53,7 +53,9 @@ fn port_forward() -> Result<()> {
         Running(forward.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().context("run kubectl port-forward")?);
     // `Forwarding from 127.0.0.1:40001 -> 8080`
     let mut said = String::new();
-    BufReader::new(forward.0.stdout.take().context("its output")?).read_line(&mut said)?;
+    // Kept open: kubectl has a word for each connection, and ends when nobody listens.
+    let mut output = BufReader::new(forward.0.stdout.take().context("its output")?);
+    output.read_line(&mut said)?;
     let address = said.split_whitespace().find(|word| word.starts_with("127.0.0.1:"));
     let address = address.with_context(|| format!("kubectl port-forward does not say where: {said}"))?;
     let mut stream = TcpStream::connect(address).with_context(|| format!("connect to {address}"))?;
