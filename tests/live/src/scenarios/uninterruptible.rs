@@ -58,17 +58,29 @@ impl Slept {
     }
 }
 
-/// The truth is what is left of the parents' time when their run and wait by schedstat are taken away.
+/// To the millisecond. An emulated CPU may stand still for longer within a switch, while the kernel calls the task
+/// running and the program does not yet: there one round of three has to agree.
 fn known_lengths() -> Result<()> {
     let folder = Cgroup::for_test()?;
     let cgroup = folder.child("vfork")?;
     let agent = Agent::start(&[])?;
+    let mut outcome = known_length(&agent, &cgroup);
+    for _ in 1..if is_guest() { 3 } else { 1 } {
+        if outcome.is_err() {
+            outcome = known_length(&agent, &cgroup);
+        }
+    }
+    explain(&agent, outcome)
+}
+
+/// The truth is what is left of the parents' time when their run and wait by schedstat are taken away.
+fn known_length(agent: &Agent, cgroup: &Cgroup) -> Result<()> {
     let lengths = [700, 1500, 2200];
-    let mut workers = Vec::new();
-    for length in lengths {
-        let mut worker = Worker::start(Seat::in_cgroup(&cgroup), ["vfork"])?;
+    let start = |_| Worker::start(Seat::in_cgroup(cgroup), ["vfork"]);
+    let mut workers = lengths.iter().map(start).collect::<Result<Vec<_>>>()?;
+    let before = agent.scrape()?.uninterruptible(&cgroup.label)?;
+    for (worker, length) in workers.iter_mut().zip(lengths) {
         worker.tell(&format!("vfork {length}"))?;
-        workers.push(worker);
     }
     let mut truth = Slept { least: 0, most: 0 };
     for worker in &mut workers {
@@ -76,10 +88,8 @@ fn known_lengths() -> Result<()> {
         truth = Slept { least: truth.least + slept.least, most: truth.most + slept.most };
     }
     ensure!(truth.most >= lengths.iter().sum::<u64>() * MILLISECOND, "slept only {truth:?}");
-    let booked = agent.scrape()?.uninterruptible(&cgroup.label)?;
-    // The clocks of an emulated guest's CPUs run apart by some milliseconds when the host is busy.
-    let slack = machine::patience(Duration::from_millis(lengths.len() as u64)).as_nanos() as u64;
-    explain(&agent, truth.agrees(booked, slack))
+    let booked = agent.scrape()?.uninterruptible(&cgroup.label)? - before;
+    truth.agrees(booked, MILLISECOND * lengths.len() as u64)
 }
 
 fn open_sleeps_count() -> Result<()> {
