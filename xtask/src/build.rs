@@ -56,15 +56,7 @@ fn object_command(workspace: &Workspace, pair: &Pair, object: Object, directory:
         .args(["--features", object.feature, "--target", TARGET, "-Z", "build-std=core", "--target-dir"])
         .arg(directory)
         .env("RUSTC", &pair.rust.rustc)
-        // Which struct pt_regs the programs are given: aya-ebpf asks.
-        .env(
-            "CARGO_ENCODED_RUSTFLAGS",
-            encoded(&[
-                &format!("--cfg=bpf_target_arch=\"{}\"", std::env::consts::ARCH),
-                "-Cdebuginfo=2",
-                "-Clink-arg=--btf",
-            ]),
-        )
+        .env("CARGO_ENCODED_RUSTFLAGS", encoded(&flags(workspace)))
         .env(format!("CARGO_TARGET_{}_LINKER", TARGET.replace('-', "_").to_uppercase()), workspace.tool(linker::NAME));
     if !pair.rust.nightly {
         // `core` from source and its intrinsics are unstable; the distribution's compiler is a stable one.
@@ -73,8 +65,17 @@ fn object_command(workspace: &Workspace, pair: &Pair, object: Object, directory:
     command
 }
 
+/// Debug information is for the BTF; it names source files.
+fn flags(workspace: &Workspace) -> Vec<String> {
+    // Which struct pt_regs the programs are given: aya-ebpf asks.
+    let processor = format!("--cfg=bpf_target_arch=\"{}\"", std::env::consts::ARCH);
+    let mut flags = vec![processor, "-Cdebuginfo=2".into(), "-Clink-arg=--btf".into()];
+    flags.extend(workspace.path_flags());
+    flags
+}
+
 /// Flags as cargo takes them when one may hold a space.
-fn encoded(flags: &[&str]) -> OsString {
+fn encoded(flags: &[String]) -> OsString {
     flags.join("\x1f").into()
 }
 

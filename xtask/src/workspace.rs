@@ -104,6 +104,14 @@ impl Workspace {
         cargo
     }
 
+    /// Flags for rustc, by which no path of this machine is in what it writes: two checkouts give the same bytes.
+    pub(crate) fn path_flags(&self) -> Vec<String> {
+        let home = std::env::var_os("CARGO_HOME").map(PathBuf::from);
+        let home = home.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cargo")));
+        let flag = |path: &Path, to: &str| format!("--remap-path-prefix={}={to}", path.display());
+        home.iter().map(|home| flag(home, "/cargo")).chain([flag(&self.root, "/observer")]).collect()
+    }
+
     /// A program of another tool-chain, free of what the cargo around this program put into the environment.
     pub(crate) fn foreign(&self, program: &Path) -> Command {
         let mut command = Command::new(program);

@@ -116,14 +116,10 @@ impl Target {
     }
 }
 
-/// A binary that loads no library, and in which no path tells where it was built: two checkouts give the same bytes.
+/// A binary that loads no library and tells nothing of where it was built.
 fn flags(workspace: &Workspace) -> String {
-    let home = std::env::var_os("CARGO_HOME").map(PathBuf::from);
-    let home = home.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cargo")));
-    let from = |path: &Path, to: &str| format!("--remap-path-prefix={}={to}", path.display());
     let mut flags = vec!["-Ctarget-feature=+crt-static".to_owned()];
-    flags.extend(home.map(|home| from(&home, "/cargo")));
-    flags.push(from(workspace.root(), "/observer"));
+    flags.extend(workspace.path_flags());
     flags.join("\x1f")
 }
 
