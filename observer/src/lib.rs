@@ -3,6 +3,7 @@
 //! `unsafe` is allowed in [`kernel`] alone.
 
 pub mod agent;
+mod causes;
 pub mod cgroup;
 pub mod cli;
 pub mod config;

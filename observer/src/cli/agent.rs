@@ -164,9 +164,15 @@ fn configuration(arguments: &Arguments) -> Result<Effective, ConfigErrors> {
     }
 }
 
+/// What is logged unless `RUST_LOG` says otherwise. kube's runtime warns at every retry of a watch that is refused, which the
+/// agent says itself, once.
+const DEFAULT_FILTER: &str = "info,kube_runtime=error";
+
 /// Log lines go to standard error, coloured for a terminal that did not refuse (`NO_COLOR`).
 fn start_log(format: LogFormat) -> Result<(), String> {
-    let filter = EnvFilter::builder().with_default_directive(LevelFilter::INFO.into()).from_env();
+    let asked = std::env::var(EnvFilter::DEFAULT_ENV).ok().filter(|text| !text.is_empty());
+    let builder = EnvFilter::builder().with_default_directive(LevelFilter::INFO.into());
+    let filter = builder.parse(asked.as_deref().unwrap_or(DEFAULT_FILTER));
     let filter = filter.map_err(|error| format!("RUST_LOG: {error}; write for instance RUST_LOG=debug"))?;
     let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     let lines = tracing_subscriber::fmt()

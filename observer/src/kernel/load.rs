@@ -11,7 +11,7 @@ use super::{
     sleeps::OpenSleeps,
     sys,
 };
-use crate::ledger::ProgramFacts;
+use crate::{causes, ledger::ProgramFacts};
 use aya::{
     Ebpf, EbpfError, EbpfLoader, VerifierLogLevel,
     maps::{HashMap as BpfHashMap, Map, MapData, MapError, RingBuf, Stack, lpm_trie::LpmTrie},
@@ -51,7 +51,7 @@ pub enum LoadError {
     #[error("cannot tell how many CPUs this machine has: {0}")]
     Cpus(#[source] io::Error),
     /// The maps could not be made.
-    #[error("cannot create the kernel's tables: {}; CAP_BPF is needed, and `observer check` tells what else", chain(.0))]
+    #[error("cannot create the kernel's tables: {}; CAP_BPF is needed, and `observer check` tells what else", causes::in_one_line(.0))]
     Object(#[source] EbpfError),
     /// There is no memory for them, or the control group of this process may not have as much.
     #[error(
@@ -314,21 +314,7 @@ fn reason(error: &ProgramError) -> String {
             _ => format!("the kernel refused it: {io_error}; {words}"),
         };
     }
-    chain(error)
-}
-
-/// An error with its causes in one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let more = error.to_string();
-        if !text.contains(&more) {
-            text = format!("{text}: {more}");
-        }
-        cause = error.source();
-    }
-    text.replace('\n', " ")
+    causes::in_one_line(error)
 }
 
 type OpenMaps = (SlotBooks, OpenSleeps, LpmTrie<MapData, Address, u32>, Events);

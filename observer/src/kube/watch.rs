@@ -1,6 +1,7 @@
 //! The watch of this node's pods.
 
 use super::{Pod, Pulse, pod::PrunedPod};
+use crate::causes;
 use futures::{Stream, StreamExt as _};
 use kube::{
     Api, Client,
@@ -92,20 +93,6 @@ fn reason(error: &watcher::Error) -> String {
             format!("cannot {what}: not authenticated (401); the token is wrong or has expired")
         }
         kube::Error::Api(status) => format!("cannot {what}: {} ({})", status.message, status.code),
-        other => format!("cannot {what}: {}", chain(other)),
+        other => format!("cannot {what}: {}", causes::in_one_line(other)),
     }
-}
-
-/// An error with its causes in one line, each once.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let more = error.to_string();
-        if !text.contains(&more) {
-            text = format!("{text}: {more}");
-        }
-        cause = error.source();
-    }
-    text.replace('\n', " ")
 }

@@ -55,6 +55,7 @@ async fn only_this_nodes_pods_are_asked_for_and_every_change_is_told() {
     until(&mut connection, &mut store, "the new pod", has("u2")).await;
     server.delete("u1");
     until(&mut connection, &mut store, "the deletion", |store, _| !store.is_there("u1") && store.is_there("u2")).await;
+    assert!(server.asked()[0].contains("resourceVersion=0"), "from the server's cache: {:?}", server.asked());
     for asked in server.asked() {
         assert!(
             asked.starts_with("/api/v1/pods?") && asked.contains("fieldSelector=spec.nodeName%3Dnode-7"),
