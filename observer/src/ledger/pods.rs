@@ -40,6 +40,12 @@ pub(super) enum Change {
 }
 
 impl Pods {
+    /// Pods that are known.
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.known.len()
+    }
+
     /// A cgroup of a pod is known.
     pub(super) fn join(&mut self, uid: &Arc<str>, live: bool) -> Option<Change> {
         let pod = self.known.entry(Arc::clone(uid)).or_default();

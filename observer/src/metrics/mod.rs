@@ -24,4 +24,4 @@ pub use encoder::Encoder;
 pub use family::{CONTAINER_LABELS, ENTITY, Family, Kind, Room, Series, Unit, Value};
 pub use label::MAX_VALUE_BYTES;
 pub use label_sets::{OTHER, UNATTRIBUTED};
-pub use samples::{REVISION, UNKNOWN, VERSION, series_of};
+pub use samples::{MOST_SERIES, REVISION, UNKNOWN, VERSION, series_of};

@@ -217,6 +217,9 @@ fn write_scopes(page: &mut Page<'_>, name: &str, labels: &[u8], books: &Books, r
     }
 }
 
+/// More series than an entity can have.
+pub const MOST_SERIES: u64 = 64;
+
 /// How many series an entity has on a page.
 pub fn series_of(entity: &Entity) -> usize {
     let scopes = entity.books.traffic.iter().filter(|traffic| **traffic != Traffic::default()).count();

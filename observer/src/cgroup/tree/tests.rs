@@ -95,6 +95,17 @@ fn what_cannot_be_looked_into_is_told_and_its_cgroups_stay() {
 }
 
 #[test]
+fn what_cannot_be_looked_for_is_not_taken_for_gone() {
+    // Not even root gets through a link to itself.
+    let (root, mut tree) = tree();
+    std::os::unix::fs::symlink("loop", root.path().join("loop")).unwrap();
+    tree.made(u64::MAX, b"/loop/below");
+    tree.made(u64::MAX - 1, b"/nothing/there");
+    tree.walk(1).unwrap();
+    assert_eq!((tree.is_live(u64::MAX), tree.is_live(u64::MAX - 1)), (true, false));
+}
+
+#[test]
 fn a_walk_brings_back_what_was_thought_gone_and_mends_a_name() {
     let (root, mut tree) = tree();
     fs::create_dir(root.path().join("there")).unwrap();

@@ -1,7 +1,7 @@
 //! What is on a page: every family once, every series once, and the right numbers.
 
 use super::books::{TestBooks, cgroup, quiet_entity};
-use crate::metrics::{CONTAINER_LABELS, ENTITY, Encoder, FAMILIES, Kind};
+use crate::metrics::{CONTAINER_LABELS, ENTITY, Encoder, FAMILIES, Kind, MOST_SERIES, series_of};
 use nom_openmetrics::Sample;
 use std::collections::{HashMap, HashSet};
 
@@ -31,6 +31,16 @@ fn every_family_of_the_catalogue_is_on_a_full_page_once_and_in_its_order() {
         FAMILIES.iter().map(|family| format!("{} {}", family.name, family.kind.word())).collect();
     assert_eq!(types, expected);
     assert!(page.ends_with('\n'));
+}
+
+#[test]
+fn an_entity_with_everything_has_as_many_series_as_are_counted_and_fewer_than_the_most() {
+    let mut books = TestBooks::empty("n");
+    let without = read(&render(&books)).len();
+    books.entities.push(TestBooks::full(1).entities.remove(1));
+    let series = read(&render(&books)).len() - without;
+    assert_eq!(series, series_of(&books.entities[0]));
+    assert!((series as u64) < MOST_SERIES, "{series}");
 }
 
 #[test]

@@ -95,6 +95,28 @@ fn a_folded_entity_that_gets_its_name_is_still_counted_once() {
 }
 
 #[test]
+fn two_folded_entities_that_become_one_have_both_their_counts() {
+    let names = Known::default();
+    let mut ledger = Ledger::default();
+    for at in 1..=2 {
+        names.container_at(at, &format!("u{at}"), &format!("c{at}"));
+        ledger.book(&bytes(at, 100 * at), &names, 1);
+    }
+    ledger.keep_within(0, |_| EACH);
+    for at in 1..=2 {
+        names.name_pod(&format!("u{at}"), "db-0", "db", "statefulset");
+        names.name_container(&format!("c{at}"), "db");
+        ledger.pod_changed(&format!("u{at}"), &names, 2);
+    }
+    let folded: Vec<usize> = (0..ledger.entities.len()).filter(|at| !ledger.entities[*at].shown).collect();
+    assert_eq!(
+        folded.iter().map(|at| sum(&ledger.counted(*at))).collect::<Vec<_>>(),
+        [300],
+        "its rank when it comes back"
+    );
+}
+
+#[test]
 fn a_budget_that_holds_nothing_leaves_what_cannot_be_folded() {
     let (mut ledger, _names) = node(3);
     ledger.keep_within(0, |_| EACH);

@@ -89,6 +89,24 @@ fn what_nobody_will_ever_name_is_on_the_workload_without_a_name() {
 }
 
 #[test]
+fn a_burst_before_the_name_came_is_still_the_peak_after_it() {
+    let names = Known::default();
+    names.container_at(7, "u1", "c1");
+    names.name_pod("u1", "web-1", "web", "deployment");
+    names.name_container("c1", "app");
+    let mut ledger = Ledger::default();
+    ledger.book(&bytes(7, 10), &names, 1);
+    ledger.end_window(1_000_000_000);
+    names.container_at(8, "u1", "c2");
+    ledger.book(&bytes(8, 9000), &names, 2);
+    ledger.end_window(1_000_000_000);
+    names.name_container("c2", "app");
+    ledger.pod_changed("u1", &names, 3);
+    let app = &ledger.entities()[1];
+    assert!((app.transmit_peak.largest(ledger.window_ended_ns()) - 9000.0).abs() < 1e-9);
+}
+
+#[test]
 fn a_workload_has_the_peak_of_its_pods_together() {
     let names = Known::default();
     let mut ledger = Ledger::default();
