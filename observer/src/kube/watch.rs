@@ -36,9 +36,10 @@ pub struct PodWatch {
 impl PodWatch {
     /// Watches the pods of `node`.
     pub fn new(client: Client, node: &str, pulse: Pulse) -> Self {
-        // From the server's cache: a node's pods are asked for by as many agents as there are nodes.
         let config =
             watcher::Config::default().fields(&format!("spec.nodeName={node}")).any_semantic().timeout(WATCH_SECONDS);
+        // In one piece and so from the server's cache: asked for by pages, the list would come from etcd.
+        let config = watcher::Config { page_size: None, ..config };
         let stream = watcher(Api::<PrunedPod>::all(client), config).default_backoff();
         Self { stream: Box::pin(stream), pulse }
     }
