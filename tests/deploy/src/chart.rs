@@ -1,0 +1,272 @@
+//! The chart as Helm renders it, with values other than its own.
+
+use crate::{
+    objects::{Objects, Relabeling},
+    promises, workspace,
+};
+use anyhow::{Context, Result, bail, ensure};
+use libtest_mimic::{Completion, Failed, Trial};
+use std::{collections::BTreeMap, ffi::OsString, io::Write as _, process::Command};
+
+/// Everything that the chart can be told, at once.
+const EVERYTHING: &str = r#"
+fullnameOverride: books
+image: {repository: registry.example/observer, digest: "sha256:00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff", pullPolicy: Always}
+imagePullSecrets: [{name: registry}]
+agent:
+  listenAddress: "::"
+  port: 9999
+  maxCgroups: 16384
+  seriesLimit: 1000000
+  sampleInterval: 500ms
+  intranetCidrs: [203.0.113.0/24, "2001:db8::/32"]
+  summaryInterval: 1m
+  logFormat: json
+  logFilter: debug
+  cgroupPath: /host/sys/fs/cgroup
+  extraArgs: [--user, keep]
+  extraEnv: [{name: NO_COLOR, value: "1"}, {name: POD, valueFrom: {fieldRef: {fieldPath: metadata.name}}}]
+serviceAccount: {annotations: {example.com/a: b}}
+resources: {requests: {cpu: 0.1, memory: 64Mi}, limits: {cpu: "1", memory: 1Gi}}
+priorityClassName: ""
+tolerations: [{key: node.example, operator: Equal, value: x, effect: NoExecute, tolerationSeconds: 30}]
+nodeSelector: {pool: web}
+affinity: {nodeAffinity: {requiredDuringSchedulingIgnoredDuringExecution: {nodeSelectorTerms: [{matchExpressions: [{key: type, operator: NotIn, values: [virtual]}]}]}}}
+updateStrategy: {type: RollingUpdate, rollingUpdate: {maxUnavailable: 3}}
+allowPrivilegeEscalation: false
+recursiveReadOnly: Enabled
+seLinuxOptions: {type: spc_t}
+appArmorProfile: {type: Localhost, localhostProfile: observer}
+service: {annotations: {example.com/c: d}}
+podMonitor:
+  enabled: true
+  labels: {release: prometheus}
+  interval: 15s
+  relabelings: [{action: replace, sourceLabels: [__meta_kubernetes_node_label_zone], targetLabel: zone}]
+  metricRelabelings: [{action: drop, sourceLabels: [__name__], regex: process_.*}]
+podLabels: {team: platform}
+podAnnotations: {example.com/e: "true"}
+"#;
+
+/// Values that are wrong, and what Helm has to name.
+const WRONG: [(&str, &str); 8] = [
+    ("agents: {port: 9810}", "agents"),
+    ("agent: {ports: 9810}", "ports"),
+    ("agent: {maxCgroups: many}", "/agent/maxCgroups"),
+    ("agent: {seriesLimit: 10}", "/agent/seriesLimit"),
+    ("agent: {intranetCidrs: 10.0.0.0/8}", "/agent/intranetCidrs"),
+    ("updateStrategy: {rollingUpdate: {maxSurge: 1}}", "maxSurge"),
+    ("image: {tag: 1.10}", "/image/tag"),
+    ("podMonitor: {enabled: 'yes'}", "/podMonitor/enabled"),
+];
+
+/// The tests. All of them need Helm.
+pub(crate) fn trials() -> Vec<Trial> {
+    vec![
+        with_helm("helm_has_nothing_to_say_on_the_chart", lint),
+        with_helm("with_all_other_values_the_objects_are_valid_and_the_promises_hold", everything),
+        with_helm(
+            "a_pod_monitor_takes_the_place_of_the_annotations_and_keeps_the_agents_labels_off_the_series",
+            pod_monitor,
+        ),
+        with_helm("what_is_switched_off_is_not_there_and_the_promises_hold", nothing),
+        with_helm("another_release_in_another_namespace_has_names_of_its_own", elsewhere),
+        with_helm("an_older_api_server_is_not_told_what_it_does_not_know", older),
+        with_helm("unknown_keys_and_wrong_types_are_refused_by_name", wrong),
+        with_helm("the_notes_name_what_was_installed", notes),
+    ]
+}
+
+fn helm() -> Command {
+    Command::new(std::env::var_os("HELM").unwrap_or_else(|| OsString::from("helm")))
+}
+
+/// A test that is skipped where there is no Helm.
+fn with_helm(sentence: &str, run: fn() -> Result<()>) -> Trial {
+    Trial::ignorable_test(sentence, move || {
+        if helm().arg("version").output().is_err() {
+            return Ok(Completion::ignored_with("needs helm: `cargo xtask setup` builds it, with Go"));
+        }
+        run().map(|()| Completion::Completed).map_err(|error| Failed::from(format!("{error:#}")))
+    })
+}
+
+/// What `helm template` prints for a release with these values, or its complaint.
+fn template(release: &str, values: &str, arguments: &[&str]) -> Result<String> {
+    let mut file = tempfile::NamedTempFile::new()?;
+    file.write_all(values.as_bytes())?;
+    let mut helm = helm();
+    helm.arg("template").arg(release).arg(workspace("deploy/chart")).arg("--values").arg(file.path());
+    helm.args(["--namespace", "observer", "--kube-version", "1.34.0"]).args(arguments);
+    let output = helm.output().context("run helm")?;
+    if !output.status.success() {
+        bail!("{}", String::from_utf8_lossy(&output.stderr).trim());
+    }
+    Ok(String::from_utf8(output.stdout)?)
+}
+
+fn objects(values: &str, arguments: &[&str]) -> Result<Objects> {
+    Objects::read(&template("observer", values, arguments)?)
+}
+
+fn lint() -> Result<()> {
+    let output = helm().args(["lint", "--strict"]).arg(workspace("deploy/chart")).output()?;
+    let said = String::from_utf8_lossy(&output.stdout);
+    ensure!(
+        output.status.success() && !said.contains("[WARNING]"),
+        "{said}{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    Ok(())
+}
+
+fn everything() -> Result<()> {
+    let objects = objects(EVERYTHING, &["--namespace", "monitoring"])?;
+    promises::hold(&objects)?;
+    let (pod, container) = (objects.pod()?, objects.container()?);
+    let image = container.image.as_deref().unwrap_or_default();
+    ensure!(image.starts_with("registry.example/observer@sha256:0011"), "{image}");
+    ensure!(pod.priority_class_name.is_none() && pod.affinity.is_some(), "{pod:?}");
+    let arguments: Vec<_> = container.args.iter().flatten().map(String::as_str).collect();
+    ensure!(arguments == ["agent", "--user", "keep"], "{arguments:?}");
+    let variables = container.env.iter().flatten();
+    let variables: BTreeMap<_, _> =
+        variables.map(|v| (v.name.as_str(), v.value.as_deref().unwrap_or_default())).collect();
+    for (name, value) in [
+        ("OBSERVER_METRICS_LISTEN", "[::]:9999"),
+        ("OBSERVER_MAX_CGROUPS", "16384"),
+        ("OBSERVER_SERIES_LIMIT", "1000000"),
+        ("OBSERVER_SAMPLE_INTERVAL", "500ms"),
+        ("OBSERVER_INTRANET_CIDR", "203.0.113.0/24,2001:db8::/32"),
+        ("OBSERVER_SUMMARY_INTERVAL", "1m"),
+        ("OBSERVER_LOG_FORMAT", "json"),
+        ("OBSERVER_CGROUP_PATH", "/host/sys/fs/cgroup"),
+        ("RUST_LOG", "debug"),
+        ("NO_COLOR", "1"),
+    ] {
+        ensure!(variables.get(name) == Some(&value), "{name}: {:?}", variables.get(name));
+    }
+    let context = container.security_context.as_ref().context("no security context")?;
+    ensure!(context.allow_privilege_escalation == Some(false), "{context:?}");
+    ensure!(context.se_linux_options.is_some() && context.app_armor_profile.is_some(), "{context:?}");
+    let modes = container.volume_mounts.iter().flatten().map(|mount| mount.recursive_read_only.as_deref());
+    ensure!(modes.into_iter().all(|mode| mode == Some("Enabled")), "recursiveReadOnly");
+    Ok(())
+}
+
+fn pod_monitor() -> Result<()> {
+    let objects = objects(EVERYTHING, &["--namespace", "monitoring"])?;
+    let [monitor] = &*objects.pod_monitors else { bail!("{} PodMonitors", objects.pod_monitors.len()) };
+    let labels = monitor.metadata.labels.clone().unwrap_or_default();
+    ensure!(labels.get("release").is_some_and(|release| release == "prometheus"), "{labels:?}");
+    let template = &objects.daemon_set()?.spec.as_ref().context("no spec")?.template;
+    let metadata = template.metadata.clone().unwrap_or_default();
+    let (labels, annotations) = (metadata.labels.unwrap_or_default(), metadata.annotations.unwrap_or_default());
+    ensure!(!annotations.keys().any(|name| name.starts_with("prometheus.io/")), "scraped twice: {annotations:?}");
+    let wanted = monitor.spec.selector.match_labels.as_ref().context("the PodMonitor selects nothing")?;
+    ensure!(wanted.iter().all(|(name, value)| labels.get(name) == Some(value)), "{wanted:?}: {labels:?}");
+    ensure!(labels.contains_key(&monitor.spec.job_label), "{}", monitor.spec.job_label);
+    let [endpoint] = &*monitor.spec.pod_metrics_endpoints else { bail!("one endpoint") };
+    ensure!((&*endpoint.port, &*endpoint.path) == ("metrics", "/metrics"), "{endpoint:?}");
+    ensure!((&*endpoint.interval, &*endpoint.scrape_timeout) == ("15s", "10s"), "{endpoint:?}");
+    ensure!(endpoint.honor_labels, "namespace and pod would be the agent's");
+    let drop =
+        Relabeling { action: "labeldrop".into(), regex: "namespace|pod|container".into(), ..Relabeling::default() };
+    ensure!(endpoint.relabelings.first() == Some(&drop), "{:?}", endpoint.relabelings);
+    ensure!(endpoint.relabelings.last().is_some_and(|last| last.target_label == "zone"), "{:?}", endpoint.relabelings);
+    ensure!(endpoint.metric_relabelings.len() == 1, "{:?}", endpoint.metric_relabelings);
+    Ok(())
+}
+
+fn nothing() -> Result<()> {
+    let values = "serviceAccount: {create: false, name: mine}\nrbac: {create: false}\nservice: {enabled: false}\n\
+                  scrapeAnnotations: false\ntolerations: []\nnodeSelector: {}\nupdateStrategy: {type: OnDelete}\n\
+                  resources: {limits: null, requests: null}\n";
+    let objects = objects(values, &[])?;
+    promises::hold(&objects)?;
+    let Objects { accounts, roles, bindings, services, pod_monitors, .. } = &objects;
+    ensure!(accounts.is_empty() && roles.is_empty() && bindings.is_empty(), "an account or a role");
+    ensure!(services.is_empty() && pod_monitors.is_empty(), "a Service or a PodMonitor");
+    ensure!(objects.pod()?.service_account_name.as_deref() == Some("mine"), "another account");
+    let spec = objects.daemon_set()?.spec.as_ref().context("no spec")?;
+    ensure!(spec.template.metadata.as_ref().is_some_and(|metadata| metadata.annotations.is_none()), "annotations");
+    ensure!(spec.update_strategy.as_ref().is_some_and(|strategy| strategy.rolling_update.is_none()), "rolls");
+    Ok(())
+}
+
+fn elsewhere() -> Result<()> {
+    let objects = Objects::read(&template("second", "", &["--namespace", "monitoring"])?)?;
+    promises::hold(&objects)?;
+    for (kind, namespace) in &objects.namespaced {
+        ensure!(namespace == "monitoring", "{kind} is in {namespace}");
+    }
+    let subjects = objects.bindings.iter().flat_map(|binding| binding.subjects.iter().flatten());
+    let account = objects.accounts.first().context("no account")?;
+    for subject in subjects {
+        ensure!(subject.namespace.as_deref() == Some("monitoring"), "{subject:?}");
+        ensure!(Some(&subject.name) == account.metadata.name.as_ref(), "{subject:?}");
+    }
+    let role = objects.roles.first().and_then(|role| role.metadata.name.as_deref());
+    ensure!(role == Some("second-observer"), "two releases would share the role {role:?}");
+    Ok(())
+}
+
+fn older() -> Result<()> {
+    let modes = |version: &str| -> Result<Vec<Option<String>>> {
+        let objects = objects("", &["--kube-version", version])?;
+        promises::hold(&objects)?;
+        Ok(objects.container()?.volume_mounts.iter().flatten().map(|mount| mount.recursive_read_only.clone()).collect())
+    };
+    ensure!(modes("1.29.4")? == [None, None], "1.29");
+    ensure!(modes("1.30.0")? == [Some("IfPossible".into()), Some("IfPossible".into())], "1.30");
+    ensure!(modes("v1.33.5-gke.100")?.iter().all(Option::is_some), "a provider's version");
+    let refusal = template("observer", "", &["--kube-version", "1.24.0"]).err().context("1.24 is not refused")?;
+    ensure!(refusal.to_string().contains("kubeVersion"), "{refusal}");
+    Ok(())
+}
+
+fn wrong() -> Result<()> {
+    for (values, named) in WRONG {
+        let Err(refusal) = template("observer", values, &[]) else { bail!("`{values}` is taken") };
+        let refusal = refusal.to_string();
+        ensure!(refusal.contains("schema") && refusal.contains(named), "`{values}`: {refusal}");
+    }
+    Ok(())
+}
+
+/// Notes are rendered by an install only; a client's dry run needs no cluster but one version, which it makes up.
+fn notes() -> Result<()> {
+    let notes = std::fs::read_to_string(workspace("deploy/chart/templates/NOTES.txt"))?;
+    let directory = tempfile::tempdir()?;
+    let copy = directory.path().join("chart");
+    copy_directory(&workspace("deploy/chart"), &copy)?;
+    // As a ConfigMap's text, where `template` shows it.
+    let indented: String = notes.lines().flat_map(|line| ["  ", line, "\n"]).collect();
+    std::fs::write(copy.join("templates/notes.yaml"), format!("text: |\n{indented}"))?;
+    let mut helm = helm();
+    helm.arg("template").arg("second").arg(&copy).args(["--namespace", "monitoring", "--kube-version", "1.34.0"]);
+    helm.args(["--show-only", "templates/notes.yaml"]);
+    let output = helm.output()?;
+    let said = String::from_utf8_lossy(&output.stdout);
+    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    for part in
+        ["-n monitoring port-forward daemonset/second-observer 9810", "label namespace monitoring", "honor labels"]
+    {
+        ensure!(said.contains(part), "no `{part}` in {said}");
+    }
+    Ok(())
+}
+
+fn copy_directory(from: &std::path::Path, to: &std::path::Path) -> Result<()> {
+    std::fs::create_dir_all(to)?;
+    for entry in std::fs::read_dir(from)? {
+        let entry = entry?;
+        let target = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            copy_directory(&entry.path(), &target)?;
+        } else {
+            std::fs::copy(entry.path(), target)?;
+        }
+    }
+    Ok(())
+}
