@@ -3,6 +3,7 @@
 mod bench;
 mod build;
 mod cluster;
+mod deploy;
 mod guest;
 mod image;
 mod progress;
@@ -26,7 +27,8 @@ Examples:
   cargo xtask run -- --max-cgroups 512       more for the agent
   cargo xtask test --level unit              only the unit tests
   cargo xtask test --level live -- veth      live tests with `veth` in their names
-  cargo xtask bench -- --only P1,P2";
+  cargo xtask bench -- --only P1,P2
+  cargo xtask deploy --render                deploy/observer.yaml, after a change of the chart";
 
 /// Sets up, builds, runs, tests and measures observer.
 ///
@@ -88,6 +90,13 @@ enum Task {
         image: image::ImageArgs,
     },
     Cluster(cluster::command::ClusterArgs),
+    /// Write deploy/observer.yaml, or compare it with the chart that it is made of.
+    Deploy {
+        #[command(flatten)]
+        setup: SetupArgs,
+        #[command(flatten)]
+        action: deploy::Action,
+    },
 }
 
 fn main() -> ExitCode {
@@ -130,6 +139,9 @@ fn perform(task: Task) -> Result<ExitCode> {
             image::run(&workspace, &complete(pair)?, image)?;
             Ok(ExitCode::SUCCESS)
         }),
+        Task::Deploy { setup, action } => {
+            after_setup(&workspace, &[Purpose::Deploy], &setup, |_| deploy::run(&workspace, &action))
+        }
         Task::Cluster(args) => match args.setup().cloned() {
             Some(setup) => after_setup(&workspace, &[Purpose::Cluster], &setup, |_| args.run(&workspace)),
             None => args.run(&workspace),

@@ -9,6 +9,7 @@ use super::{
     tools,
 };
 use crate::{
+    deploy::helm,
     progress,
     toolchain::{Pair, linker},
     workspace::Workspace,
@@ -50,6 +51,7 @@ fn install_needed(workspace: &Workspace, privilege: Privilege, items: &[Item], p
             | Item::Unpack { .. }
             | Item::RustupComponents
             | Item::CargoDeny
+            | Item::Helm
             | Item::Cluster(_) => {}
         }
     }
@@ -66,6 +68,7 @@ fn try_optional(workspace: &Workspace, privilege: Privilege, items: &[Item]) -> 
             Item::Unpack { name, programs, .. } => apt::unpack(workspace, privilege, name, programs),
             Item::RustupComponents => rustup(workspace, &["component", "add", "clippy", "rustfmt"]),
             Item::CargoDeny => tools::install(workspace, tools::CARGO_DENY, tools::cargo_deny_command(workspace)),
+            Item::Helm => helm::build(workspace),
             Item::Cluster(need) => need.install(workspace, privilege),
             Item::Package { .. } | Item::RustupNightly { .. } | Item::Linker { .. } => Ok(()),
         };

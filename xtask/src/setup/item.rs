@@ -1,7 +1,7 @@
 //! Something that is missing: what it is called, how it comes, and whether a build can do without it.
 
 use super::tools;
-use crate::{cluster, toolchain::linker};
+use crate::{cluster, deploy::helm, toolchain::linker};
 use std::fmt;
 
 /// Something that is missing.
@@ -26,6 +26,7 @@ pub(super) enum Item {
         why: String,
     },
     CargoDeny,
+    Helm,
     Cluster(cluster::Need),
 }
 
@@ -34,7 +35,7 @@ impl Item {
     pub(super) const fn is_optional(&self) -> bool {
         match self {
             Self::Package { optional, .. } => *optional,
-            Self::Unpack { .. } | Self::RustupComponents | Self::CargoDeny | Self::Cluster(_) => true,
+            Self::Unpack { .. } | Self::RustupComponents | Self::CargoDeny | Self::Helm | Self::Cluster(_) => true,
             Self::RustupNightly { .. } | Self::Linker { .. } => false,
         }
     }
@@ -48,6 +49,7 @@ impl Item {
             Self::RustupNightly { .. } => "a nightly with rust-src",
             Self::Linker { .. } => linker::NAME,
             Self::CargoDeny => tools::CARGO_DENY,
+            Self::Helm => helm::NAME,
             Self::Cluster(need) => need.name(),
         }
     }
@@ -74,6 +76,10 @@ impl fmt::Display for Item {
             Self::CargoDeny => {
                 let what = format!("{} {}", tools::CARGO_DENY, tools::CARGO_DENY_VERSION);
                 write!(f, "{what:<18} built, target/tools    checks the dependencies (about two minutes)")
+            }
+            Self::Helm => {
+                let what = format!("{} {}", helm::NAME, helm::VERSION);
+                write!(f, "{what:<18} built, target/tools    renders and checks the chart (about two minutes, with Go)")
             }
             Self::Cluster(need) => need.fmt(f),
         }

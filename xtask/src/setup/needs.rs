@@ -17,6 +17,8 @@ pub(crate) enum Purpose {
     Deny,
     /// Unit tests.
     Unit,
+    /// The manifest and its tests.
+    Deploy,
     /// Tests on this kernel.
     Live,
     /// Tests on kernels in QEMU.
@@ -29,8 +31,17 @@ pub(crate) enum Purpose {
 
 impl Purpose {
     /// Every purpose.
-    pub(crate) const ALL: [Self; 8] =
-        [Self::Build, Self::Lint, Self::Deny, Self::Unit, Self::Live, Self::Kernels, Self::Cluster, Self::Bench];
+    pub(crate) const ALL: [Self; 9] = [
+        Self::Build,
+        Self::Lint,
+        Self::Deny,
+        Self::Unit,
+        Self::Deploy,
+        Self::Live,
+        Self::Kernels,
+        Self::Cluster,
+        Self::Bench,
+    ];
 }
 
 /// How a package gets onto the machine.

@@ -4,6 +4,7 @@
 use super::{Purpose, SetupArgs, apt, install::reason, item::Item, needs, privilege::Privilege, tools};
 use crate::{
     cluster,
+    deploy::helm,
     toolchain::{self, DISTRIBUTION, Decision, Found, Pair, Place, Verdict, linker, probe},
     workspace::Workspace,
 };
@@ -50,6 +51,9 @@ impl<'a> Surveyor<'a> {
         }
         if purposes.contains(&Purpose::Deny) && !tools::has_cargo_deny(workspace) {
             survey.items.push(Item::CargoDeny);
+        }
+        if purposes.contains(&Purpose::Deploy) && helm::find(workspace).is_none() {
+            survey_helm(&mut survey);
         }
         if purposes.contains(&Purpose::Cluster) {
             survey.items.extend(cluster::Need::missing(workspace).into_iter().map(Item::Cluster));
@@ -156,6 +160,17 @@ fn survey_linker(workspace: &Workspace, pair: Pair, survey: &mut Survey) {
     let unfit = linker::unfit(linker::look(workspace).as_ref(), &pair);
     survey.items.extend(unfit.map(|why| Item::Linker { why }));
     survey.pair = Some(pair);
+}
+
+fn survey_helm(survey: &mut Survey) {
+    if helm::go().is_some() {
+        survey.items.push(Item::Helm);
+    } else {
+        let (name, home) = (helm::NAME, helm::HOME);
+        survey
+            .remarks
+            .push(format!("install {name} by hand ({home}), or Go to have it built: renders and checks the chart"));
+    }
 }
 
 fn survey_packages(workspace: &Workspace, purposes: &[Purpose], survey: &mut Survey) {

@@ -1,6 +1,6 @@
 //! The levels of the tests: what each runs and how its result is read. From the cheapest to the dearest.
 
-use super::{Context, Tally, agent, cluster};
+use super::{Context, Tally, agent, cluster, deploy};
 use crate::{
     build, progress,
     setup::{self, Purpose, tools},
@@ -22,6 +22,8 @@ pub(crate) enum Level {
     Unit,
     /// Generated documentation is up to date, and what the code's documentation links to exists.
     Docs,
+    /// The chart and the manifest: what they promise, and that they agree. No cluster.
+    Deploy,
     /// The agent on this machine's kernel, as root.
     Live,
     /// The same on the kernels of several Debian releases, in QEMU: what each must show, or everything with
@@ -34,8 +36,17 @@ pub(crate) enum Level {
 
 impl Level {
     /// Every level, in the order in which they run.
-    pub(crate) const ALL: [Self; 8] =
-        [Self::Format, Self::Lint, Self::Deny, Self::Unit, Self::Docs, Self::Live, Self::Kernels, Self::Cluster];
+    pub(crate) const ALL: [Self; 9] = [
+        Self::Format,
+        Self::Lint,
+        Self::Deny,
+        Self::Unit,
+        Self::Docs,
+        Self::Deploy,
+        Self::Live,
+        Self::Kernels,
+        Self::Cluster,
+    ];
 
     /// True when it runs without being asked for.
     pub(super) fn is_default(self) -> bool {
@@ -50,6 +61,7 @@ impl Level {
             Self::Deny => "deny",
             Self::Unit => "unit",
             Self::Docs => "docs",
+            Self::Deploy => "deploy",
             Self::Live => "live",
             Self::Kernels => "kernels",
             Self::Cluster => "cluster",
@@ -64,6 +76,7 @@ impl Level {
             Self::Deny => "cargo deny check bans licenses sources",
             Self::Unit => "cargo test --workspace",
             Self::Docs => "docs/metrics.md is what `observer metrics-docs` prints; cargo doc has no warnings",
+            Self::Deploy => "deploy/observer.yaml is what the chart renders; observer-deploy, which reads both",
             Self::Live => "observer-live, which drives the agent on this kernel, as root",
             Self::Kernels => "observer-live in QEMU guests, one for each kernel",
             Self::Cluster => "observer-cluster, which makes pods in a real Kubernetes",
@@ -77,6 +90,7 @@ impl Level {
             Self::Deny => &[Purpose::Deny],
             Self::Unit => &[Purpose::Unit],
             Self::Docs => &[],
+            Self::Deploy => &[Purpose::Deploy],
             Self::Live => &[Purpose::Build, Purpose::Live],
             Self::Kernels => &[Purpose::Build, Purpose::Kernels],
             Self::Cluster => &[Purpose::Build, Purpose::Cluster],
@@ -93,6 +107,7 @@ impl Level {
             Self::Deny => deny(context),
             Self::Unit => unit(context),
             Self::Docs => docs(context),
+            Self::Deploy => deploy::run(context),
             Self::Live => agent::live(context),
             Self::Kernels => agent::kernels(context),
             Self::Cluster => cluster::run(context),

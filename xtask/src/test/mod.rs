@@ -3,6 +3,7 @@
 mod agent;
 mod circumstances;
 mod cluster;
+mod deploy;
 mod level;
 pub(crate) mod skipped;
 mod tally;
@@ -167,7 +168,7 @@ mod tests {
 
     #[test]
     fn levels_run_in_their_order_and_all_of_them_unless_told_otherwise() {
-        assert_eq!(args(&[]).levels(), Level::ALL[..7]);
+        assert_eq!(args(&[]).levels(), Level::ALL[..8]);
         assert_eq!(args(&[Level::Cluster]).levels(), [Level::Cluster]);
         assert_eq!(args(&[Level::Live, Level::Format]).levels(), [Level::Format, Level::Live]);
     }

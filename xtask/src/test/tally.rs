@@ -53,6 +53,14 @@ impl Tally {
         tally
     }
 
+    /// Adds the results of another part.
+    pub(crate) fn add(&mut self, other: Self) {
+        let Self { passed, failed, skipped } = other;
+        self.passed += passed;
+        self.failed.extend(failed);
+        self.skipped.extend(skipped);
+    }
+
     /// Nothing ran and nothing was left out.
     pub(crate) fn is_empty(&self) -> bool {
         let Self { passed, failed, skipped } = self;

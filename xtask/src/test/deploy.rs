@@ -1,0 +1,54 @@
+//! The level that reads what is deployed: the manifest beside the chart, and what both promise.
+
+use super::{Context, Level, Tally, level, skipped::Skipped};
+use crate::{
+    deploy::{self, helm},
+    progress,
+};
+use anyhow::Result;
+
+/// Compares the manifest with the chart, and runs `observer-deploy`. Without Helm only the manifest is read.
+///
+/// # Errors
+/// When the harness does not build.
+pub(super) fn run(context: &Context<'_>) -> Result<Tally> {
+    let helm = helm::find(context.workspace);
+    let mut tally = match &helm {
+        None => without_helm(context.circumstances.ci),
+        Some(helm) => match deploy::difference(context.workspace, helm) {
+            Ok(None) => Tally::one_passed(),
+            Ok(Some(difference)) => Tally::one_failed(difference),
+            Err(error) => Tally::one_failed(format!("{error:#}")),
+        },
+    };
+    let mut cargo = context.workspace.cargo("run");
+    cargo.args(["--package", "observer-deploy", "--"]).args(context.arguments);
+    if let Some(helm) = &helm {
+        cargo.env("HELM", helm);
+    }
+    let finished = progress::run("deploy", cargo, &context.log(Level::Deploy)?)?;
+    tally.add(level::read(&finished));
+    Ok(tally)
+}
+
+/// The comparison that was not made. The harness says which of its tests it left out.
+fn without_helm(ci: bool) -> Tally {
+    const WHAT: &str = "the manifest is what the chart renders";
+    const WHY: &str = "there is no helm: see target/setup-logs";
+    if ci {
+        Tally::one_failed(format!("{WHAT}: {WHY}"))
+    } else {
+        Tally { skipped: vec![Skipped::test(WHAT, WHY)], ..Tally::default() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_helm_the_comparison_is_skipped_and_in_ci_it_has_failed() {
+        assert_eq!((without_helm(false).skipped.len(), without_helm(false).failed.len()), (1, 0));
+        assert_eq!((without_helm(true).skipped.len(), without_helm(true).failed.len()), (0, 1));
+    }
+}
