@@ -164,9 +164,9 @@ fn configuration(arguments: &Arguments) -> Result<Effective, ConfigErrors> {
     }
 }
 
-/// What is logged unless `RUST_LOG` says otherwise. kube's runtime warns at every retry of a watch that is refused, which the
+/// What is logged unless `RUST_LOG` says otherwise. kube complains at every try of a connection or a watch that fails, which the
 /// agent says itself, once.
-const DEFAULT_FILTER: &str = "info,kube_runtime=error";
+const DEFAULT_FILTER: &str = "info,kube_client=off,kube_runtime=off";
 
 /// Log lines go to standard error, coloured for a terminal that did not refuse (`NO_COLOR`).
 fn start_log(format: LogFormat) -> Result<(), String> {

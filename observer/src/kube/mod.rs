@@ -21,6 +21,6 @@ mod watch;
 pub use connect::{Access, AccessError, Connection};
 pub use owners::{Answer, Owners};
 pub use pod::{Owner, Pod};
-pub use pulse::{Patience, Pulse};
+pub use pulse::{Ailment, Patience, Pulse};
 pub use store::PodStore;
 pub use watch::{PodEvent, PodWatch};

@@ -35,8 +35,10 @@ pub struct Answer {
     pub owner: Arc<str>,
     /// What it stands for; itself, when its own owner could not be found out.
     pub workload: WorkloadNames,
-    /// Which permission is missing, if that is why.
-    pub forbidden: Option<String>,
+    /// What was asked for: `replicasets`.
+    pub resource: &'static str,
+    /// True when it may not be read.
+    pub forbidden: bool,
 }
 
 /// A workload that can be told without asking: kinds that are their pods' workload themselves.
@@ -114,23 +116,23 @@ struct WireMeta {
 }
 
 async fn find(client: Client, namespace: Arc<str>, owner: Owner) -> Answer {
-    let answer = |workload, forbidden| Answer { owner: Arc::clone(&owner.uid), workload, forbidden };
-    let Some((version, plural)) = resource_of(&owner) else { return answer(itself(&owner), None) };
-    let path = format!("/apis/{version}/namespaces/{namespace}/{plural}/{}", owner.name);
+    let (version, resource) = resource_of(&owner).unwrap_or_default();
+    let answer = |workload, forbidden| Answer { owner: Arc::clone(&owner.uid), workload, resource, forbidden };
+    if resource.is_empty() {
+        return answer(itself(&owner), false);
+    }
+    let path = format!("/apis/{version}/namespaces/{namespace}/{resource}/{}", owner.name);
     let mut pause = PAUSE;
     for attempt in 1..=TRIES {
         match read(&client, &path).await {
             // Another of the same name would have other owners.
             Ok(found) if found.metadata.uid == *owner.uid => {
                 let above = controller_of(found.metadata.owner_references);
-                return answer(above.as_ref().map_or_else(|| itself(&owner), itself), None);
+                return answer(above.as_ref().map_or_else(|| itself(&owner), itself), false);
             }
-            Ok(_) => return answer(itself(&owner), None),
-            Err(kube::Error::Api(status)) if status.code == 404 => return answer(itself(&owner), None),
-            Err(kube::Error::Api(status)) if status.code == 403 => {
-                let reason = format!("the service account may not get {plural}: pods go by their own owner");
-                return answer(itself(&owner), Some(reason));
-            }
+            Ok(_) => return answer(itself(&owner), false),
+            Err(kube::Error::Api(status)) if status.code == 404 => return answer(itself(&owner), false),
+            Err(kube::Error::Api(status)) if status.code == 403 => return answer(itself(&owner), true),
             Err(error) if attempt == TRIES => {
                 tracing::warn!(owner = %owner.name, kind = %owner.kind, %namespace, %error, "what owns it cannot be found out; it counts as the workload");
             }
@@ -140,7 +142,7 @@ async fn find(client: Client, namespace: Arc<str>, owner: Owner) -> Answer {
             }
         }
     }
-    answer(itself(&owner), None)
+    answer(itself(&owner), false)
 }
 
 /// Reads the metadata alone: of a Job or ReplicaSet that is a tenth.

@@ -27,6 +27,18 @@ impl Default for Patience {
     }
 }
 
+/// In which way something is wrong. The words of an error change from one try to the next while nothing else does: a
+/// connection is reset, then refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ailment {
+    /// No answer, or none that came to its end.
+    Unreachable,
+    /// An answer that says no, by its status.
+    Refused(u16),
+    /// An answer that nobody can read.
+    Garbled,
+}
+
 /// The server's pulse, shared by whoever asks it and whoever tells of it.
 #[derive(Clone, Debug)]
 pub struct Pulse {
@@ -40,7 +52,7 @@ struct State {
     /// When the server answered, if nothing has gone wrong since.
     answered: Option<Instant>,
     /// What was last said to be wrong.
-    complaint: Option<String>,
+    complaint: Option<(Ailment, String)>,
     failures: u64,
 }
 
@@ -56,7 +68,7 @@ impl Pulse {
 
     /// What was last said to be wrong, if it still is.
     pub fn complaint(&self) -> Option<String> {
-        self.lock().complaint.clone()
+        self.lock().complaint.as_ref().map(|(_, said)| said.clone())
     }
 
     /// Whether the server answers.
@@ -69,15 +81,15 @@ impl Pulse {
         self.lock().failures
     }
 
-    /// Something went wrong. Says so unless it has been said already.
-    pub fn failed(&self, reason: &str) {
+    /// Something went wrong. Says so unless that has been said of the same ailment already.
+    pub fn failed(&self, ailment: Ailment, reason: &str) {
         let mut state = self.lock();
         state.failures += 1;
         state.answered = None;
-        let news = state.up || state.complaint.as_deref() != Some(reason);
+        let news = state.up || state.complaint.as_ref().is_none_or(|(known, _)| *known != ailment);
         state.up = false;
         if news {
-            state.complaint = Some(reason.to_owned());
+            state.complaint = Some((ailment, reason.to_owned()));
             tracing::warn!(
                 "the API server cannot tell of this node's pods: {reason}; counting goes on, and new pods go by their uid until it can"
             );
@@ -166,5 +178,24 @@ where
                 Err(_) => Err(format!("no answer within {} s", pulse.patience.answer.as_secs_f32()).into()),
             }
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_ailment_is_complained_of_once_however_its_words_change() {
+        let pulse = Pulse::new(Patience::default());
+        pulse.failed(Ailment::Unreachable, "reset");
+        pulse.failed(Ailment::Unreachable, "refused");
+        assert_eq!(pulse.complaint().as_deref(), Some("reset"));
+        pulse.failed(Ailment::Refused(410), "too old");
+        assert_eq!(pulse.complaint().as_deref(), Some("too old"));
+        pulse.well();
+        assert_eq!((pulse.complaint(), pulse.failures()), (None, 3));
+        pulse.failed(Ailment::Unreachable, "refused");
+        assert_eq!(pulse.complaint().as_deref(), Some("refused"), "after it was well it is news again");
     }
 }

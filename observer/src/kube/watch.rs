@@ -1,6 +1,6 @@
 //! The watch of this node's pods.
 
-use super::{Pod, Pulse, pod::PrunedPod};
+use super::{Ailment, Pod, Pulse, pod::PrunedPod};
 use crate::causes;
 use futures::{Stream, StreamExt as _};
 use kube::{
@@ -53,7 +53,7 @@ impl PodWatch {
             };
             match event {
                 Some(Ok(event)) => return self.told(event),
-                Some(Err(error)) => self.pulse.failed(&reason(&error)),
+                Some(Err(error)) => self.pulse.failed(ailment(&error), &reason(&error)),
                 // It does not end; if it did, there would be nothing more to come.
                 None => std::future::pending().await,
             }
@@ -71,6 +71,22 @@ impl PodWatch {
             watcher::Event::Apply(pod) => PodEvent::Changed(pod.pod),
             watcher::Event::Delete(pod) => PodEvent::Deleted(pod.pod),
         }
+    }
+}
+
+/// In which way it failed.
+fn ailment(error: &watcher::Error) -> Ailment {
+    let cause = match error {
+        watcher::Error::InitialListFailed(cause)
+        | watcher::Error::WatchStartFailed(cause)
+        | watcher::Error::WatchFailed(cause) => cause,
+        watcher::Error::WatchError(status) => return Ailment::Refused(status.code),
+        watcher::Error::NoResourceVersion => return Ailment::Garbled,
+    };
+    match cause {
+        kube::Error::Api(status) => Ailment::Refused(status.code),
+        kube::Error::SerdeError(_) | kube::Error::FromUtf8(_) => Ailment::Garbled,
+        _ => Ailment::Unreachable,
     }
 }
 
