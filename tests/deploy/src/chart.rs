@@ -33,7 +33,7 @@ tolerations: [{key: node.example, operator: Equal, value: x, effect: NoExecute, 
 nodeSelector: {pool: web}
 affinity: {nodeAffinity: {requiredDuringSchedulingIgnoredDuringExecution: {nodeSelectorTerms: [{matchExpressions: [{key: type, operator: NotIn, values: [virtual]}]}]}}}
 updateStrategy: {type: RollingUpdate, rollingUpdate: {maxUnavailable: 3}}
-allowPrivilegeEscalation: false
+allowPrivilegeEscalation: true
 recursiveReadOnly: Enabled
 seLinuxOptions: {type: spc_t}
 appArmorProfile: {type: Localhost, localhostProfile: observer}
@@ -147,7 +147,7 @@ fn everything() -> Result<()> {
         ensure!(variables.get(name) == Some(&value), "{name}: {:?}", variables.get(name));
     }
     let context = container.security_context.as_ref().context("no security context")?;
-    ensure!(context.allow_privilege_escalation == Some(false), "{context:?}");
+    ensure!(context.allow_privilege_escalation == Some(true), "{context:?}");
     ensure!(context.se_linux_options.is_some() && context.app_armor_profile.is_some(), "{context:?}");
     let modes = container.volume_mounts.iter().flatten().map(|mount| mount.recursive_read_only.as_deref());
     ensure!(modes.into_iter().all(|mode| mode == Some("Enabled")), "recursiveReadOnly");

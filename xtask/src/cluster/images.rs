@@ -15,6 +15,8 @@ use std::{fs, path::Path, process::Command};
 pub(super) const CRATE: &str = "observer-cluster";
 /// The program that a kubelet holds a pod together with.
 const PAUSE: &str = "pause";
+/// The program by which the tests' pods send known amounts.
+const TALK: &str = "talk";
 /// The program that stands before runc where limits cannot be set.
 const RUNC: &str = "runc-without-limits";
 
@@ -33,17 +35,18 @@ pub(super) fn build(workspace: &Workspace) -> Result<()> {
     pause.file(PAUSE, 0o755, read(&binaries.join(PAUSE))?);
     write(workspace, &image(PAUSE_IMAGE, &["/pause"], pause), "pause")?;
     let busybox = static_busybox(workspace).context("no static busybox here (Debian: busybox-static)")?;
-    write(workspace, &image(TEST_IMAGE, &[], test_layer(&busybox)?), "test")
+    write(workspace, &image(TEST_IMAGE, &[], test_layer(&busybox, &binaries.join(TALK))?), "test")
 }
 
-/// A system of busybox and nothing else.
-fn test_layer(busybox: &Path) -> Result<Layer> {
+/// A system of busybox, and the program that sends known amounts.
+fn test_layer(busybox: &Path, talk: &Path) -> Result<Layer> {
     let applets = said(Command::new(busybox).arg("--list")).context("busybox does not say what it can do")?;
     let mut layer = Layer::default();
     layer.file("bin/busybox", 0o755, read(busybox)?);
     for applet in applets.lines().filter(|applet| *applet != "busybox") {
         layer.link(&format!("bin/{applet}"), "busybox");
     }
+    layer.file(&format!("bin/{TALK}"), 0o755, read(talk)?);
     layer.file("etc/passwd", 0o644, b"root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/sh\n".to_vec());
     layer.directory("root", 0o700);
     layer.directory("tmp", 0o1777);
@@ -55,6 +58,7 @@ fn image(name: &str, entry_point: &[&str], layer: Layer) -> Image {
         name: name.into(),
         tag: IMAGE_TAG.into(),
         architecture: Target::of_this_machine().architecture(),
+        user: "0:0",
         entry_point: entry_point.iter().map(ToString::to_string).collect(),
         command: Vec::new(),
         created: 0,

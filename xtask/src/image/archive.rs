@@ -25,6 +25,8 @@ pub(crate) struct Image {
     pub(crate) tag: String,
     /// The processors it runs on, by Go's names: `amd64`, `arm64`.
     pub(crate) architecture: &'static str,
+    /// Who runs it: `UID:GID`.
+    pub(crate) user: &'static str,
     /// What runs.
     pub(crate) entry_point: Vec<String>,
     /// Its arguments unless others are given.
@@ -92,7 +94,7 @@ impl Image {
             "architecture": self.architecture,
             "os": "linux",
             "config": {
-                "User": "0:0",
+                "User": self.user,
                 "Env": ["PATH=/bin:/usr/bin:/sbin:/usr/sbin"],
                 "Entrypoint": self.entry_point,
                 "Cmd": self.command,

@@ -8,8 +8,38 @@ use tar::{Builder, EntryType, Header};
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Entry {
     Directory { mode: u32 },
-    File { mode: u32, bytes: Vec<u8> },
+    File { mode: u32, bytes: Vec<u8>, capabilities: Capabilities },
     Link { target: String },
+}
+
+/// What a program may do when it is started by who is not root: bits of capabilities(7).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Capabilities(u64);
+
+impl Capabilities {
+    /// These, by their numbers in `<linux/capability.h>`.
+    pub(crate) const fn of(numbers: &[u8]) -> Self {
+        let (mut bits, mut index) = (0, 0);
+        while index < numbers.len() {
+            bits |= 1 << numbers[index];
+            index += 1;
+        }
+        Self(bits)
+    }
+
+    /// The extended attribute `security.capability`, second revision, little-endian on every machine: permitted, and in effect
+    /// from the start (`struct vfs_cap_data` in `<linux/capability.h>`).
+    fn attribute(self) -> [u8; 20] {
+        const REVISION_2: u32 = 0x0200_0000;
+        const EFFECTIVE: u32 = 1;
+        let (low, high) = (self.0 as u32, (self.0 >> 32) as u32);
+        let words = [REVISION_2 | EFFECTIVE, low, 0, high, 0];
+        let mut bytes = [0; 20];
+        for (place, word) in bytes.chunks_exact_mut(4).zip(words) {
+            place.copy_from_slice(&word.to_le_bytes());
+        }
+        bytes
+    }
 }
 
 /// Files by their paths. All belong to root and have the same time: what differs between two machines, or between two
@@ -23,7 +53,12 @@ pub(crate) struct Layer {
 impl Layer {
     /// Adds a file, and the directories above it.
     pub(crate) fn file(&mut self, path: &str, mode: u32, bytes: Vec<u8>) {
-        self.add(path, Entry::File { mode, bytes });
+        self.add(path, Entry::File { mode, bytes, capabilities: Capabilities::default() });
+    }
+
+    /// Adds a program that has these capabilities whoever starts it, and the directories above it.
+    pub(crate) fn program(&mut self, path: &str, bytes: Vec<u8>, capabilities: Capabilities) {
+        self.add(path, Entry::File { mode: 0o755, bytes, capabilities });
     }
 
     /// Adds a directory, and those above it.
@@ -63,7 +98,11 @@ fn append(builder: &mut Builder<Vec<u8>>, path: &str, entry: &Entry, modified: u
             let mut header = header(EntryType::Directory, *mode, 0, modified);
             builder.append_data(&mut header, format!("{path}/"), io::empty())
         }
-        Entry::File { mode, bytes } => {
+        Entry::File { mode, bytes, capabilities } => {
+            if *capabilities != Capabilities::default() {
+                // Where tars have extended attributes: every runtime's unpacker and GNU tar read it there.
+                builder.append_pax_extensions([("SCHILY.xattr.security.capability", &capabilities.attribute()[..])])?;
+            }
             let mut header = header(EntryType::Regular, *mode, bytes.len() as u64, modified);
             builder.append_data(&mut header, path, bytes.as_slice())
         }
@@ -99,6 +138,29 @@ mod tests {
         other.file("bin/a", 0o755, vec![1]);
         assert_eq!(one.tar(7).unwrap(), other.tar(7).unwrap());
         assert_ne!(one.tar(7).unwrap(), one.tar(8).unwrap());
+    }
+
+    #[test]
+    fn capabilities_are_the_attribute_that_setcap_would_set() {
+        // `setcap cap_net_admin,cap_perfmon,cap_bpf+ep FILE; getfattr -e hex -n security.capability FILE`
+        let set = [1, 0, 0, 2, 0, 0x10, 0, 0, 0, 0, 0, 0, 0xC0, 0, 0, 0, 0, 0, 0, 0];
+        let capabilities = Capabilities::of(&[12, 38, 39]);
+        assert_eq!(capabilities.attribute(), set);
+        let mut layer = Layer::default();
+        layer.program("observer", vec![1], capabilities);
+        layer.file("etc/passwd", 0o644, vec![2]);
+        let tar = layer.tar(7).unwrap();
+        let mut archive = tar::Archive::new(&*tar);
+        let mut with = BTreeMap::new();
+        for entry in archive.entries().unwrap() {
+            let mut entry = entry.unwrap();
+            let path = entry.path().unwrap().display().to_string();
+            let records = entry.pax_extensions().unwrap().into_iter().flatten();
+            let values: Vec<_> = records.map(|record| record.unwrap().value_bytes().to_vec()).collect();
+            with.insert(path, values);
+        }
+        assert_eq!(with["observer"], [set.to_vec()]);
+        assert!(with["etc/passwd"].is_empty() && with["etc/"].is_empty());
     }
 
     #[test]

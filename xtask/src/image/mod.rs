@@ -8,7 +8,7 @@ mod target;
 
 pub(crate) use archive::{Image, digest};
 pub(crate) use commit::Commit;
-pub(crate) use layer::Layer;
+pub(crate) use layer::{Capabilities, Layer};
 pub(crate) use target::Target;
 
 use crate::{
@@ -22,8 +22,13 @@ use std::{fs, path::PathBuf};
 /// The image's name; its tag is the version.
 pub(crate) const NAME: &str = "localhost/observer";
 
-/// The users that the image knows: the one that the agent becomes.
+/// The users that the image knows: the one that the agent is.
 const PASSWD: &str = "nobody:x:65534:65534:nobody:/:/observer\n";
+/// That user and its group, by number: a kubelet cannot tell by a name that it is not root.
+const USER: &str = "65534:65534";
+/// `CAP_NET_ADMIN`, `CAP_PERFMON` and `CAP_BPF`. A pod that is not root gets none by its manifest, which only bounds what a
+/// program brings.
+const CAPABILITIES: Capabilities = Capabilities::of(&[12, 38, 39]);
 
 /// What `cargo xtask image` takes.
 #[derive(Clone, Copy, Debug, clap::Args)]
@@ -68,13 +73,15 @@ pub(crate) fn of_agent(workspace: &Workspace, pair: &Pair, target: Target) -> Re
     let binaries = target.build(workspace, Some(pair), Profile::Release, &["observer"], Some(&object))?;
     let binary = binaries.join("observer");
     let mut layer = Layer::default();
-    layer.file("observer", 0o755, fs::read(&binary).with_context(|| format!("read {}", binary.display()))?);
+    let program = fs::read(&binary).with_context(|| format!("read {}", binary.display()))?;
+    layer.program("observer", program, CAPABILITIES);
     layer.file("etc/passwd", 0o644, PASSWD.into());
     let commit = Commit::of(workspace)?;
     let image = Image {
         name: NAME.into(),
         tag: env!("CARGO_PKG_VERSION").into(),
         architecture: target.architecture(),
+        user: USER,
         entry_point: vec!["/observer".into()],
         command: vec!["agent".into()],
         created: commit.seconds,

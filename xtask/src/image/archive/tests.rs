@@ -14,6 +14,7 @@ fn image() -> Image {
         name: "localhost/observer".into(),
         tag: "0.1.0".into(),
         architecture: "amd64",
+        user: "65534:65534",
         entry_point: vec!["/observer".into()],
         command: vec!["agent".into()],
         created: 1_767_225_600,
@@ -81,6 +82,7 @@ fn the_layout_leads_from_the_index_to_every_blob() {
     assert_eq!(config["rootfs"]["diff_ids"], json!([format!("sha256:{}", sha256sum(&layer))]));
     assert_eq!(config["config"]["Entrypoint"], json!(["/observer"]));
     assert_eq!(config["config"]["Cmd"], json!(["agent"]));
+    assert_eq!(config["config"]["User"], "65534:65534");
     assert_eq!(fs::read_dir(root.join("blobs/sha256")).unwrap().count(), 3, "and there is no other");
 }
 

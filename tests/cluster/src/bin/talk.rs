@@ -1,0 +1,65 @@
+//! What the tests' pods run to send known amounts: datagrams of one size, so that the bytes on the wire are known beforehand.
+//!
+//! `talk to ADDRESS:PORT COUNT SIZE` sends COUNT datagrams with SIZE bytes in each; `talk sink PORT` takes them; `talk now`
+//! prints the time in nanoseconds since 1970.
+
+use std::{
+    net::{SocketAddr, UdpSocket},
+    process::ExitCode,
+    thread,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+/// How many are sent before a breath: a receiver's queue takes so many.
+const BURST: u64 = 100;
+
+fn main() -> ExitCode {
+    let words: Vec<_> = std::env::args().skip(1).collect();
+    let words: Vec<_> = words.iter().map(String::as_str).collect();
+    let outcome = match words[..] {
+        ["to", address, count, size] => send(address, count, size),
+        ["sink", port] => sink(port),
+        ["now"] => now(),
+        _ => Err("talk to ADDRESS:PORT COUNT SIZE | talk sink PORT | talk now".into()),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("talk: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+type Outcome = Result<(), Box<dyn std::error::Error>>;
+
+fn send(address: &str, count: &str, size: &str) -> Outcome {
+    let (address, count, size): (SocketAddr, u64, usize) = (address.parse()?, count.parse()?, size.parse()?);
+    let unspecified = if address.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
+    let (socket, datagram) = (UdpSocket::bind(unspecified)?, vec![0; size]);
+    for number in 1..=count {
+        // Not connected: an answer that says that nobody listens ends nothing.
+        let sent = socket.send_to(&datagram, address)?;
+        if sent != size {
+            return Err(format!("{sent} of {size} bytes were sent").into());
+        }
+        if number % BURST == 0 {
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+    println!("sent {count}");
+    Ok(())
+}
+
+fn sink(port: &str) -> Outcome {
+    let socket = UdpSocket::bind(("0.0.0.0", port.parse()?))?;
+    let mut datagram = vec![0; 65536];
+    loop {
+        socket.recv_from(&mut datagram)?;
+    }
+}
+
+fn now() -> Outcome {
+    println!("{}", SystemTime::now().duration_since(UNIX_EPOCH)?.as_nanos());
+    Ok(())
+}
