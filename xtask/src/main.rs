@@ -4,6 +4,7 @@ mod bench;
 mod build;
 mod cluster;
 mod deploy;
+mod go;
 mod guest;
 mod image;
 mod progress;

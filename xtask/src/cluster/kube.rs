@@ -1,12 +1,11 @@
 //! Building the Kubernetes binary from its Go module, once: again only when the module changes.
 
 use super::{
-    go::Go,
     layout::Layout,
     parts::Part,
     versions::{self, MODULE},
 };
-use crate::{image, progress, workspace::Workspace};
+use crate::{go::Go, image, progress, workspace::Workspace};
 use anyhow::{Context, Result};
 use std::{fs, os::unix::fs::symlink, path::PathBuf};
 
@@ -32,7 +31,7 @@ pub(super) fn build(workspace: &Workspace) -> Result<()> {
         return Ok(());
     }
     let layout = Layout::of(workspace);
-    let go = Go::find(workspace)?.context(
+    let go = Go::find(workspace, versions::go(workspace)?).context(
         "the test cluster's Kubernetes is built from source, and there is no Go for it: 1.21 or later, from https://go.dev/dl or the distribution",
     )?;
     let release = versions::kubernetes(workspace)?;
@@ -46,7 +45,7 @@ pub(super) fn build(workspace: &Workspace) -> Result<()> {
     let mut command = go.command(workspace, &layout.go_cache("mod"), &layout.go_cache("build"));
     command
         .current_dir(workspace.root().join(MODULE))
-        .args(["build", "-trimpath", "-ldflags", &linker_flags(&release), "-o"])
+        .args(["build", "-mod=readonly", "-trimpath", "-ldflags", &linker_flags(&release), "-o"])
         .args([layout.program(NAME).as_os_str(), ".".as_ref()]);
     let log = workspace.log("build-logs", "kubernetes")?;
     let finished = progress::run(&format!("building Kubernetes {release}"), command, &log)?.success()?;

@@ -78,6 +78,11 @@ impl Layout {
         self.root.join("images")
     }
 
+    /// The archive of the image of the tests' pods.
+    pub(crate) fn test_image(&self) -> PathBuf {
+        self.images().join("test.tar")
+    }
+
     /// All of a cluster that is up; gone when it is down.
     pub(super) fn run(&self) -> PathBuf {
         self.root.join("run")
@@ -96,6 +101,11 @@ impl Layout {
     /// The administrator's kubeconfig.
     pub(crate) fn kubeconfig(&self) -> PathBuf {
         self.file("kubeconfig")
+    }
+
+    /// Where the kubelet looks for pods that it runs without being told by the API server.
+    pub(crate) fn static_pods(&self) -> PathBuf {
+        self.file("static-pods")
     }
 
     /// What is seen inside the node at one of the paths of [`COVERED`].

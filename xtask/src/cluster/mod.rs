@@ -1,7 +1,7 @@
 //! A real Kubernetes of one node on this machine, from the distribution's packages and one binary built from source: the bed of
 //! the tests that need a cluster, and `cargo xtask cluster`.
 //!
-//! `needs` and `go` say what it is built with, `kube` and `images` build it. `up` brings it up: it writes `settings`, keeps a
+//! `needs` says what it is built with, `kube` and `images` build it. `up` brings it up: it writes `settings`, keeps a
 //! `record` of what it changes, and starts `node`, which makes `namespaces` around itself and supervises the `parts` there. `down`
 //! undoes it all. `hold` is both, for as long as somebody holds it; `census` shows that nothing is left.
 
@@ -11,7 +11,6 @@ pub(crate) mod command;
 mod control;
 mod down;
 mod enter;
-mod go;
 mod hold;
 mod images;
 mod kube;
@@ -36,9 +35,13 @@ pub(crate) use census::Census;
 pub(crate) use hold::Held;
 pub(crate) use layout::Layout;
 pub(crate) use mode::Mode;
-pub(crate) use needs::Need;
+pub(crate) use needs::{has_runtime, install_runtime, lacks_go, runtime};
 
-use crate::{progress, setup::privilege::Privilege, workspace::Workspace};
+use crate::{
+    progress,
+    setup::{find, privilege::Privilege},
+    workspace::Workspace,
+};
 use anyhow::Result;
 use std::{
     fs,
@@ -47,6 +50,8 @@ use std::{
     process::Command,
 };
 
+/// What users have.
+const KUBECTL: &str = "kubectl";
 /// Variables by which clients are sent through a proxy, which knows no way to the node.
 const PROXIES: [&str; 6] = ["http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"];
 
@@ -59,6 +64,23 @@ pub(crate) fn prepare(workspace: &Workspace) -> Result<()> {
     let _ = fs::create_dir_all(Layout::of(workspace).logs());
     kube::build(workspace)?;
     images::build(workspace)
+}
+
+/// Builds what the tests need in somebody else's cluster: their images, and Kubernetes only where there is no kubectl.
+///
+/// # Errors
+/// When something does not build or is not there.
+pub(crate) fn prepare_for_another(workspace: &Workspace) -> Result<()> {
+    if find(KUBECTL).is_none() {
+        return prepare(workspace);
+    }
+    images::build(workspace)
+}
+
+/// The kubectl of the tests: on somebody else's cluster the one that is there before the one that was built.
+pub(crate) fn kubectl(workspace: &Workspace, of_another: bool) -> PathBuf {
+    let found = if of_another { find(KUBECTL) } else { None };
+    found.unwrap_or_else(|| Layout::of(workspace).program(KUBECTL))
 }
 
 /// The program with the tests that need a cluster; [`prepare`] builds it.

@@ -83,6 +83,7 @@ fn kubelet(layout: &Layout, limits: bool) -> Value {
         "failSwapOn": false,
         "containerRuntimeEndpoint": "unix:///run/containerd/containerd.sock",
         "resolvConf": layout.file("resolv.conf"),
+        "staticPodPath": layout.static_pods(),
         "authentication": {
             "anonymous": { "enabled": false },
             "webhook": { "enabled": true },

@@ -119,7 +119,8 @@ fn bring_up(
 fn make_directories(layout: &Layout) -> Result<()> {
     down::remove_run(&layout.run())?;
     let covered = COVERED.into_iter().filter_map(|(_, own)| own).chain(["cgroup"]);
-    let directories = covered.map(|name| layout.node(name)).chain([layout.pki(""), layout.logs()]);
+    let directories =
+        covered.map(|name| layout.node(name)).chain([layout.pki(""), layout.logs(), layout.static_pods()]);
     for directory in directories {
         fs::create_dir_all(&directory).with_context(|| format!("make {}", directory.display()))?;
     }

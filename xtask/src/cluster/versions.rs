@@ -1,7 +1,10 @@
 //! Which versions of what make up the cluster.
 
 use super::{layout::Layout, parts::Part};
-use crate::{toolchain::probe::said, workspace::Workspace};
+use crate::{
+    toolchain::{Version, probe::said},
+    workspace::Workspace,
+};
 use anyhow::{Context, Result};
 use std::{collections::BTreeMap, fs, process::Command};
 
@@ -20,10 +23,10 @@ pub(super) fn kubernetes(workspace: &Workspace) -> Result<String> {
 ///
 /// # Errors
 /// When go.mod does not say.
-pub(super) fn go(workspace: &Workspace) -> Result<String> {
+pub(super) fn go(workspace: &Workspace) -> Result<Version> {
     let text = go_mod(workspace)?;
     let version = text.lines().find_map(|line| line.strip_prefix("go "));
-    version.map(|version| version.trim().to_owned()).context("go.mod does not say which Go it needs")
+    version.and_then(Version::parse).context("go.mod does not say which Go it needs")
 }
 
 /// That of each part.
@@ -79,7 +82,7 @@ mod tests {
     fn the_module_names_its_versions() {
         let workspace = Workspace::this();
         assert!(kubernetes(&workspace).unwrap().starts_with("v1."));
-        assert!(go(&workspace).unwrap().starts_with("1."));
+        assert!(go(&workspace).unwrap() >= Version::new(1, 21, 0));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Helm: found, or built once into target/tools by a Go that is there.
 
-use crate::{progress, setup, workspace::Workspace};
+use crate::{go::Go, progress, setup, toolchain::Version, workspace::Workspace};
 use anyhow::{Context, Result};
 use std::{
     fs,
@@ -11,11 +11,11 @@ use std::{
 /// The program.
 pub(crate) const NAME: &str = "helm";
 /// The release that is built; any other Helm 3 or later that is there serves as well.
-pub(crate) const VERSION: &str = "3.22.0";
+pub(crate) const VERSION: &str = "3.19.4";
+/// The Go that it asks for: the last of its releases that Debian 13's builds.
+const GO: Version = Version::new(1, 24, 0);
 /// Where it comes from.
 pub(crate) const HOME: &str = "https://helm.sh/docs/intro/install/";
-/// Where Go's own archive puts it, which few have in their search path.
-const USUAL_GO: &str = "/usr/local/go/bin/go";
 
 /// The Helm of target/tools, else that of the search path.
 pub(crate) fn find(workspace: &Workspace) -> Option<PathBuf> {
@@ -23,8 +23,8 @@ pub(crate) fn find(workspace: &Workspace) -> Option<PathBuf> {
 }
 
 /// The Go that could build it.
-pub(crate) fn go() -> Option<PathBuf> {
-    setup::find("go").or_else(|| Some(PathBuf::from(USUAL_GO)).filter(|path| path.is_file()))
+pub(crate) fn go(workspace: &Workspace) -> Option<Go> {
+    Go::find(workspace, GO)
 }
 
 /// Builds the pinned release into target/tools.
@@ -32,7 +32,7 @@ pub(crate) fn go() -> Option<PathBuf> {
 /// # Errors
 /// When there is no Go, or the build fails.
 pub(crate) fn build(workspace: &Workspace) -> Result<()> {
-    let go = go().context("there is no Go")?;
+    let go = go(workspace).context("there is no Go")?;
     let directory = workspace.target().join("tools-build").join(NAME);
     let log = workspace.log("setup-logs", NAME)?;
     let command = build_command(workspace, &go, &directory);
@@ -44,20 +44,15 @@ pub(crate) fn build(workspace: &Workspace) -> Result<()> {
 
 /// `go install` of one release, whose modules Go checks against its checksum database. All of Go's caches are in `directory`:
 /// a gigabyte that nobody else here wants.
-fn build_command(workspace: &Workspace, go: &Path, directory: &Path) -> Command {
-    let mut command = Command::new(go);
+fn build_command(workspace: &Workspace, go: &Go, directory: &Path) -> Command {
+    let mut command = go.command(workspace, &directory.join("modules"), &directory.join("cache"));
     command
         .args(["install", "-trimpath", "-ldflags"])
         // Without it `helm version` does not tell the patch release.
         .arg(format!("-s -w -X helm.sh/helm/v3/internal/version.version=v{VERSION}"))
         .arg(format!("helm.sh/helm/v3/cmd/helm@v{VERSION}"))
         .env("GOBIN", workspace.tools().join("bin"))
-        .env("GOPATH", directory)
-        .env("GOMODCACHE", directory.join("modules"))
-        .env("GOCACHE", directory.join("cache"))
-        // Else the modules are read-only, and cannot be removed by who is not root.
-        .env("GOFLAGS", "-modcacherw")
-        .env("CGO_ENABLED", "0");
+        .env("GOPATH", directory);
     command
 }
 
@@ -69,10 +64,14 @@ mod tests {
     fn one_release_is_built_and_everything_of_it_is_under_target() {
         let workspace = Workspace::this();
         let directory = workspace.target().join("tools-build/helm");
-        let command = build_command(&workspace, Path::new("go"), &directory);
-        assert!(progress::command_line(&command).ends_with("helm.sh/helm/v3/cmd/helm@v3.22.0"));
-        for (name, value) in command.get_envs().filter(|(name, _)| *name != "GOFLAGS" && *name != "CGO_ENABLED") {
-            assert!(Path::new(value.unwrap()).starts_with(workspace.target()), "{}", name.display());
-        }
+        let Some(go) = go(&workspace) else { return };
+        let command = build_command(&workspace, &go, &directory);
+        assert!(progress::command_line(&command).ends_with(&format!("helm.sh/helm/v3/cmd/helm@v{VERSION}")));
+        let places = command
+            .get_envs()
+            .filter(|(name, _)| ["GOBIN", "GOPATH", "GOMODCACHE", "GOCACHE"].map(Some).contains(&name.to_str()));
+        let places: Vec<_> = places.map(|(_, place)| place.unwrap()).collect();
+        assert_eq!(places.len(), 4);
+        assert!(places.iter().all(|place| Path::new(place).starts_with(workspace.target())), "{places:?}");
     }
 }

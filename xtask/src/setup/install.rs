@@ -9,7 +9,9 @@ use super::{
     tools,
 };
 use crate::{
+    cluster,
     deploy::helm,
+    go::Go,
     progress,
     toolchain::{Pair, linker},
     workspace::Workspace,
@@ -51,8 +53,9 @@ fn install_needed(workspace: &Workspace, privilege: Privilege, items: &[Item], p
             | Item::Unpack { .. }
             | Item::RustupComponents
             | Item::CargoDeny
+            | Item::Go
             | Item::Helm
-            | Item::Cluster(_) => {}
+            | Item::Runtime => {}
         }
     }
     Ok(())
@@ -69,7 +72,8 @@ fn try_optional(workspace: &Workspace, privilege: Privilege, items: &[Item]) -> 
             Item::RustupComponents => rustup(workspace, &["component", "add", "clippy", "rustfmt"]),
             Item::CargoDeny => tools::install(workspace, tools::CARGO_DENY, tools::cargo_deny_command(workspace)),
             Item::Helm => helm::build(workspace),
-            Item::Cluster(need) => need.install(workspace, privilege),
+            Item::Go => Go::fetch(workspace),
+            Item::Runtime => cluster::install_runtime(workspace, privilege),
             Item::Package { .. } | Item::RustupNightly { .. } | Item::Linker { .. } => Ok(()),
         };
         lost.extend(outcome.err().map(|error| (item, reason(&error))));

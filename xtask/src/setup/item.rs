@@ -1,7 +1,7 @@
 //! Something that is missing: what it is called, how it comes, and whether a build can do without it.
 
 use super::tools;
-use crate::{cluster, deploy::helm, toolchain::linker};
+use crate::{cluster, deploy::helm, go, toolchain::linker};
 use std::fmt;
 
 /// Something that is missing.
@@ -26,8 +26,9 @@ pub(super) enum Item {
         why: String,
     },
     CargoDeny,
+    Go,
     Helm,
-    Cluster(cluster::Need),
+    Runtime,
 }
 
 impl Item {
@@ -35,7 +36,9 @@ impl Item {
     pub(super) const fn is_optional(&self) -> bool {
         match self {
             Self::Package { optional, .. } => *optional,
-            Self::Unpack { .. } | Self::RustupComponents | Self::CargoDeny | Self::Helm | Self::Cluster(_) => true,
+            Self::Unpack { .. } | Self::RustupComponents | Self::CargoDeny | Self::Go | Self::Helm | Self::Runtime => {
+                true
+            }
             Self::RustupNightly { .. } | Self::Linker { .. } => false,
         }
     }
@@ -50,7 +53,8 @@ impl Item {
             Self::Linker { .. } => linker::NAME,
             Self::CargoDeny => tools::CARGO_DENY,
             Self::Helm => helm::NAME,
-            Self::Cluster(need) => need.name(),
+            Self::Go => "Go",
+            Self::Runtime => "containerd, runc, network plugins",
         }
     }
 }
@@ -81,7 +85,18 @@ impl fmt::Display for Item {
                 let what = format!("{} {}", helm::NAME, helm::VERSION);
                 write!(f, "{what:<18} built, target/tools    renders and checks the chart (about two minutes, with Go)")
             }
-            Self::Cluster(need) => need.fmt(f),
+            Self::Go => {
+                let what = go::PACKAGES.join(" ");
+                write!(f, "{what}\n  {:<18} into target/tools      builds helm and the test cluster's Kubernetes", "")
+            }
+            Self::Runtime => {
+                let what = cluster::runtime();
+                write!(
+                    f,
+                    "{what}\n  {:<18} into target/cluster    runs the test cluster's containers; not installed",
+                    ""
+                )
+            }
         }
     }
 }

@@ -77,7 +77,12 @@ pub(crate) static NEEDS: [Need; 9] = [
         "makes the network devices of the tests",
         &[Purpose::Live, Purpose::Kernels, Purpose::Cluster, Purpose::Bench],
     ),
-    install("iptables", &["iptables"], "makes the test cluster's services reachable", &[Purpose::Cluster]),
+    install(
+        "iptables",
+        &["iptables"],
+        "translates addresses in tests, and makes the test cluster's services reachable",
+        &[Purpose::Live, Purpose::Cluster],
+    ),
     install("stress-ng", &["stress-ng"], "storms of tasks for the tests", &[Purpose::Live, Purpose::Kernels]),
     install("bpftool", &["bpftool"], "a second opinion on the kernel's BTF", &[Purpose::Unit]),
     Need {

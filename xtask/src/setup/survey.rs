@@ -52,11 +52,16 @@ impl<'a> Surveyor<'a> {
         if purposes.contains(&Purpose::Deny) && !tools::has_cargo_deny(workspace) {
             survey.items.push(Item::CargoDeny);
         }
-        if purposes.contains(&Purpose::Deploy) && helm::find(workspace).is_none() {
-            survey_helm(&mut survey);
+        let (deploy, cluster) = (purposes.contains(&Purpose::Deploy), purposes.contains(&Purpose::Cluster));
+        let helm = deploy && helm::find(workspace).is_none();
+        if (helm && helm::go(workspace).is_none()) || (cluster && cluster::lacks_go(workspace)) {
+            survey.items.push(Item::Go);
         }
-        if purposes.contains(&Purpose::Cluster) {
-            survey.items.extend(cluster::Need::missing(workspace).into_iter().map(Item::Cluster));
+        if helm {
+            survey.items.push(Item::Helm);
+        }
+        if cluster && !cluster::has_runtime(workspace) {
+            survey.items.push(Item::Runtime);
         }
         survey
     }
@@ -160,17 +165,6 @@ fn survey_linker(workspace: &Workspace, pair: Pair, survey: &mut Survey) {
     let unfit = linker::unfit(linker::look(workspace).as_ref(), &pair);
     survey.items.extend(unfit.map(|why| Item::Linker { why }));
     survey.pair = Some(pair);
-}
-
-fn survey_helm(survey: &mut Survey) {
-    if helm::go().is_some() {
-        survey.items.push(Item::Helm);
-    } else {
-        let (name, home) = (helm::NAME, helm::HOME);
-        survey
-            .remarks
-            .push(format!("install {name} by hand ({home}), or Go to have it built: renders and checks the chart"));
-    }
 }
 
 fn survey_packages(workspace: &Workspace, purposes: &[Purpose], survey: &mut Survey) {

@@ -1,7 +1,6 @@
-//! The Go tool-chain that builds the Kubernetes binary: one that is there, or that of a later release of the distribution,
-//! unpacked into target/tools.
+//! The Go tool-chain that builds what the tests need of the Kubernetes world: one that is there, or that of a later release of
+//! the distribution, unpacked into target/tools.
 
-use super::versions;
 use crate::{
     guest::apt::{Apt, Mirror},
     progress,
@@ -21,16 +20,16 @@ use std::{
 /// to be there, and not even that of its age.
 const SUITE: &str = "trixie";
 /// Its packages: compiler, and the source of the standard library.
-pub(super) const PACKAGES: [&str; 2] = ["golang-1.24-go", "golang-1.24-src"];
+pub(crate) const PACKAGES: [&str; 2] = ["golang-1.24-go", "golang-1.24-src"];
 /// Where they put it.
 const ROOT: &str = "usr/lib/go-1.24";
 /// From here on Go fetches a later tool-chain by itself, through the module proxy, when a module asks for one:
 /// <https://go.dev/doc/toolchain>.
 const FETCHES_ITSELF: Version = Version::new(1, 21, 0);
 
-/// A Go that builds the module, at once or after it has fetched a later one.
+/// A Go that builds a module, at once or after it has fetched a later one.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Go {
+pub(crate) struct Go {
     program: PathBuf,
     version: Version,
     needed: Version,
@@ -38,12 +37,7 @@ pub(super) struct Go {
 
 impl Go {
     /// Looks for one that is new enough; else for one that can fetch one.
-    ///
-    /// # Errors
-    /// When the module's go.mod cannot be read.
-    pub(super) fn find(workspace: &Workspace) -> Result<Option<Self>> {
-        let needed = versions::go(workspace)?;
-        let needed = Version::parse(&needed).with_context(|| format!("go.mod asks for Go {needed}"))?;
+    pub(crate) fn find(workspace: &Workspace, needed: Version) -> Option<Self> {
         let places = [
             find("go"),
             Some("/usr/local/go/bin/go".into()),
@@ -51,14 +45,14 @@ impl Go {
             Some(directory(workspace).join(ROOT).join("bin/go")),
         ];
         let found: Vec<_> = places.into_iter().flatten().filter_map(|path| Some((version(&path)?, path))).collect();
-        Ok(choose(&found, needed).map(|(version, program)| Self { program, version, needed }))
+        choose(&found, needed).map(|(version, program)| Self { program, version, needed })
     }
 
     /// Fetches one into target/tools.
     ///
     /// # Errors
     /// When the distribution's archive cannot be reached.
-    pub(super) fn fetch(workspace: &Workspace) -> Result<()> {
+    pub(crate) fn fetch(workspace: &Workspace) -> Result<()> {
         let started = Instant::now();
         let mirror = Mirror::of_this_machine()?;
         println!("  fetching {} of Debian {SUITE} (about 50 MB)", PACKAGES.join(" and "));
@@ -81,13 +75,13 @@ impl Go {
     }
 
     /// The command, with its caches where the caller says and none of a user's own settings that would change the result.
-    pub(super) fn command(&self, workspace: &Workspace, modules: &Path, built: &Path) -> Command {
+    pub(crate) fn command(&self, workspace: &Workspace, modules: &Path, built: &Path) -> Command {
         let mut command = workspace.foreign(&self.program);
         command
             .env("GOMODCACHE", modules)
             .env("GOCACHE", built)
             // The caches can be removed like everything else under target/.
-            .env("GOFLAGS", "-mod=readonly -modcacherw -buildvcs=false")
+            .env("GOFLAGS", "-modcacherw -buildvcs=false")
             .env("GOWORK", "off")
             .env("GOTOOLCHAIN", if self.version >= self.needed { "local" } else { "auto" })
             .env("CGO_ENABLED", "0");
