@@ -9,17 +9,16 @@
 mod agent;
 mod census;
 mod cgroup;
-mod http;
 mod loss;
 mod machine;
 mod netns;
-mod page;
 mod scenarios;
 mod syscalls;
 mod trial;
 mod truth;
 mod worker;
 
+use observer_test_kit::{http, page};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -42,7 +41,7 @@ fn main() -> ExitCode {
         eprintln!("observer-live: {name} is to run on every kernel (trial.rs), and no test has that name");
         return ExitCode::FAILURE;
     }
-    let lock = if arguments.list { None } else { Some(machine::lock()) };
+    let lock = if arguments.list { None } else { Some(observer_test_kit::lock()) };
     if let Some(Err(error)) = lock {
         eprintln!("observer-live: {error:#}");
         return ExitCode::FAILURE;

@@ -17,6 +17,7 @@ mod scopes;
 mod server;
 mod signals;
 mod slots;
+mod translated;
 mod uninterruptible;
 mod wire;
 
@@ -27,6 +28,7 @@ pub(crate) fn all() -> Vec<Trial> {
     let mut all = fixtures::tests();
     all.extend(wire::tests());
     all.extend(scopes::tests());
+    all.extend(translated::tests());
     all.extend(ownership::tests());
     all.extend(run_queue::tests());
     all.extend(cpu::tests());

@@ -9,15 +9,17 @@ use std::{
 
 /// An answer.
 #[derive(Debug)]
-pub(crate) struct Answer {
-    pub(crate) status: u16,
+pub struct Answer {
+    /// The code: 200.
+    pub status: u16,
     head: String,
-    pub(crate) body: Vec<u8>,
+    /// The body.
+    pub body: Vec<u8>,
 }
 
 impl Answer {
     /// The value of a header, by its name in any case.
-    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+    pub fn header(&self, name: &str) -> Option<&str> {
         self.head.lines().skip(1).find_map(|line| {
             let (key, value) = line.split_once(':')?;
             key.eq_ignore_ascii_case(name).then(|| value.trim())
@@ -25,13 +27,13 @@ impl Answer {
     }
 
     /// The body as text.
-    pub(crate) fn text(&self) -> Result<&str> {
+    pub fn text(&self) -> Result<&str> {
         std::str::from_utf8(&self.body).context("the body is not UTF-8")
     }
 }
 
 /// Asks and reads to the end. `headers` are whole lines without their ends.
-pub(crate) fn request(method: &str, address: SocketAddr, path: &str, headers: &[&str]) -> Result<Answer> {
+pub fn request(method: &str, address: SocketAddr, path: &str, headers: &[&str]) -> Result<Answer> {
     let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(5))
         .with_context(|| format!("connect to {address}"))?;
     stream.set_read_timeout(Some(Duration::from_mins(1)))?;
@@ -48,7 +50,7 @@ pub(crate) fn request(method: &str, address: SocketAddr, path: &str, headers: &[
 }
 
 /// GET.
-pub(crate) fn get(address: SocketAddr, path: &str) -> Result<Answer> {
+pub fn get(address: SocketAddr, path: &str) -> Result<Answer> {
     request("GET", address, path, &[])
 }
 

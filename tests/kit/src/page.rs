@@ -10,30 +10,33 @@ use std::{
 };
 
 /// A scrape.
-pub(crate) struct Page {
-    pub(crate) text: String,
+pub struct Page {
+    /// The page.
+    pub text: String,
 }
 
 /// One line.
 #[derive(Clone, Debug)]
-pub(crate) struct Sample {
-    pub(crate) labels: BTreeMap<String, String>,
+pub struct Sample {
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
     /// As it stands on the page.
-    pub(crate) value: String,
+    pub value: String,
 }
 
 impl Sample {
-    pub(crate) fn label(&self, name: &str) -> &str {
+    /// A label's value; empty without that label.
+    pub fn label(&self, name: &str) -> &str {
         self.labels.get(name).map_or("", String::as_str)
     }
 
     /// The value as an integer; an error for anything else.
-    pub(crate) fn integer(&self) -> Result<u64> {
+    pub fn integer(&self) -> Result<u64> {
         self.value.parse().with_context(|| format!("{} is not a whole number", self.value))
     }
 
     /// Seconds as whole nanoseconds, exactly; an error when the text holds more or other than nine decimals.
-    pub(crate) fn nanoseconds(&self) -> Result<u64> {
+    pub fn nanoseconds(&self) -> Result<u64> {
         let (whole, decimals) = self.value.split_once('.').unwrap_or((&self.value, ""));
         ensure!(decimals.len() <= 9, "{} has more than nine decimals", self.value);
         let parse = |digits: &str| digits.parse::<u64>().with_context(|| format!("{} is not decimal", self.value));
@@ -43,7 +46,7 @@ impl Sample {
 
 impl Page {
     /// The samples of one name (a histogram's parts have names of their own) that carry all of `labels`.
-    pub(crate) fn samples(&self, name: &str, labels: &[(&str, &str)]) -> Result<Vec<Sample>> {
+    pub fn samples(&self, name: &str, labels: &[(&str, &str)]) -> Result<Vec<Sample>> {
         let mut samples = Vec::new();
         for line in self.text.lines() {
             if !line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' '])) {
@@ -64,24 +67,24 @@ impl Page {
     }
 
     /// The only sample with that name and those labels.
-    pub(crate) fn one(&self, name: &str, labels: &[(&str, &str)]) -> Result<Sample> {
+    pub fn one(&self, name: &str, labels: &[(&str, &str)]) -> Result<Sample> {
         let mut samples = self.samples(name, labels)?;
         ensure!(samples.len() == 1, "{} samples of {name} with {labels:?}, not one", samples.len());
         samples.pop().context("just counted")
     }
 
     /// A cgroup's traffic, all scopes together; zero when it has none yet.
-    pub(crate) fn traffic(&self, cgroup: &str) -> Result<Traffic> {
+    pub fn traffic(&self, cgroup: &str) -> Result<Traffic> {
         self.sum_traffic(&[("cgroup", cgroup)])
     }
 
     /// A cgroup's traffic of one scope.
-    pub(crate) fn scoped_traffic(&self, cgroup: &str, scope: &str) -> Result<Traffic> {
+    pub fn scoped_traffic(&self, cgroup: &str, scope: &str) -> Result<Traffic> {
         self.sum_traffic(&[("cgroup", cgroup), ("scope", scope)])
     }
 
     /// The traffic of all series with those labels.
-    pub(crate) fn sum_traffic(&self, labels: &[(&str, &str)]) -> Result<Traffic> {
+    pub fn sum_traffic(&self, labels: &[(&str, &str)]) -> Result<Traffic> {
         let sum = |name: &str| -> Result<u64> {
             self.samples(&format!("observer_network_{name}_total"), labels)?.iter().map(Sample::integer).sum()
         };
@@ -92,7 +95,7 @@ impl Page {
     }
 
     /// How long a cgroup's tasks waited for a CPU, and how often; zero when it has no series yet.
-    pub(crate) fn waits(&self, cgroup: &str) -> Result<Waits> {
+    pub fn waits(&self, cgroup: &str) -> Result<Waits> {
         let labels = [("cgroup", cgroup)];
         let first = |name: &str| -> Result<Option<Sample>> { Ok(self.samples(name, &labels)?.into_iter().next()) };
         let sum = first("observer_run_queue_wait_seconds_sum")?;
@@ -104,45 +107,50 @@ impl Page {
     }
 
     /// A cgroup's CPU time in nanoseconds; zero when it has no series yet.
-    pub(crate) fn cpu(&self, cgroup: &str) -> Result<u64> {
+    pub fn cpu(&self, cgroup: &str) -> Result<u64> {
         let samples = self.samples("observer_cpu_usage_seconds_total", &[("cgroup", cgroup)])?;
         samples.first().map_or(Ok(0), Sample::nanoseconds)
     }
 
     /// A cgroup's task-nanoseconds in uninterruptible sleep; zero when it has no series yet.
-    pub(crate) fn uninterruptible(&self, cgroup: &str) -> Result<u64> {
+    pub fn uninterruptible(&self, cgroup: &str) -> Result<u64> {
         let samples = self.samples("observer_uninterruptible_seconds_total", &[("cgroup", cgroup)])?;
         samples.first().map_or(Ok(0), Sample::nanoseconds)
     }
 
     /// `observer_dropped_total` of one reason.
-    pub(crate) fn dropped(&self, reason: &str) -> Result<u64> {
+    pub fn dropped(&self, reason: &str) -> Result<u64> {
         self.one("observer_dropped_total", &[("reason", reason)])?.integer()
     }
 
     /// Whether any series carries that cgroup.
-    pub(crate) fn knows(&self, cgroup: &str) -> bool {
+    pub fn knows(&self, cgroup: &str) -> bool {
         self.text.contains(&format!("cgroup=\"{cgroup}\""))
     }
 }
 
 /// L3 bytes and packets of one direction.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Counted {
-    pub(crate) bytes: u64,
-    pub(crate) packets: u64,
+pub struct Counted {
+    /// Bytes, with their IP headers.
+    pub bytes: u64,
+    /// Packets.
+    pub packets: u64,
 }
 
 /// Both directions.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Traffic {
-    pub(crate) transmit: Counted,
-    pub(crate) receive: Counted,
+pub struct Traffic {
+    /// Sent.
+    pub transmit: Counted,
+    /// Received.
+    pub receive: Counted,
 }
 
 impl Traffic {
     /// As the other end sees it.
-    pub(crate) fn mirrored(self) -> Self {
+    #[must_use]
+    pub fn mirrored(self) -> Self {
         Self { transmit: self.receive, receive: self.transmit }
     }
 }
@@ -191,9 +199,11 @@ impl Add for Traffic {
 
 /// Waits for a CPU.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Waits {
-    pub(crate) nanoseconds: u64,
-    pub(crate) count: u64,
+pub struct Waits {
+    /// Their sum.
+    pub nanoseconds: u64,
+    /// How many.
+    pub count: u64,
 }
 
 impl AddAssign for Waits {
