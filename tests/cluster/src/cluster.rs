@@ -4,7 +4,7 @@ use anyhow::{Context as _, Result, ensure};
 use std::{
     path::PathBuf,
     process::{Command, Stdio},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 /// How long a pod may take to be what it is to be.
@@ -13,11 +13,6 @@ pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 /// The image of the tests' pods.
 pub(crate) fn test_image() -> String {
     std::env::var("OBSERVER_TEST_IMAGE").unwrap_or_else(|_| "localhost/observer-test:1".into())
-}
-
-/// The agent's image.
-pub(crate) fn agent_image() -> String {
-    format!("localhost/observer:{}", env!("CARGO_PKG_VERSION"))
 }
 
 /// The xtask whose cluster it is; none when it is somebody else's.
@@ -35,16 +30,33 @@ pub(crate) fn ask(verb: &str, part: &str) -> Result<()> {
     Ok(())
 }
 
-/// Asks ten times a second until the answer is yes; false when it did not come in time.
-pub(crate) fn wait_until(limit: Duration, mut answer: impl FnMut() -> Result<bool>) -> Result<bool> {
-    let end = Instant::now() + limit;
-    loop {
-        if answer()? {
-            return Ok(true);
-        }
-        if Instant::now() >= end {
-            return Ok(false);
-        }
-        std::thread::sleep(Duration::from_millis(100));
+/// Runs a program in the node's network and with its files; what it prints.
+pub(crate) fn in_node(words: &[&str]) -> Result<String> {
+    let xtask = xtask().context("the cluster is somebody else's")?;
+    let mut command = Command::new(xtask);
+    let output = command.args(["cluster", "exec", "--"]).args(words).stdin(Stdio::null()).output();
+    let output = output.context("run xtask")?;
+    let errors = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "in the node, {}: {}", words.join(" "), errors.trim());
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// A manifest in the directory where the kubelet looks for pods; gone when dropped.
+pub(crate) struct StaticPod(PathBuf);
+
+impl StaticPod {
+    /// Has the kubelet run a pod that the API server was not asked for.
+    pub(crate) fn make(manifest: &serde_json::Value) -> Result<Self> {
+        let directory = std::env::var_os("OBSERVER_CLUSTER_STATIC_PODS").context("no directory of static pods")?;
+        let name = manifest["metadata"]["name"].as_str().context("a pod without a name")?;
+        let path = PathBuf::from(directory).join(format!("{name}.json"));
+        std::fs::write(&path, manifest.to_string()).with_context(|| format!("write {}", path.display()))?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for StaticPod {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
     }
 }

@@ -18,7 +18,7 @@ pub(crate) fn command(arguments: &[&str]) -> Command {
             command.env_remove(variable);
         }
     }
-    command.args(["--namespace", &crate::namespace::name(), "--request-timeout=90s"]).args(arguments);
+    command.args(["--namespace", crate::namespace::name(), "--request-timeout=90s"]).args(arguments);
     command.stdin(Stdio::null());
     command
 }
@@ -37,20 +37,26 @@ pub(crate) fn get(arguments: &[&str]) -> Result<Value> {
     serde_json::from_str(&text).with_context(|| format!("what kubectl says of {}", arguments.join(" ")))
 }
 
-/// Makes objects.
+/// Makes objects, or changes them to be so.
 pub(crate) fn apply(manifest: &Value) -> Result<()> {
-    let mut child = command(&["apply", "--filename=-"])
+    read(&["apply", "--filename=-"], &manifest.to_string()).map(drop)
+}
+
+/// Runs it with something to read; what it prints.
+pub(crate) fn read(arguments: &[&str], input: &str) -> Result<String> {
+    let mut child = command(arguments)
         .stdin(Stdio::piped())
-        .stdout(Stdio::null())
+        .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
-        .context("run kubectl apply")?;
+        .context("run kubectl")?;
     let mut stdin = child.stdin.take().context("kubectl's input")?;
-    stdin.write_all(manifest.to_string().as_bytes()).context("hand a manifest to kubectl")?;
+    stdin.write_all(input.as_bytes()).context("hand something to kubectl")?;
     drop(stdin);
     let output = child.wait_with_output().context("wait for kubectl")?;
-    ensure!(output.status.success(), "kubectl apply: {}", String::from_utf8_lossy(&output.stderr).trim());
-    Ok(())
+    let errors = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "kubectl {}: {}", arguments.join(" "), errors.trim());
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 /// A kubectl that runs until it is dropped.

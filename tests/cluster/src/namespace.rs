@@ -3,10 +3,13 @@
 use crate::kubectl::{apply, command};
 use anyhow::{Context as _, Result};
 use serde_json::json;
+use std::sync::LazyLock;
+
+static NAME: LazyLock<String> = LazyLock::new(|| format!("observer-test-{}", std::process::id()));
 
 /// Its name: no other run's.
-pub(crate) fn name() -> String {
-    format!("observer-test-{}", std::process::id())
+pub(crate) fn name() -> &'static str {
+    &NAME
 }
 
 /// The namespace; removed with all that is in it when dropped.
@@ -34,7 +37,7 @@ impl Drop for Namespace {
     fn drop(&mut self) {
         // An own cluster goes with it; on somebody else's, it is seen to the end.
         let wait = if crate::cluster::xtask().is_some() { "--wait=false" } else { "--wait=true" };
-        let outcome = command(&["delete", "namespace", &name(), "--ignore-not-found", wait]).output();
+        let outcome = command(&["delete", "namespace", name(), "--ignore-not-found", wait]).output();
         if !outcome.is_ok_and(|output| output.status.success()) {
             eprintln!("observer-cluster: the namespace {} is left", name());
         }

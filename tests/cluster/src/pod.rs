@@ -78,3 +78,22 @@ impl Drop for Pod {
         let _ = command(&["delete", "pod", &self.name, "--ignore-not-found", "--wait=false"]).output();
     }
 }
+
+/// A pod that takes whatever is sent to it.
+pub(crate) struct Sink {
+    pub(crate) pod: Pod,
+    /// Where: `ADDRESS:PORT`.
+    pub(crate) address: String,
+}
+
+impl Sink {
+    /// Starts it on a node.
+    pub(crate) fn start(node: &str) -> Result<Self> {
+        const PORT: u16 = 9000;
+        let mut manifest = script("sink", &format!("exec talk sink {PORT}"));
+        manifest["spec"]["nodeName"] = node.into();
+        let pod = Pod::start(&manifest)?;
+        let address = pod.object()?["status"]["podIP"].as_str().context("the sink has no address")?.to_owned();
+        Ok(Self { pod, address: format!("{address}:{PORT}") })
+    }
+}

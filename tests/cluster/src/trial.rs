@@ -25,6 +25,11 @@ pub(crate) fn perhaps(sentence: &str, run: impl FnOnce() -> Result<Outcome> + Se
     })
 }
 
+/// True when the tests have run in another mode of the cluster just before.
+pub(crate) fn is_again() -> bool {
+    std::env::var_os("OBSERVER_CLUSTER_AGAIN").is_some()
+}
+
 /// A test that takes parts of the cluster away, so only of an own one.
 pub(crate) fn own(sentence: &str, run: impl FnOnce() -> Result<()> + Send + 'static) -> Trial {
     perhaps(sentence, || {
@@ -33,4 +38,13 @@ pub(crate) fn own(sentence: &str, run: impl FnOnce() -> Result<()> + Send + 'sta
         }
         run().map(|()| Outcome::Passed)
     })
+}
+
+/// Such a test that takes minutes, and in which nothing depends on the node's hierarchy of cgroups: of several modes, it runs
+/// in the first.
+pub(crate) fn own_once(sentence: &str, run: impl FnOnce() -> Result<()> + Send + 'static) -> Trial {
+    if is_again() {
+        return perhaps(sentence, || Ok(Outcome::Skipped("takes minutes: ran in the other mode".into())));
+    }
+    own(sentence, run)
 }

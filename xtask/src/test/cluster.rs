@@ -21,11 +21,12 @@ use std::{
 /// When something that it needs does not build.
 pub(super) fn run(context: &Context<'_>) -> Result<Tally> {
     let workspace = context.workspace;
-    cluster::prepare(workspace)?;
     let pair = context.pair.context("the set-up found no eBPF tool-chain")?;
-    let image = image::of_agent(workspace, pair, Target::of_this_machine())?.path;
     if let Some(kubeconfig) = context.kubeconfig {
-        println!("  in the cluster of {}; it needs the images below target/ to be loaded", kubeconfig.display());
+        cluster::prepare_for_another(workspace)?;
+        let image = image::of_agent(workspace, pair, Target::of_this_machine())?.path;
+        println!("  in the cluster of {}, which has to have these images:", kubeconfig.display());
+        println!("    {}\n    {}", image.display(), cluster::Layout::of(workspace).test_image().display());
         let kubeconfig = kubeconfig.canonicalize().with_context(|| format!("open {}", kubeconfig.display()))?;
         let harness = harness(context, Privilege::Root, &kubeconfig, None)?;
         return Ok(level::read(&progress::run("cluster", harness, &context.log(Level::Cluster)?)?));
@@ -33,26 +34,37 @@ pub(super) fn run(context: &Context<'_>) -> Result<Tally> {
     if Privilege::of_this_process() == Privilege::None {
         return Ok(context.unable("it needs root, and there is no sudo"));
     }
+    cluster::prepare(workspace)?;
+    let image = image::of_agent(workspace, pair, Target::of_this_machine())?.path;
     let mut log = File::create(context.log(Level::Cluster)?).context("write the level's log")?;
-    let mut tally = Tally::default();
+    let (mut tally, mut again) = (Tally::default(), false);
     for mode in Mode::ALL {
-        let of_this = match Mode::impossible(mode) {
-            Some(reason) => Tally { skipped: vec![Skipped::all_of("all of it", reason)], ..Tally::default() },
-            None => {
-                in_mode(context, mode, &image, &mut log).unwrap_or_else(|error| Tally::one_failed(format!("{error:#}")))
-            }
+        let of_this = if let Some(reason) = Mode::impossible(mode) {
+            Tally { skipped: vec![Skipped::all_of("all of it", reason)], ..Tally::default() }
+        } else {
+            let outcome = in_mode(context, Bed { mode, again }, &image, &mut log);
+            again = true;
+            outcome.unwrap_or_else(|error| Tally::one_failed(format!("{error:#}")))
         };
         add(&mut tally, of_this, mode);
     }
     Ok(tally)
 }
 
+/// An own cluster.
+#[derive(Clone, Copy)]
+struct Bed {
+    mode: Mode,
+    /// True when the tests have run in another mode before: what takes long and does not depend on the mode is left out.
+    again: bool,
+}
+
 /// Brings a cluster up, runs the tests in it, takes it down, and looks whether it is gone.
-fn in_mode(context: &Context<'_>, mode: Mode, image: &Path, log: &mut File) -> Result<Tally> {
+fn in_mode(context: &Context<'_>, bed: Bed, image: &Path, log: &mut File) -> Result<Tally> {
     let before = Census::take(context.workspace);
-    let path = context.workspace.log("test-logs", &format!("cluster-{}", mode.name()))?;
-    let held = Held::start(mode, |line| println!("  {line}"))?;
-    let mut tally = tests(context, mode, image, &path).unwrap_or_else(|error| Tally::one_failed(format!("{error:#}")));
+    let path = context.workspace.log("test-logs", &format!("cluster-{}", bed.mode.name()))?;
+    let held = Held::start(bed.mode, |line| println!("  {line}"))?;
+    let mut tally = tests(context, bed, image, &path).unwrap_or_else(|error| Tally::one_failed(format!("{error:#}")));
     drop(held);
     log.write_all(&fs::read(&path).unwrap_or_default()).context("write the level's log")?;
     let left = Census::take(context.workspace).beyond(&before);
@@ -64,26 +76,27 @@ fn in_mode(context: &Context<'_>, mode: Mode, image: &Path, log: &mut File) -> R
     Ok(tally)
 }
 
-fn tests(context: &Context<'_>, mode: Mode, image: &Path, log: &Path) -> Result<Tally> {
+fn tests(context: &Context<'_>, bed: Bed, image: &Path, log: &Path) -> Result<Tally> {
     cluster::load(context.workspace, image)?;
     let kubeconfig = cluster::Layout::of(context.workspace).kubeconfig();
-    let harness = harness(context, Privilege::of_this_process(), &kubeconfig, Some(mode))?;
-    Ok(level::read(&progress::run(&format!("cluster, {}", mode.name()), harness, log)?))
+    let harness = harness(context, Privilege::of_this_process(), &kubeconfig, Some(bed))?;
+    Ok(level::read(&progress::run(&format!("cluster, {}", bed.mode.name()), harness, log)?))
 }
 
-/// The harness's command line; `mode` is that of an own cluster. Through `env`, since sudo forgets the environment.
-fn harness(context: &Context<'_>, privilege: Privilege, kubeconfig: &Path, mode: Option<Mode>) -> Result<Command> {
+/// The harness's command line, for an own cluster or another. Through `env`, since sudo forgets the environment.
+fn harness(context: &Context<'_>, privilege: Privilege, kubeconfig: &Path, bed: Option<Bed>) -> Result<Command> {
     let layout = cluster::Layout::of(context.workspace);
     let setting = |name: &str, value: &Path| format!("{name}={}", value.display());
     let mut words = vec![
         "env".to_owned(),
         format!("PATH={}", context.path().to_string_lossy()),
         setting("KUBECONFIG", kubeconfig),
-        setting("OBSERVER_KUBECTL", &layout.program("kubectl")),
+        setting("OBSERVER_KUBECTL", &cluster::kubectl(context.workspace, bed.is_none())),
     ];
     words.extend(context.circumstances.settings());
-    if let Some(mode) = mode {
-        words.push(format!("OBSERVER_CLUSTER_MODE={}", mode.name()));
+    if let Some(Bed { again, .. }) = bed {
+        words.extend(again.then(|| "OBSERVER_CLUSTER_AGAIN=1".to_owned()));
+        words.push(setting("OBSERVER_CLUSTER_STATIC_PODS", &layout.static_pods()));
         words.push(setting("OBSERVER_CLUSTER_XTASK", &std::env::current_exe().context("find this program")?));
     }
     words.push(cluster::harness(context.workspace).to_string_lossy().into_owned());

@@ -29,8 +29,8 @@ pub(crate) enum Level {
     /// The same on the kernels of several Debian releases, in QEMU: what each must show, or everything with
     /// `OBSERVER_LONG=1`.
     Kernels,
-    /// Pods in a real Kubernetes of one node on this machine, in both of its modes, or with `--kubeconfig` in anyone's. Not
-    /// among those that run unless told otherwise: what it needs is built for ten minutes.
+    /// Pods in a real Kubernetes of one node on this machine, in both of its modes, or with `--kubeconfig` in anyone's. What it
+    /// needs is built for ten minutes, once.
     Cluster,
 }
 
@@ -47,11 +47,6 @@ impl Level {
         Self::Kernels,
         Self::Cluster,
     ];
-
-    /// True when it runs without being asked for.
-    pub(super) fn is_default(self) -> bool {
-        self != Self::Cluster
-    }
 
     /// Its name on the command line.
     pub(crate) const fn name(self) -> &'static str {

@@ -1,7 +1,7 @@
 //! The ways to a pod's port that the README names, and the one that pods have to each other.
 
 use crate::{
-    cluster::{PATIENCE, wait_until},
+    cluster::PATIENCE,
     kubectl::{Running, apply, command, get, kubectl},
     namespace,
     pod::{Pod, script},
@@ -9,6 +9,7 @@ use crate::{
 };
 use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::Trial;
+use observer_test_kit::wait_until;
 use serde_json::{Value, json};
 use std::{
     io::{BufRead as _, BufReader, Read as _, Write as _},

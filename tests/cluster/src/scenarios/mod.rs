@@ -1,8 +1,12 @@
 //! The tests, one file per subject.
 
 mod access;
+mod account;
 mod agent;
+mod books;
 mod cgroups;
+mod churn;
+mod outages;
 mod parts;
 
 use libtest_mimic::Trial;
@@ -13,5 +17,9 @@ pub(crate) fn all() -> Vec<Trial> {
     all.extend(cgroups::tests());
     all.extend(access::tests());
     all.extend(agent::tests());
+    all.extend(books::tests());
+    all.extend(churn::tests());
+    all.extend(account::tests());
+    all.extend(outages::tests());
     all
 }

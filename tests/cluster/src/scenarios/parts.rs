@@ -1,13 +1,14 @@
 //! The cluster itself: that it is one, and that its parts can be taken away and come back.
 
 use crate::{
-    cluster::{PATIENCE, ask, wait_until},
+    cluster::{PATIENCE, ask},
     kubectl::{get, kubectl},
     pod::{Pod, script},
     trial::{own, test},
 };
 use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::Trial;
+use observer_test_kit::wait_until;
 
 pub(super) fn tests() -> Vec<Trial> {
     vec![
