@@ -125,7 +125,7 @@ impl Agent {
         if settled { Ok(()) } else { last.with_context(Self::story) }
     }
 
-    /// Waits until a feature of [`observer_kube_feature_up`] is up or not, and nothing is said of others.
+    /// Waits until `observer_kube_feature_up` is 0 for these features and for no other.
     pub(crate) fn features_down(expected: &[&str]) -> Result<()> {
         Self::settles(PATIENCE, |page| {
             let features = page.samples("observer_kube_feature_up", &[])?;
