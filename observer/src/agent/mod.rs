@@ -11,13 +11,14 @@ mod start;
 mod station;
 mod summary;
 
-use crate::config::AgentConfig;
+use crate::{config::AgentConfig, kernel};
 
 /// Runs the agent until SIGTERM or SIGINT. When this returns, nothing is attached any more.
 ///
 /// # Errors
 /// What stands in the way of counting, in one line: a missing privilege, no v2 hierarchy, another agent, a port in use.
 pub fn run(config: AgentConfig) -> anyhow::Result<()> {
+    kernel::tame_allocator();
     let summary_interval = config.summary_interval;
     let sample_interval = config.sample_interval;
     // A thread more would be a megabyte more, and privileges are dropped for a process of one.

@@ -7,8 +7,8 @@ use super::{
     summary::{Printer, Summary},
 };
 use crate::{
-    kernel::{EventSignal, monotonic_ns},
-    kube::{Owners, PodWatch},
+    kernel::{EventSignal, monotonic_ns, release_code_of_start, release_free_memory},
+    kube::{Owners, PodEvent, PodWatch},
     metrics::Encoder,
     server::{self, Source},
 };
@@ -16,16 +16,18 @@ use bytes::Bytes;
 use std::{
     os::fd::OwnedFd,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::{Duration, Instant},
+    time::Duration,
 };
 use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
-    time::{MissedTickBehavior, interval, interval_at, sleep},
+    time::{Instant, MissedTickBehavior, interval, interval_at, sleep, sleep_until},
 };
 
 /// A pause after cgroup events: a storm of them wakes the agent ten times a second, not once for each.
 const EVENT_PAUSE: Duration = Duration::from_millis(100);
+/// A list of pods, and all that it led to, is over when there was nothing of it for so long.
+const CALM: Duration = Duration::from_secs(2);
 /// How often the node's own addresses are read again.
 const ADDRESSES_EVERY: Duration = Duration::from_secs(10);
 
@@ -66,6 +68,7 @@ pub(super) async fn serve(
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     books.lock().0.read()?;
     tracing::info!("metrics on http://{}/metrics", listener.local_addr()?);
+    settle();
     let stop = async {
         tokio::select! {
             _ = terminate.recv() => {}
@@ -89,7 +92,7 @@ pub(super) async fn serve(
 }
 
 async fn sample(books: &Books, every: Duration) -> anyhow::Result<()> {
-    let mut ticks = interval_at(tokio::time::Instant::now() + every, every);
+    let mut ticks = interval_at(Instant::now() + every, every);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
@@ -115,16 +118,32 @@ async fn follow_addresses(books: &Books, mut scopes: Scopes) {
     }
 }
 
+/// Gives back the memory of what has just ended and will not be done again soon: the start, a list of all pods.
+fn settle() {
+    release_free_memory();
+    release_code_of_start();
+}
+
 /// Follows the pods of this node and their owners; does nothing where there is no API server.
 async fn follow_pods(books: &Books, kube: Option<(PodWatch, Owners)>) {
     let Some((mut watch, mut owners)) = kube else { return std::future::pending().await };
+    let mut settle_at = None;
     loop {
         tokio::select! {
             event = watch.next() => {
+                if matches!(event, PodEvent::Done) {
+                    settle_at = Some(Instant::now() + CALM);
+                }
                 let unknown = books.lock().0.pod_event(event);
                 owners.ask(unknown);
             }
             answer = owners.next() => books.lock().0.owner_known(answer),
+            () = sleep_until(settle_at.unwrap_or_else(Instant::now)), if settle_at.is_some() => {
+                settle_at = owners.are_asked_for().then(|| Instant::now() + CALM);
+                if settle_at.is_none() {
+                    settle();
+                }
+            }
         }
     }
 }

@@ -13,7 +13,7 @@ use crate::{
         lock::NodeLock,
         monotonic_ns,
         privileges::{self, Feature, Held, User},
-        program, release_free_memory,
+        program,
     },
     kube::{Access, Connection, Owners, Patience, PodWatch},
     ledger::ProgramFacts,
@@ -95,7 +95,6 @@ pub(super) fn start(config: AgentConfig, runtime: &Runtime) -> anyhow::Result<St
         pods: kube.as_ref().map(|connection| Pods::new(connection.pulse.clone())),
         series_limit: config.series_limit,
     });
-    release_free_memory();
     let kube = kube.map(|Connection { watch, owners, pulse: _ }| (watch, owners));
     Ok(Started { station, listener, events: events_fd, lock, scopes, kube })
 }

@@ -26,16 +26,6 @@ fn cpus_of(list: &str) -> Option<u32> {
     list.trim().rsplit([',', '-']).next().and_then(|last| last.parse::<u32>().ok()).map(|last| last + 1)
 }
 
-/// Gives memory that is free back to the system: reading the kernel's type information took tens of megabytes, which
-/// the allocator would keep for nothing.
-pub fn release_free_memory() {
-    #[cfg(target_env = "gnu")]
-    // SAFETY: has no preconditions; the allocator locks itself.
-    unsafe {
-        libc::malloc_trim(0);
-    }
-}
-
 pub(super) fn bpf(command: bpf_cmd, attr: &mut bpf_attr) -> io::Result<i64> {
     // SAFETY: every caller fills the part of `attr` that the command reads, with pointers that outlive the call.
     let result = unsafe { libc::syscall(libc::SYS_bpf, command, &raw mut *attr, size_of::<bpf_attr>()) };

@@ -1,6 +1,6 @@
 //! How the API server is reached: a kubeconfig that was named, the service account of the pod, or not at all.
 
-use super::{Owners, Patience, PodWatch, Pulse, pulse::PulseLayer};
+use super::{Owners, Patience, PodWatch, Pulse, parting, pulse::PulseLayer};
 use kube::{
     Client, Config,
     client::ClientBuilder,
@@ -10,6 +10,7 @@ use std::{
     path::{Path, PathBuf},
     time::Duration,
 };
+use tower::util::MapRequestLayer;
 
 /// How long a connection may take to be made.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -83,6 +84,7 @@ impl Access {
     pub fn connect(self, node: &str, patience: Patience) -> Result<Connection, AccessError> {
         let pulse = Pulse::new(patience);
         let builder = ClientBuilder::try_from(self.config).map_err(|error| AccessError::Client(error.to_string()))?;
+        let builder = builder.with_layer(&MapRequestLayer::new(parting::after_list));
         let client: Client = builder.with_layer(&PulseLayer(pulse.clone())).build();
         Ok(Connection { watch: PodWatch::new(client.clone(), node, pulse.clone()), owners: Owners::new(client), pulse })
     }

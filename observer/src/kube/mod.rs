@@ -11,6 +11,7 @@
 mod connect;
 mod facts;
 mod owners;
+mod parting;
 mod pod;
 mod pulse;
 mod store;

@@ -92,6 +92,11 @@ impl Owners {
         }
     }
 
+    /// Whether answers are still to come.
+    pub fn are_asked_for(&self) -> bool {
+        !(self.waiting.is_empty() && self.running.is_empty())
+    }
+
     fn start(&mut self) {
         while self.running.len() < AT_ONCE
             && let (Some(client), Some((namespace, owner))) = (&self.client, self.waiting.pop())
