@@ -1,6 +1,10 @@
 //! The real agent, as a user starts it: up to its first answer, scraped, and ended.
 
-use crate::{scrape::Client, worker};
+use crate::{
+    api_server::{ApiServer, NODE},
+    scrape::Client,
+    worker,
+};
 use anyhow::{Context as _, Result, anyhow, bail};
 use nix::{
     sys::signal::{Signal, kill},
@@ -34,7 +38,9 @@ const PATIENCE_WITH_OTHERS: Duration = Duration::from_secs(30);
 impl Agent {
     /// Starts the agent in a cgroup and waits until it says where it listens. Another agent may run for a moment, on a
     /// machine where somebody tests: that is waited for.
-    pub(crate) fn start(observer: &Path, cgroup: &Path) -> Result<Self> {
+    ///
+    /// With an API server, pods have their names from there.
+    pub(crate) fn start(observer: &Path, cgroup: &Path, api: Option<&ApiServer>) -> Result<Self> {
         let root = mount::locate(None)?.path;
         let deadline = Instant::now() + PATIENCE_WITH_OTHERS;
         while let Err(error) = NodeLock::take(&root, Path::new("/proc")) {
@@ -43,12 +49,16 @@ impl Agent {
             }
             thread::sleep(Duration::from_millis(50));
         }
-        Self::start_alone(observer, cgroup)
+        Self::start_alone(observer, cgroup, api)
     }
 
-    fn start_alone(observer: &Path, cgroup: &Path) -> Result<Self> {
+    fn start_alone(observer: &Path, cgroup: &Path, api: Option<&ApiServer>) -> Result<Self> {
         let binary = observer.to_str().context("the agent's path as text")?;
-        let role = ["become", binary, "agent", "--metrics-listen", "127.0.0.1:0", "--node-name", "bench"];
+        let mut role = vec!["become", binary, "agent", "--metrics-listen", "127.0.0.1:0", "--node-name", NODE];
+        let kubeconfig = api.map(ApiServer::kubeconfig);
+        if let Some(path) = &kubeconfig {
+            role.extend(["--kubeconfig", path.to_str().context("the kubeconfig's path as text")?]);
+        }
         let started = Instant::now();
         let mut child = worker::command(&role, Some(cgroup))?
             .stdin(Stdio::null())
@@ -67,8 +77,8 @@ impl Agent {
     }
 
     /// Starts the agent and waits until it is ready.
-    pub(crate) fn start_ready(observer: &Path, cgroup: &Path) -> Result<Self> {
-        let agent = Self::start(observer, cgroup)?;
+    pub(crate) fn start_ready(observer: &Path, cgroup: &Path, api: Option<&ApiServer>) -> Result<Self> {
+        let agent = Self::start(observer, cgroup, api)?;
         let deadline = Instant::now() + PATIENCE;
         while agent.client().and_then(|mut client| client.get("/readyz", false))?.status != 200 {
             if Instant::now() > deadline {

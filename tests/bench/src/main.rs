@@ -1,13 +1,18 @@
 //! What observer costs, beside an empty program and the shapes others use, in one run: `cargo xtask bench`.
 //!
-//! A file for each goal, P1 to P8; [`run::Run`] is what they share. The table says whether a goal is met; the exit code
+//! A file for each goal, P1 to P10; [`run::Run`] is what they share. The table says whether a goal is met; the exit code
 //! never does, because a clock on a busy machine proves nothing.
 
 mod agent;
+mod api_pods;
+mod api_server;
 mod arena;
 mod cpu;
 mod heap;
 mod machine;
+mod memory;
+mod naming;
+mod p10_pod_changes;
 mod p1_switch;
 mod p2_packet;
 mod p3_packet_rate;
@@ -16,6 +21,7 @@ mod p5_scrape;
 mod p6_own_cpu;
 mod p7_memory;
 mod p8_start;
+mod p9_pod_list;
 mod programs;
 mod report;
 mod run;
@@ -71,7 +77,7 @@ enum Hidden {
 /// A goal's name and its measurement.
 type Measurement = (&'static str, fn(&mut Run) -> Result<()>);
 
-const MEASUREMENTS: [Measurement; 8] = [
+const MEASUREMENTS: [Measurement; 10] = [
     ("P1", p1_switch::measure),
     ("P2", p2_packet::measure),
     ("P3", p3_packet_rate::measure),
@@ -80,6 +86,8 @@ const MEASUREMENTS: [Measurement; 8] = [
     ("P6", p6_own_cpu::measure),
     ("P7", p7_memory::measure),
     ("P8", p8_start::measure),
+    ("P9", p9_pod_list::measure),
+    ("P10", p10_pod_changes::measure),
 ];
 
 fn main() -> ExitCode {

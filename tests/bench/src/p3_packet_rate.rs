@@ -51,7 +51,7 @@ pub(crate) fn measure(run: &mut Run) -> Result<()> {
                     rates.empty.push(best(&mut pair, clock)?);
                 }
                 _ => {
-                    let agent = Agent::start_ready(&run.observer, &home)?;
+                    let agent = Agent::start_ready(&run.observer, &home, None)?;
                     rates.agent.push(best(&mut pair, clock)?);
                     agent.stop()?;
                 }

@@ -57,7 +57,7 @@ pub(crate) fn measure(run: &mut Run) -> Result<()> {
         for turn in 0..3 {
             let variant = (turn + round) % 3;
             let empty = if variant == 1 { Some(attach_empty(&mut run.programs, &cgroup)?) } else { None };
-            let agent = if variant == 2 { Some(Agent::start_ready(&run.observer, &home)?) } else { None };
+            let agent = if variant == 2 { Some(Agent::start_ready(&run.observer, &home, None)?) } else { None };
             for (link, rates) in links.iter_mut().zip(&mut rates) {
                 let rounds = [&mut rates.off, &mut rates.empty, &mut rates.agent];
                 rounds.into_iter().nth(variant).expect("three variants").push(best(link)?);

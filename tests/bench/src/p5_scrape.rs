@@ -5,13 +5,12 @@
 //! every allocation counted.
 
 use crate::{
-    agent::Agent,
     heap,
+    naming::{Naming, Node},
     report::{Row, Verdict},
     run::{Run, progress},
     scrape,
     statistics::Rounds,
-    tenants::Tenants,
 };
 use anyhow::{Result, ensure};
 use observer::{
@@ -25,15 +24,21 @@ const PODS: u32 = 250;
 /// Scrapes per round, of which the fastest counts.
 const SCRAPES: usize = 5;
 
-/// Measures, and adds three rows.
+/// Measures, and adds four rows.
 pub(crate) fn measure(run: &mut Run) -> Result<()> {
     encoder(run);
+    for naming in Naming::ALL {
+        whole_way(run, naming)?;
+    }
+    Ok(())
+}
+
+fn whole_way(run: &mut Run, naming: Naming) -> Result<()> {
     let home = run.arena.cgroup("agent")?;
-    let agent = Agent::start_ready(&run.observer, &home)?;
-    let tenants = Tenants::start(&run.arena, PODS)?;
+    let node = Node::start(run, &home, PODS, naming)?;
     // Two samples later everybody has series.
     thread::sleep(Duration::from_millis(2_500));
-    let mut client = agent.client()?;
+    let mut client = node.client()?;
     let (mut plain, mut gzip) = (Rounds::default(), Rounds::default());
     let lines = scrape::samples(&client.get("/metrics", false)?.body);
     for round in 0..run.rounds {
@@ -49,11 +54,10 @@ pub(crate) fn measure(run: &mut Run) -> Result<()> {
             rounds.push(best);
         }
     }
-    drop(tenants);
-    agent.stop()?;
+    node.stop()?;
     run.report.rows.push(Row {
         id: "P5",
-        measure: format!("ms per scrape over HTTP, {PODS} pods, {lines} samples"),
+        measure: format!("ms per scrape over HTTP, {PODS} pods{}, {lines} samples", naming.words()),
         ours: plain.both(),
         others: gzip.both().into_iter().map(|pair| ("the same, compressed".into(), pair)).collect(),
         compared: None,

@@ -3,12 +3,11 @@
 //! The scheduler's own count of the agent's run time, in four stretches of 15 seconds, each with one scrape.
 
 use crate::{
-    agent::Agent,
     cpu,
+    naming::{Naming, Node},
     report::{Row, Verdict},
     run::{Run, progress},
     statistics::Rounds,
-    tenants::Tenants,
 };
 use anyhow::Result;
 use std::{
@@ -21,28 +20,33 @@ const PODS: u32 = 110;
 const STRETCHES: usize = 4;
 const STRETCH: Duration = Duration::from_secs(15);
 
-/// Measures, and adds a row.
+/// Measures, and adds two rows.
 pub(crate) fn measure(run: &mut Run) -> Result<()> {
+    for naming in Naming::ALL {
+        named(run, naming)?;
+    }
+    Ok(())
+}
+
+fn named(run: &mut Run, naming: Naming) -> Result<()> {
     let home = run.arena.cgroup("agent")?;
-    let agent = Agent::start_ready(&run.observer, &home)?;
-    let tenants = Tenants::start(&run.arena, PODS)?;
-    let mut client = agent.client()?;
+    let node = Node::start(run, &home, PODS, naming)?;
+    let mut client = node.client()?;
     thread::sleep(Duration::from_secs(3));
     client.get("/metrics", true)?;
     let mut percent = Rounds::default();
     for stretch in 0..STRETCHES {
         progress("P6", stretch, STRETCHES);
-        let (start, before) = (Instant::now(), cpu::process_ns(agent.pid())?);
+        let (start, before) = (Instant::now(), cpu::process_ns(node.pid())?);
         thread::sleep(STRETCH);
         client.get("/metrics", true)?;
-        let used = cpu::process_ns(agent.pid())? - before;
+        let used = cpu::process_ns(node.pid())? - before;
         percent.push(used as f64 / start.elapsed().as_nanos() as f64 * 100.0);
     }
-    drop(tenants);
-    agent.stop()?;
+    node.stop()?;
     run.report.rows.push(Row {
         id: "P6",
-        measure: format!("percent of a CPU used by the agent, {PODS} pods, scraped every 15 s"),
+        measure: format!("percent of a CPU used by the agent, {PODS} pods{}, scraped every 15 s", naming.words()),
         ours: percent.both(),
         others: Vec::new(),
         compared: None,

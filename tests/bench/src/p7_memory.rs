@@ -4,11 +4,11 @@
 //! that one of its programs uses. The kernel books a socket's storage to the socket, so it is in neither figure.
 
 use crate::{
-    agent::Agent,
+    memory::Memory,
+    naming::{Naming, Node},
     report::{Row, Verdict},
-    run::Run,
+    run::{Run, progress},
     statistics::{Pair, Rounds},
-    tenants::Tenants,
 };
 use anyhow::{Context as _, Result};
 use aya::maps::MapInfo;
@@ -21,34 +21,33 @@ use std::{
 };
 
 const PODS: u32 = 250;
+/// From when all pods have their names: by then an agent has given back what only its start and the list needed.
+const CALM: Duration = Duration::from_secs(5);
 const MIB: f64 = 1024.0 * 1024.0;
 
-/// Measures, and adds two rows.
+/// Measures, and adds three rows.
 pub(crate) fn measure(run: &mut Run) -> Result<()> {
-    let home = run.arena.cgroup("agent")?;
-    let agent = Agent::start_ready(&run.observer, &home)?;
-    let tenants = Tenants::start(&run.arena, PODS)?;
-    let mut client = agent.client()?;
-    let (mut resident, mut anonymous) = (Rounds::default(), Rounds::default());
-    for _ in 0..run.rounds {
-        thread::sleep(Duration::from_secs(1));
-        client.get("/metrics", true)?;
-        let status = fs::read_to_string(format!("/proc/{}/status", agent.pid()))?;
-        resident.push(mebibytes(&status, "VmRSS:")?);
-        anonymous.push(mebibytes(&status, "RssAnon:")?);
+    let mut maps = BTreeMap::new();
+    for naming in Naming::ALL {
+        let home = run.arena.cgroup("agent")?;
+        let node = Node::start(run, &home, PODS, naming)?;
+        thread::sleep(CALM);
+        let mut client = node.client()?;
+        let (mut resident, mut anonymous) = (Rounds::default(), Rounds::default());
+        for round in 0..run.rounds {
+            progress("P7", round, run.rounds);
+            thread::sleep(Duration::from_secs(1));
+            client.get("/metrics", true)?;
+            let memory = Memory::of(node.pid())?;
+            resident.push(memory.resident);
+            anonymous.push(memory.anonymous);
+        }
+        maps = map_bytes(node.pid())?;
+        node.stop()?;
+        run.report.rows.push(resident_row(naming, resident, &anonymous));
     }
-    let maps = map_bytes(agent.pid())?;
-    drop(tenants);
-    agent.stop()?;
-    let sum = maps.values().sum::<f64>() / MIB;
-    run.report.rows.extend([resident_row(resident, &anonymous), map_row(sum, maps)]);
+    run.report.rows.push(map_row(maps.values().sum::<f64>() / MIB, maps));
     Ok(())
-}
-
-fn mebibytes(status: &str, field: &str) -> Result<f64> {
-    let line =
-        status.lines().find_map(|line| line.strip_prefix(field)).with_context(|| format!("{field} in status"))?;
-    Ok(line.trim().trim_end_matches(" kB").parse::<f64>()? / 1024.0)
 }
 
 /// The memory of each of a process's maps by name, in bytes.
@@ -77,12 +76,12 @@ fn field(text: &str, name: &str) -> Option<u32> {
     text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?.trim().parse().ok()
 }
 
-fn resident_row(resident: Rounds, anonymous: &Rounds) -> Row {
-    // Memory only grows: the largest round is the figure.
+fn resident_row(naming: Naming, resident: Rounds, anonymous: &Rounds) -> Row {
+    // From now on it only grows: the largest round is the figure.
     let most = Pair { min: resident.max(), median: resident.max() };
     Row {
         id: "P7",
-        measure: format!("MiB resident, {PODS} pods"),
+        measure: format!("MiB resident, {PODS} pods{}", naming.words()),
         ours: Some(most),
         others: Vec::new(),
         compared: None,

@@ -49,7 +49,7 @@ pub(crate) fn measure(run: &mut Run) -> Result<()> {
 
 /// Milliseconds.
 fn first_right_scrape(observer: &Path, home: &Path, label: &str) -> Result<f64> {
-    let agent = Agent::start(observer, home)?;
+    let agent = Agent::start(observer, home, None)?;
     let start = agent.started();
     let mut client = agent.client()?;
     let bytes = loop {

@@ -10,7 +10,7 @@ use std::{collections::BTreeMap, fmt::Write as _};
 /// One measured property with its goal.
 #[derive(Debug, Serialize)]
 pub(crate) struct Row {
-    /// The goal's name, `P1` to `P8`.
+    /// The goal's name, `P1` to `P10`.
     pub(crate) id: &'static str,
     /// What is measured, with its unit.
     pub(crate) measure: String,

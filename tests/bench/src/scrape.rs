@@ -86,6 +86,12 @@ pub(crate) fn value(page: &[u8], family: &str, label: &str) -> Option<f64> {
     series.filter(|line| line.contains(label)).find_map(|line| line.rsplit(' ').next()?.parse().ok())
 }
 
+/// How many series a family has on a page.
+pub(crate) fn series(page: &[u8], family: &str) -> usize {
+    let starts = |line: &&[u8]| line.strip_prefix(family.as_bytes()).is_some_and(|rest| rest.starts_with(b"{"));
+    page.split(|byte| *byte == b'\n').filter(starts).count()
+}
+
 /// Lines of a page that carry a sample.
 pub(crate) fn samples(page: &[u8]) -> usize {
     page.split(|byte| *byte == b'\n').filter(|line| !line.is_empty() && line[0] != b'#').count()
@@ -102,5 +108,6 @@ mod tests {
         assert_eq!(value(PAGE, "a_total", "cgroup=\"/y\""), Some(8.0));
         assert_eq!(value(PAGE, "a", "cgroup=\"/y\""), None);
         assert_eq!(samples(PAGE), 2);
+        assert_eq!((series(PAGE, "a_total"), series(PAGE, "a")), (2, 0));
     }
 }

@@ -34,8 +34,8 @@ impl Tenants {
         let parent = arena.cgroup("kubepods.slice")?;
         let mut tenants = Self { workers: Vec::new(), parent };
         for number in 0..count {
-            let pod = format!("kubepods-burstable-pod{number:08x}_0000_4000_8000_{number:012x}.slice");
-            let cgroup = tenants.parent.join(pod).join(format!("cri-containerd-{number:064x}.scope"));
+            let pod = format!("kubepods-burstable-pod{}.slice", pod_uid(number).replace('-', "_"));
+            let cgroup = tenants.parent.join(pod).join(format!("cri-containerd-{}.scope", container_id(number)));
             fs::create_dir_all(&cgroup).with_context(|| format!("make the cgroup {}", cgroup.display()))?;
             tenants.workers.push(Worker::start(&["tenant", TALKS_EVERY_MS], Some(&cgroup))?);
         }
@@ -44,6 +44,16 @@ impl Tenants {
         }
         Ok(tenants)
     }
+}
+
+/// The UID of a pod by its number, as its cgroup's path has it.
+pub(crate) fn pod_uid(number: u32) -> String {
+    format!("{number:08x}-0000-4000-8000-{number:012x}")
+}
+
+/// The id of a pod's container by its number, as its cgroup's path has it.
+pub(crate) fn container_id(number: u32) -> String {
+    format!("{number:064x}")
 }
 
 /// A pod's process: a few packets to itself over the loopback, and a rest. Ends when its stdin ends.
