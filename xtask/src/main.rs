@@ -70,8 +70,8 @@ enum Task {
     Bench {
         #[command(flatten)]
         setup: SetupArgs,
-        /// For the benchmark: `cargo xtask bench -- --only P1,P2`; `-- --help` lists them.
-        #[arg(last = true, value_name = "BENCH-ARGUMENT")]
+        /// For the benchmark: `cargo xtask bench --only P1,P2`; `cargo xtask bench -- --help` lists them.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "BENCH-ARGUMENT")]
         arguments: Vec<String>,
     },
     /// Install all that the other commands need, and do nothing else.

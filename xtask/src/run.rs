@@ -9,8 +9,8 @@ use crate::{
 use anyhow::{Context, Result, bail};
 use std::{ffi::OsString, os::unix::process::CommandExt as _, path::Path, process::Command};
 
-/// Where the agent serves unless told otherwise.
-const DEFAULT_LISTEN: &str = "0.0.0.0:9810";
+/// Where the agent serves unless told otherwise: who tries it on a laptop opens no port to others.
+const LISTEN: &str = "127.0.0.1:9810";
 
 /// Builds the release binary and becomes it, as root. Returns only when that fails.
 ///
@@ -33,8 +33,12 @@ pub(crate) fn run(workspace: &Workspace, pair: &Pair, arguments: &[OsString]) ->
         ),
     };
     command.arg("agent");
-    if wants_summary(arguments, |name| std::env::var_os(name).is_some()) {
+    let is_set = |name: &str| std::env::var_os(name).is_some();
+    if wants(arguments, ("--summary-interval", "OBSERVER_SUMMARY_INTERVAL"), is_set) {
         command.args(["--summary-interval", "5s"]);
+    }
+    if wants(arguments, ("--metrics-listen", "OBSERVER_METRICS_LISTEN"), is_set) {
+        command.args(["--metrics-listen", LISTEN]);
     }
     command.args(arguments);
     Err(command.exec()).with_context(|| format!("start {}", agent.display()))
@@ -55,11 +59,11 @@ fn through_sudo(agent: &Path, environment: &[(OsString, OsString)]) -> Command {
     command
 }
 
-/// True unless the user may have an own idea of the summary: said so, or named a file that may. A flag of ours would
-/// overrule it.
-fn wants_summary(arguments: &[OsString], is_set: impl Fn(&str) -> bool) -> bool {
-    let given = |option: &str, variable: &str| has_option(arguments, option) || is_set(variable);
-    !given("--summary-interval", "OBSERVER_SUMMARY_INTERVAL") && !given("--config", "OBSERVER_CONFIG")
+/// True unless the user may have an own idea of a setting, by its flag and its variable: said so, or named a file that may. A
+/// flag of ours would overrule it.
+fn wants(arguments: &[OsString], setting: (&str, &str), is_set: impl Fn(&str) -> bool) -> bool {
+    let given = |(option, variable): (&str, &str)| has_option(arguments, option) || is_set(variable);
+    !given(setting) && !given(("--config", "OBSERVER_CONFIG"))
 }
 
 /// True when an option is among the arguments, in either spelling.
@@ -82,7 +86,7 @@ fn option(arguments: &[OsString], name: &str) -> Option<String> {
 fn announcement(arguments: &[OsString], environment: Option<&str>) -> String {
     let given = option(arguments, "--metrics-listen").or_else(|| environment.map(ToOwned::to_owned));
     let configured = has_option(arguments, "--config") || std::env::var_os("OBSERVER_CONFIG").is_some();
-    let listen = given.unwrap_or_else(|| DEFAULT_LISTEN.to_owned());
+    let listen = given.unwrap_or_else(|| LISTEN.to_owned());
     let known = !configured && !listen.ends_with(":0");
     let address = listen.replace("0.0.0.0", "127.0.0.1").replace("[::]", "[::1]");
     if known {
@@ -112,15 +116,16 @@ mod tests {
     }
 
     #[test]
-    fn a_summary_is_asked_for_only_where_the_user_cannot_have_an_own_idea_of_it() {
-        assert!(wants_summary(&words(&["--max-cgroups", "512", "--configure"]), |_| false));
+    fn a_setting_is_ours_only_where_the_user_cannot_have_an_own_idea_of_it() {
+        const SETTING: (&str, &str) = ("--summary-interval", "OBSERVER_SUMMARY_INTERVAL");
+        assert!(wants(&words(&["--max-cgroups", "512", "--configure"]), SETTING, |_| false));
         for given in
             [&["--summary-interval", "1m"][..], &["--summary-interval=1m"], &["--config", "a.toml"], &["--config=a"]]
         {
-            assert!(!wants_summary(&words(given), |_| false), "{given:?}");
+            assert!(!wants(&words(given), SETTING, |_| false), "{given:?}");
         }
         for variable in ["OBSERVER_SUMMARY_INTERVAL", "OBSERVER_CONFIG"] {
-            assert!(!wants_summary(&[], |name| name == variable), "{variable}");
+            assert!(!wants(&[], SETTING, |name| name == variable), "{variable}");
         }
     }
 

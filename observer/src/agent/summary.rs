@@ -77,11 +77,17 @@ impl Summary {
         let seconds = (now_ns - before_ns) as f64 / 1e9;
         let mut text = format!("\n{:<NAME_COLUMNS$} {:>12}   over {seconds:.0} s\n", "heaviest senders", "sent/s");
         lines.sort_by_key(|line| std::cmp::Reverse(line.sent));
+        if lines.iter().all(|line| line.sent == 0) {
+            text.push_str("  (nothing was sent)\n");
+        }
         for line in lines.iter().take(TOP).filter(|line| line.sent > 0) {
             let _ = writeln!(text, "  {:<54} {:>12}", name(line.identity), rate(line.sent as f64 / seconds));
         }
         let _ = writeln!(text, "{:<NAME_COLUMNS$} {:>12}", "longest waiters for a CPU", "tasks waiting");
         lines.sort_by_key(|line| std::cmp::Reverse(line.waited_ns));
+        if lines.iter().all(|line| line.waited_ns == 0) {
+            text.push_str("  (nobody waited)\n");
+        }
         for line in lines.iter().take(TOP).filter(|line| line.waited_ns > 0) {
             let _ = writeln!(text, "  {:<54} {:>12.3}", name(line.identity), line.waited_ns as f64 / 1e9 / seconds);
         }

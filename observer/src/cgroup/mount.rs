@@ -50,6 +50,15 @@ pub enum MountError {
         /// The path.
         path: PathBuf,
     },
+    /// The path that was given is a directory of a hierarchy that is mounted above it. The programs see the whole node, whose
+    /// other cgroups would have no names; and a lock on that directory is none for the node.
+    #[error("{path} is a directory in a cgroup v2 hierarchy and not its mount point; give --cgroup-path {mount}, or leave it out", path = path.display(), mount = mount.display())]
+    Inside {
+        /// The path.
+        path: PathBuf,
+        /// Where the hierarchy is mounted.
+        mount: PathBuf,
+    },
     /// Mountinfo could not be read.
     #[error("cannot read {MOUNTINFO}: {reason}; mount /proc, or say where the hierarchy is with --cgroup-path")]
     Unreadable {
@@ -85,9 +94,25 @@ pub fn locate(given: Option<&Path>) -> Result<Mount, MountError> {
         Standing::Elsewhere => return Err(MountError::NotV2 { path: path.to_owned() }),
     };
     let entries = mountinfo.map(|text| entries(&text)).unwrap_or_default();
+    if !true_root {
+        refuse_inside(path, &entries)?;
+    }
     let hybrid = entries.iter().any(|entry| !entry.v2);
     let root = entries.into_iter().rev().find(|entry| entry.v2 && entry.path == path);
     Ok(Mount { path: path.to_owned(), root: root.map(|entry| entry.root).unwrap_or_default(), hybrid, true_root })
+}
+
+/// Refuses a directory below a mount point of the hierarchy.
+fn refuse_inside(path: &Path, entries: &[Entry]) -> Result<(), MountError> {
+    let real = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    let v2 = entries.iter().filter(|entry| entry.v2 && real.starts_with(&entry.path));
+    // The innermost: others may be mounted below it.
+    match v2.max_by_key(|entry| entry.path.components().count()) {
+        Some(entry) if entry.path != real => {
+            Err(MountError::Inside { path: path.to_owned(), mount: entry.path.clone() })
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Finds the best v2 mount in the text of a mountinfo file: the first that shows the whole hierarchy, else the first that

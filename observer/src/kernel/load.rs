@@ -310,7 +310,9 @@ fn reason(error: &ProgramError) -> String {
             |line: &str| ["processed ", "verification time", "stack depth"].iter().any(|head| line.starts_with(head));
         let words = log.lines().rev().find(|line| !line.is_empty() && !statistics(line)).unwrap_or("");
         return match io_error.raw_os_error() {
-            Some(libc::EPERM) => "not permitted to load it: CAP_BPF with CAP_NET_ADMIN (bytes) or CAP_PERFMON (scheduler, lifetimes) is missing".into(),
+            Some(libc::EPERM) => {
+                "not permitted to load it: CAP_BPF, CAP_PERFMON or (for bytes) CAP_NET_ADMIN is missing".into()
+            }
             _ => format!("the kernel refused it: {io_error}; {words}"),
         };
     }

@@ -34,10 +34,11 @@ impl Feature {
     /// All of them.
     pub const ALL: [Self; 3] = [Self::Bytes, Self::Scheduler, Self::CgroupEvents];
 
-    /// The capabilities it takes (kernel 5.8 and later).
+    /// The capabilities it takes (kernel 5.8 and later). Without `CAP_PERFMON` the verifier refuses the packet programs too: it
+    /// lets nobody else add to pointers in a way that a CPU might speculate on.
     pub const fn needs(self) -> &'static [Capability] {
         match self {
-            Self::Bytes => &[Capability::CAP_BPF, Capability::CAP_NET_ADMIN],
+            Self::Bytes => &[Capability::CAP_BPF, Capability::CAP_NET_ADMIN, Capability::CAP_PERFMON],
             Self::Scheduler | Self::CgroupEvents => &[Capability::CAP_BPF, Capability::CAP_PERFMON],
         }
     }
@@ -94,8 +95,11 @@ pub fn in_user_namespace() -> bool {
     namespace.is_ok_and(|namespace| namespace != Path::new(INITIAL_USER_NAMESPACE))
 }
 
-/// `CAP_BPF and CAP_PERFMON`, for messages.
+/// `CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON`, for messages.
 pub fn listed(capabilities: &[Capability]) -> String {
     let names: Vec<String> = capabilities.iter().map(ToString::to_string).collect();
-    names.join(" and ")
+    match names.split_last() {
+        Some((last, rest)) if !rest.is_empty() => format!("{} and {last}", rest.join(", ")),
+        _ => names.concat(),
+    }
 }

@@ -100,3 +100,19 @@ fn this_machines_hierarchy_is_found_by_itself_and_by_its_path() {
     }
     assert_eq!(locate(Some(Path::new("/proc"))), Err(MountError::NotV2 { path: "/proc".into() }));
 }
+
+#[test]
+fn a_directory_inside_of_a_hierarchy_is_refused_and_a_part_that_is_mounted_is_not() {
+    let hybrid = "41 30 0:26 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n\
+                  50 30 0:26 /pod /mnt/part rw - cgroup2 cgroup2 rw\n\
+                  51 30 0:30 / /sys/fs/cgroup/cpu rw - cgroup cgroup rw,cpu\n";
+    let entries = entries(hybrid.as_bytes());
+    let refused = |path: &str| refuse_inside(Path::new(path), &entries);
+    for path in ["/sys/fs/cgroup/unified/a", "/sys/fs/cgroup/unified/a/b"] {
+        let mount = "/sys/fs/cgroup/unified".into();
+        assert_eq!(refused(path), Err(MountError::Inside { path: path.into(), mount }));
+    }
+    assert_eq!(refused("/sys/fs/cgroup/unified"), Ok(()));
+    assert_eq!(refused("/mnt/part"), Ok(()), "a container's own part");
+    assert_eq!(refused("/elsewhere"), Ok(()), "mountinfo does not tell");
+}

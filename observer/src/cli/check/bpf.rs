@@ -8,6 +8,7 @@ use crate::kernel::{LoadError, LoadOptions, OBJECT, program};
 use std::path::Path;
 
 const OTHER_KERNEL: &str = "use a distribution's kernel, 5.10 or later";
+const TYPED_KERNEL: &str = "boot a kernel built with CONFIG_DEBUG_INFO_BTF=y, as the distributions build theirs";
 const NEW_KERNEL: &str = "use another kernel, and report this one's version: the agent should know it";
 
 pub(super) fn findings(path: &Path, held: &Held) -> Vec<Finding> {
@@ -24,19 +25,19 @@ pub(super) fn findings(path: &Path, held: &Held) -> Vec<Finding> {
         .as_deref()
         .map_err(ToString::to_string)
         .and_then(|bytes| Btf::parse(bytes).map_err(|error| error.to_string()));
+    let has_types = kernel_types.is_ok();
     match kernel_types {
         Ok(kernel_types) => {
             findings.push(Finding::ok("BTF", path.display().to_string()));
             findings.extend(typed(&kernel_types, held));
         }
         Err(reason) => {
-            let fix = "boot a kernel built with CONFIG_DEBUG_INFO_BTF=y, as the distributions build theirs";
             let lost = Some(Feature::Scheduler);
             let detail = format!("{reason}: no {}, no {}", Feature::Scheduler, Feature::CgroupEvents);
-            findings.push(Finding { lost, ..Finding::not_ok(State::Degraded, "BTF", detail, fix) });
+            findings.push(Finding { lost, ..Finding::not_ok(State::Degraded, "BTF", detail, TYPED_KERNEL) });
         }
     }
-    findings.extend(own_programs(path, held));
+    findings.extend(own_programs(path, held, has_types));
     findings
 }
 
@@ -86,7 +87,7 @@ fn not_permitted(need: &str) -> Finding {
 }
 
 /// The real programs, if this binary has them: no probe knows all that the verifier may object to.
-fn own_programs(btf: &Path, held: &Held) -> Vec<Finding> {
+fn own_programs(btf: &Path, held: &Held, has_types: bool) -> Vec<Finding> {
     const NEED: &str = "the agent's programs";
     // Tables as large as the default ones, so that a limit on locked memory shows (kernels before 5.11).
     let options = LoadOptions { object: OBJECT, slots: observer_ebpf::DEFAULT_SLOTS + 1, btf };
@@ -95,11 +96,12 @@ fn own_programs(btf: &Path, held: &Held) -> Vec<Finding> {
         Ok(programs) => programs
             .iter()
             .map(|facts| {
-                let need = format!("load: {}", facts.name);
+                let (need, feature) = (format!("load: {}", facts.name), feature_of(facts.name));
+                let fix = if has_types { NEW_KERNEL } else { TYPED_KERNEL };
                 match &facts.down_because {
                     None => Finding::ok(need, "loaded: the verifier agrees"),
-                    Some(_) if missing => not_permitted(&need),
-                    Some(reason) => Finding::without(feature_of(facts.name), need, reason, NEW_KERNEL),
+                    Some(_) if !held.missing_for(feature).is_empty() => not_permitted(&need),
+                    Some(reason) => Finding::without(feature, need, reason, fix),
                 }
             })
             .collect(),

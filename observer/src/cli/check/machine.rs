@@ -7,7 +7,6 @@ use crate::kernel::lock;
 use crate::kernel::privileges::{Feature, listed};
 use crate::procfs;
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
-use nix::sys::statvfs::FsFlags;
 use std::fs;
 use std::path::Path;
 
@@ -98,8 +97,8 @@ impl Machine {
     pub(super) fn other_agent(&self) -> Finding {
         const NEED: &str = "no other agent";
         let Ok(mount) = &self.hierarchy else {
-            let fix = "mount the cgroup v2 hierarchy first";
-            return Finding::not_ok(State::Unknown, NEED, "the lock is on the cgroup root", fix);
+            let fix = "find the hierarchy first: see `cgroup v2`";
+            return Finding::not_ok(State::Unknown, NEED, "the lock is on the root of the cgroup hierarchy", fix);
         };
         match lock::holder(&mount.path, &self.proc) {
             Ok(None) => Finding::ok(NEED, "nobody holds the lock on the cgroup root"),
@@ -115,12 +114,16 @@ impl Machine {
     }
 }
 
-fn no_hierarchy(error: &MountError) -> &'static str {
+fn no_hierarchy(error: &MountError) -> String {
     match error {
-        MountError::V1Only => "only cgroup v1 is mounted",
-        MountError::Unmounted => "no cgroup hierarchy is mounted here",
-        MountError::NotV2 { .. } => "--cgroup-path is not in a v2 hierarchy",
-        MountError::Unreadable { .. } => "the mounts of this process cannot be read",
+        MountError::V1Only => "only cgroup v1 is mounted".into(),
+        MountError::Unmounted => "no cgroup hierarchy is mounted here".into(),
+        MountError::NotV2 { path } if !path.exists() => format!("{} does not exist", path.display()),
+        MountError::NotV2 { path } => format!("{} is not in a v2 hierarchy", path.display()),
+        MountError::Inside { path, .. } => {
+            format!("{} is inside of a v2 hierarchy, not its mount point", path.display())
+        }
+        MountError::Unreadable { .. } => "the mounts of this process cannot be read".into(),
     }
 }
 
@@ -128,30 +131,19 @@ fn cgroup_fix(error: &MountError) -> &'static str {
     match error {
         MountError::V1Only => "boot with systemd.unified_cgroup_hierarchy=1",
         MountError::Unmounted => "mount -t cgroup2 none /sys/fs/cgroup, or pass the host's into the container",
-        MountError::NotV2 { .. } => "leave --cgroup-path out, or give the mount point of the v2 hierarchy",
+        MountError::NotV2 { .. } | MountError::Inside { .. } => {
+            "leave --cgroup-path out, or give the mount point of the v2 hierarchy"
+        }
         MountError::Unreadable { .. } => "mount /proc, or name the hierarchy with --cgroup-path",
     }
 }
 
+/// For the reader only: nothing is pinned, so nothing is lost where there is none.
 pub(super) fn bpffs(path: &Path) -> Finding {
-    const NEED: &str = "bpffs";
-    const LOST: &str = "counters cannot be kept over restarts of the agent";
     let shown = path.display();
-    let remount = format!("mount -o remount,rw {shown}");
-    match statfs(path) {
-        Ok(found) if found.filesystem_type() != BPF_FS_MAGIC => {
-            let detail = format!("not mounted at {shown}: {LOST}");
-            Finding::not_ok(State::Degraded, NEED, detail, format!("mount -t bpf bpf {shown}"))
-        }
-        Ok(found) if found.flags().contains(FsFlags::ST_RDONLY) => {
-            Finding::not_ok(State::Degraded, NEED, format!("{shown} is read-only: {LOST}"), remount)
-        }
-        Ok(_) => Finding::ok(NEED, shown.to_string()),
-        Err(error) => {
-            let detail = format!("{shown}: {error}: {LOST}");
-            Finding::not_ok(State::Degraded, NEED, detail, format!("mount -t bpf bpf {shown}"))
-        }
-    }
+    let mounted = statfs(path).is_ok_and(|found| found.filesystem_type() == BPF_FS_MAGIC);
+    let detail = if mounted { format!("mounted at {shown}") } else { format!("not mounted at {shown}") };
+    Finding::ok("bpffs", format!("{detail}; not used: nothing is pinned"))
 }
 
 /// Whether the agent, once it is nobody, can read the host's tasks.
@@ -230,12 +222,16 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_bpffs_costs_only_the_restart() {
+    fn a_missing_bpffs_costs_nothing() {
         let plain = tempfile::tempdir().unwrap();
         for path in [plain.path(), Path::new("/nonexistent/bpf")] {
             let found = bpffs(path);
-            assert_eq!(found.state, State::Degraded);
-            assert!(found.detail.contains("over restarts") && found.fix.unwrap().starts_with("mount -t bpf bpf "));
+            assert_eq!(found.state, State::Ok);
+            assert!(
+                found.detail.starts_with("not mounted at ") && found.detail.contains("not used"),
+                "{}",
+                found.detail
+            );
         }
     }
 }

@@ -190,10 +190,13 @@ fn only_root_becomes_somebody_else() {
 fn each_feature_names_what_it_misses() {
     use Capability::{CAP_BPF, CAP_NET_ADMIN, CAP_PERFMON, CAP_SYS_ADMIN};
     let missing = |held: &[Capability], feature| Held::of(held).missing_for(feature);
-    assert_eq!(missing(&[], Feature::Bytes), [CAP_BPF, CAP_NET_ADMIN]);
+    assert_eq!(missing(&[], Feature::Bytes), [CAP_BPF, CAP_NET_ADMIN, CAP_PERFMON]);
+    assert_eq!(missing(&[CAP_BPF, CAP_NET_ADMIN], Feature::Bytes), [CAP_PERFMON]);
     assert_eq!(missing(&[CAP_BPF], Feature::Scheduler), [CAP_PERFMON]);
     assert_eq!(missing(&[CAP_BPF, CAP_PERFMON], Feature::CgroupEvents), []);
     assert_eq!(missing(&[CAP_SYS_ADMIN], Feature::Scheduler), []);
     assert_eq!(missing(&[CAP_SYS_ADMIN], Feature::Bytes), [CAP_NET_ADMIN]);
+    assert_eq!(listed(&[CAP_BPF]), "CAP_BPF");
     assert_eq!(listed(&[CAP_BPF, CAP_NET_ADMIN]), "CAP_BPF and CAP_NET_ADMIN");
+    assert_eq!(listed(&[CAP_BPF, CAP_NET_ADMIN, CAP_PERFMON]), "CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON");
 }

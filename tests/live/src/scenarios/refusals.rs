@@ -37,6 +37,13 @@ pub(super) fn tests() -> Vec<Trial> {
         test("without_any_cgroups_it_says_what_to_mount", Place::Both, &[Need::Root], no_cgroups),
         test("where_only_version_1_is_mounted_it_says_how_to_boot", Place::Both, &[Need::Root], only_v1),
         test("a_path_in_a_hierarchy_of_version_1_is_refused", Place::Both, &[Need::Root, Need::CgroupV1], path_in_v1),
+        test("a_directory_inside_of_the_hierarchy_is_refused", Place::Both, &[Need::Root], path_inside),
+        test(
+            "without_one_capability_the_features_are_lost_that_are_said_to_need_it",
+            Place::Host,
+            &[Need::Root, Need::Command("setpriv")],
+            one_capability_less,
+        ),
         test("without_btf_it_says_what_is_lost_and_counts_bytes_all_the_same", Place::Both, &[Need::Root], no_btf),
         test("the_configuration_file_is_heeded_and_the_command_line_wins", Place::Both, &[], configuration_is_heeded),
     ]
@@ -192,6 +199,56 @@ fn path_in_v1() -> Result<()> {
     let path = cgroup_mounts(&["cgroup"])?.pop().context("no hierarchy of version 1")?;
     let ended = run(&["agent", "--metrics-listen", "127.0.0.1:0", "--cgroup-path", &path])?;
     refused(&ended, 1, &[&path, "v2"])
+}
+
+/// An agent there would be a second one for the node, and know the names of a few cgroups only.
+fn path_inside() -> Result<()> {
+    let folder = Cgroup::for_test()?;
+    let root = v2_root()?;
+    let path = root.join(folder.label.trim_start_matches('/')).display().to_string();
+    let ended = run(&["agent", "--metrics-listen", "127.0.0.1:0", "--cgroup-path", &path])?;
+    refused(&ended, 1, &[&path, "not its mount point", &root.display().to_string()])
+}
+
+/// The capability that is missing, whether anything can be counted without it, and what is said to be lost.
+const ONE_LESS: [(&str, bool, &[&str]); 3] = [
+    ("bpf", false, &["privileges: bytes", "privileges: scheduler", "privileges: cgroup events"]),
+    ("perfmon", false, &["privileges: bytes", "privileges: scheduler", "privileges: cgroup events"]),
+    ("net_admin", true, &["privileges: bytes"]),
+];
+
+/// The kernel is the judge: what `check` says is what an agent comes to.
+fn one_capability_less() -> Result<()> {
+    for (capability, can_count, lost) in ONE_LESS {
+        let name = format!("CAP_{}", capability.to_uppercase());
+        let check = run_to_end(without(capability, &["check"])?, patience(LIMIT))?;
+        ensure!(check.code == Some(i32::from(!can_count)), "check without {name}: {check:?}");
+        for line in check.stdout.lines().filter(|line| line.contains("privileges: ")) {
+            let is_lost = lost.iter().any(|need| line.contains(need));
+            ensure!(line.contains(&format!("{name} not held")) == is_lost, "check without {name}: {line}");
+        }
+        let agent = without(capability, &["agent", "--metrics-listen", "127.0.0.1:0", "--node-name", "live"])?;
+        if !can_count {
+            refused(&run_to_end(agent, patience(LIMIT))?, 1, &[&name, "not permitted to count anything"])?;
+            continue;
+        }
+        let page = Agent::start_command(agent)?.scrape()?;
+        for (program, up) in [("observer_egress", "0"), ("observer_ingress", "0"), ("observer_switch", "1")] {
+            let found = page.one("observer_bpf_program_up", &[("program", program)])?;
+            ensure!(found.value == up, "without {name}: {found:?}");
+        }
+    }
+    Ok(())
+}
+
+/// The agent with all that it uses of root's capabilities but one.
+fn without(capability: &str, arguments: &[&str]) -> Result<std::process::Command> {
+    let kept = ["bpf", "perfmon", "net_admin"].into_iter().filter(|kept| *kept != capability);
+    let set: String = kept.chain(["setuid", "setgid", "setpcap"]).flat_map(|kept| [",+", kept]).collect();
+    let agent = command(arguments)?;
+    let mut bounded = std::process::Command::new("setpriv");
+    bounded.arg(format!("--bounding-set=-all{set}")).arg(agent.get_program()).args(agent.get_args());
+    Ok(bounded)
 }
 
 /// An agent on a machine that has no BTF.
