@@ -5,7 +5,10 @@ use crate::{
     kube::PodStore,
     ledger::{Cgroup, InPod, Names, PodNames},
 };
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 /// The name of a pod's sandbox, which the API does not list. No container's, since those have no capitals.
 const SANDBOX: &str = "POD";
@@ -40,17 +43,27 @@ impl Names for Directory<'_> {
 
 impl Directory<'_> {
     /// Whether a container that has no name is the pod's sandbox: it is the pod's first cgroup (ids only grow), and the
-    /// API, which tells of all containers at once, knows a later one.
+    /// API, which tells of all containers at once, knows a later one, or says that none can be made. A sandbox that takes the
+    /// place of another comes when all that was there before has gone.
     fn is_sandbox(&self, uid: &str, id: &str) -> bool {
         let Some(pod) = self.pods.and_then(|pods| pods.pod(uid)) else { return false };
-        let mut first = HashMap::<&str, u64>::new();
+        if pod.containers.is_empty() && pod.cannot_start {
+            return true;
+        }
+        let (mut first, mut living) = (HashMap::<&str, u64>::new(), HashSet::new());
         for (cgroup, known) in self.tree.known() {
             if let Some(PodRef { uid: theirs, container: Some(container) }) = PodRef::of_path(&known.path)
                 && theirs == uid
             {
                 let at = first.entry(container).or_insert(cgroup);
                 *at = cgroup.min(*at);
+                if known.gone_at_ns.is_none() {
+                    living.insert(container);
+                }
             }
+        }
+        if living.contains(id) {
+            first.retain(|container, _| living.contains(container));
         }
         let Some(own) = first.get(id) else { return false };
         let mut others = first.iter().filter(|(container, _)| **container != id);
@@ -78,6 +91,7 @@ mod tests {
             namespace: "shop".into(),
             name: "web-1".into(),
             owner: None,
+            cannot_start: false,
             containers: containers.iter().map(|(letter, name)| (id(letter).into(), Arc::from(*name))).collect(),
             host_network: false,
             qos_class: "BestEffort",
@@ -107,6 +121,31 @@ mod tests {
         let (tree, pods) = node(&[(10, "a"), (11, "b")], &[("b", "app")]);
         assert_eq!(name(&tree, &pods, "a").as_deref(), Some("POD"));
         assert_eq!(name(&tree, &pods, "b").as_deref(), Some("app"));
+    }
+
+    #[test]
+    fn a_pod_that_cannot_start_a_container_has_nothing_but_its_sandbox() {
+        let (tree, mut pods) = node(&[(10, "a")], &[]);
+        assert_eq!(name(&tree, &pods, "a"), None);
+        pods.changed(Pod { cannot_start: true, ..pod(&[]) }, 2);
+        assert_eq!(name(&tree, &pods, "a").as_deref(), Some("POD"));
+        // One of its containers runs, and another one cannot.
+        let (tree, mut pods) = node(&[(10, "a"), (11, "b"), (12, "c")], &[]);
+        pods.changed(Pod { cannot_start: true, ..pod(&[("b", "app")]) }, 2);
+        assert_eq!((name(&tree, &pods, "a").as_deref(), name(&tree, &pods, "c")), (Some("POD"), None));
+    }
+
+    #[test]
+    fn a_sandbox_that_takes_the_place_of_another_is_one_too() {
+        let (mut tree, mut pods) = node(&[(10, "a"), (11, "b")], &[("b", "app")]);
+        tree.removed(10, 5);
+        tree.removed(11, 5);
+        tree.made(12, format!("/kubepods/besteffort/pod{UID}/{}", id("c")).as_bytes());
+        assert_eq!(name(&tree, &pods, "c"), None, "it might be a container");
+        tree.made(13, format!("/kubepods/besteffort/pod{UID}/{}", id("d")).as_bytes());
+        pods.changed(pod(&[("b", "app"), ("d", "app")]), 6);
+        assert_eq!(name(&tree, &pods, "c").as_deref(), Some("POD"));
+        assert_eq!(name(&tree, &pods, "a").as_deref(), Some("POD"), "and so was the former one");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The pods as the agent keeps them: the store, how it stands with the API server, and what that does not grant.
 
 use crate::{
+    cgroup::{PodRef, Tree},
     kube::{Answer, Owner, PodEvent, PodStore, Pulse},
     ledger::{KubeFacts, PodFacts},
 };
@@ -8,6 +9,11 @@ use std::{collections::BTreeSet, sync::Arc};
 
 /// The feature that needs the owners of pods.
 const WORKLOADS: &str = "workloads";
+/// How long a first pod may be here before the API lists it.
+const ELSEWHERE_NS: u64 = 30_000_000_000;
+/// What it means when it never does.
+const ELSEWHERE: &str =
+    "the API server lists no pod for this node, and pods run here: --node-name is not what the cluster calls this node";
 /// The feature that needs the pods themselves.
 const PODS: &str = "pods";
 
@@ -16,6 +22,10 @@ const PODS: &str = "pods";
 pub(super) struct Pods {
     pub(super) store: PodStore,
     pulse: Pulse,
+    /// Since when the API lists no pod for this node although there are some, if so.
+    elsewhere_since: Option<u64>,
+    /// True once that has lasted, and was told.
+    is_elsewhere: bool,
     /// Owners that may not be read.
     forbidden: BTreeSet<&'static str>,
 }
@@ -23,7 +33,13 @@ pub(super) struct Pods {
 impl Pods {
     /// None are known yet.
     pub(super) fn new(pulse: Pulse) -> Self {
-        Self { store: PodStore::default(), pulse, forbidden: BTreeSet::new() }
+        Self {
+            store: PodStore::default(),
+            pulse,
+            elsewhere_since: None,
+            is_elsewhere: false,
+            forbidden: BTreeSet::new(),
+        }
     }
 
     /// Follows an event. Returns the cgroup UIDs of pods of which it says anything new.
@@ -62,9 +78,25 @@ impl Pods {
         self.store.owner_known(&owner, workload)
     }
 
+    /// Compares the list with what runs here: an agent that was given another node's name gets an answer, and no names.
+    pub(super) fn look_around(&mut self, tree: &Tree, now_ns: u64) {
+        let elsewhere = self.pulse.is_up()
+            && self.store.is_empty()
+            && tree.known().any(|(_, cgroup)| cgroup.gone_at_ns.is_none() && PodRef::of_path(&cgroup.path).is_some());
+        self.elsewhere_since = elsewhere.then(|| self.elsewhere_since.unwrap_or(now_ns));
+        let lasts = self.elsewhere_since.is_some_and(|since| now_ns.saturating_sub(since) >= ELSEWHERE_NS);
+        if lasts && !self.is_elsewhere {
+            tracing::warn!("{ELSEWHERE}");
+        }
+        self.is_elsewhere = lasts;
+    }
+
     /// How it stands with the API server.
     pub(super) fn kube_facts(&self) -> KubeFacts {
-        let features = vec![(PODS, self.pulse.complaint()), (WORKLOADS, self.degraded())];
+        let silence = self.pulse.silence();
+        let elsewhere = || self.is_elsewhere.then(|| ELSEWHERE.to_owned());
+        let pods = self.pulse.complaint().or_else(|| silence.clone()).or_else(elsewhere);
+        let features = vec![(PODS, pods), (WORKLOADS, self.degraded().or(silence))];
         KubeFacts { up: self.pulse.is_up(), watch_restarts: self.pulse.failures(), features }
     }
 
@@ -89,13 +121,49 @@ mod tests {
     use super::*;
     use crate::{kube::Patience, ledger::WorkloadNames};
 
+    fn reason(pods: &Pods, feature: &str) -> Option<String> {
+        pods.kube_facts().features.into_iter().find(|(name, _)| *name == feature).unwrap().1
+    }
+
+    #[test]
+    fn a_server_that_lists_no_pod_where_pods_run_is_asked_for_another_node() {
+        let pulse = Pulse::new(Patience::default());
+        let mut pods = Pods::new(pulse.clone());
+        let mut tree = Tree::new("/nonexistent".into());
+        tree.made(7, format!("/kubepods/pod0a1b2c3d-0000-1111-2222-333344445555/{}", "a".repeat(64)).as_bytes());
+        pods.look_around(&tree, 1);
+        pulse.well();
+        for (now_ns, told) in [(2, false), (ELSEWHERE_NS + 1, false), (ELSEWHERE_NS + 2, true)] {
+            pods.look_around(&tree, now_ns);
+            assert_eq!(reason(&pods, PODS).is_some_and(|reason| reason.contains("--node-name")), told, "{now_ns}");
+            assert_eq!(reason(&pods, WORKLOADS), None);
+        }
+        pods.look_around(&Tree::new("/nonexistent".into()), 2 * ELSEWHERE_NS);
+        assert_eq!(reason(&pods, PODS), None, "no pod runs here");
+    }
+
+    #[test]
+    fn a_server_that_says_nothing_grants_nothing_and_one_that_refuses_pods_may_grant_the_rest() {
+        let pulse = Pulse::new(Patience::default());
+        let pods = Pods::new(pulse.clone());
+        let both = |pods: &Pods| [PODS, WORKLOADS].map(|feature| reason(pods, feature).is_some());
+        assert_eq!(both(&pods), [true, true], "nobody has answered yet");
+        pulse.failed(crate::kube::Ailment::Unreachable, "refused");
+        assert_eq!(both(&pods), [true, true]);
+        pulse.failed(crate::kube::Ailment::Refused(403), "may not list pods");
+        assert_eq!(both(&pods), [true, false]);
+        pulse.well();
+        assert_eq!(both(&pods), [false, false]);
+    }
+
     #[test]
     fn what_may_be_read_of_one_resource_does_not_heal_the_other() {
-        let mut pods = Pods::new(Pulse::new(Patience::default()));
+        let pulse = Pulse::new(Patience::default());
+        pulse.well();
+        let mut pods = Pods::new(pulse);
         let workload = || WorkloadNames { name: "x".into(), kind: "job".into() };
         let answer = |resource, forbidden| Answer { owner: "o".into(), workload: workload(), resource, forbidden };
-        let reason =
-            |pods: &Pods| pods.kube_facts().features.into_iter().find(|(name, _)| *name == WORKLOADS).unwrap().1;
+        let reason = |pods: &Pods| reason(pods, WORKLOADS);
         pods.owner_known(answer("replicasets", true));
         pods.owner_known(answer("jobs", false));
         assert!(reason(&pods).unwrap().contains("may not get replicasets:"));

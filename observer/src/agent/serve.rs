@@ -46,8 +46,11 @@ impl Source for Books {
         let (station, encoder) = &mut *guard;
         let began = Instant::now();
         station.read_for_scrape().map_err(|error| format!("cannot read the kernel's books: {error}"))?;
-        let page = encoder.render(&station.snapshot());
-        station.scraped(began.elapsed().as_secs_f64(), encoder.series());
+        let mut page = encoder.render(&station.snapshot());
+        if station.exceeds_budget(encoder.series()) {
+            page = encoder.render(&station.snapshot());
+        }
+        station.scraped(began.elapsed().as_secs_f64());
         Ok(page)
     }
 

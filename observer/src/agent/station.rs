@@ -71,6 +71,8 @@ pub(super) struct Station {
     samples: u64,
     /// Series of the last page that were no entity's.
     fixed_series: u64,
+    /// Whether some entities have no series of their own, which was told.
+    is_sharing: bool,
 }
 
 impl Station {
@@ -93,6 +95,7 @@ impl Station {
             open_sleeps: 0,
             samples: 0,
             fixed_series: 0,
+            is_sharing: false,
             parts,
         }
     }
@@ -177,6 +180,7 @@ impl Station {
         self.parts.tree.forget(now_ns);
         if let Some(pods) = &mut self.parts.pods {
             pods.store.expire(now_ns);
+            pods.look_around(&self.parts.tree, now_ns);
         }
         self.nameless.retain(|_, since| now_ns - *since < NAMELESS_NS);
         read
@@ -205,15 +209,29 @@ impl Station {
         facts.maps.push(MapFacts { name: "SLEEPS", entries: self.open_sleeps, max_entries: MAX_OPEN_SLEEPS.into() });
         facts.kube = self.parts.pods.as_ref().map(Pods::kube_facts);
         facts.process = procfs::process()?;
+        // What was just read may be of entities that have no series of their own.
+        self.keep_within_budget();
         Ok(())
     }
 
-    /// Notes how long the last scrape took, and how many series it had.
-    pub(super) fn scraped(&mut self, seconds: f64, series: u64) {
+    /// Notes how long the last scrape took.
+    pub(super) fn scraped(&mut self, seconds: f64) {
         self.facts.scrape_seconds = seconds;
-        let of_entities: usize =
-            self.ledger.entities().iter().filter(|entity| entity.shown).map(metrics::series_of).sum();
-        self.fixed_series = series.saturating_sub(of_entities as u64);
+    }
+
+    /// Notes how many series a page has. Returns true when they are too many, and fewer now: it is to be rendered again.
+    pub(super) fn exceeds_budget(&mut self, series: u64) -> bool {
+        let of_entities = |ledger: &Ledger| -> u64 {
+            ledger.entities().iter().filter(|entity| entity.shown).map(metrics::series_of).sum::<usize>() as u64
+        };
+        let before = of_entities(&self.ledger);
+        // Those of pods and workloads come and go, and cannot be known before.
+        self.fixed_series = series.saturating_sub(before);
+        if series <= self.parts.series_limit {
+            return false;
+        }
+        self.keep_within_budget();
+        of_entities(&self.ledger) < before
     }
 
     fn keep_within_budget(&mut self) {
@@ -224,6 +242,16 @@ impl Station {
             return;
         }
         self.ledger.keep_within(usize::try_from(budget).unwrap_or(usize::MAX), metrics::series_of);
+        let shares = self.ledger.entities().iter().any(|entity| !entity.shown);
+        if shares != self.is_sharing {
+            self.is_sharing = shares;
+            let limit = self.parts.series_limit;
+            if shares {
+                tracing::warn!(limit, "more series than --series-limit: the smallest entities share one, as `other`");
+            } else {
+                tracing::info!(limit, "every entity has series of its own again");
+            }
+        }
     }
 
     /// Follows the pods. Returns the owners that are to be asked for.

@@ -18,6 +18,8 @@ pub struct Pod {
     pub name: Arc<str>,
     /// Its controller, if it has one that is not the node.
     pub owner: Option<Owner>,
+    /// Whether a container of it cannot be made at present.
+    pub cannot_start: bool,
     /// The ids of its containers that are known, with their names; init, sidecar and ephemeral ones included.
     pub containers: Vec<(Box<str>, Arc<str>)>,
     /// Whether it shares the node's network namespace.
@@ -175,6 +177,22 @@ struct WireContainer {
 #[derive(Default, Deserialize)]
 struct WireState {
     terminated: Option<WireTerminated>,
+    waiting: Option<WireWaiting>,
+}
+
+#[derive(Deserialize)]
+struct WireWaiting {
+    #[serde(default)]
+    reason: String,
+}
+
+impl WireContainer {
+    /// It was tried, and could not be made: its image is not to be had, or its configuration is wrong. The two other reasons
+    /// are those of a container whose turn has not come.
+    fn cannot_start(&self) -> bool {
+        let waiting = self.state.waiting.as_ref().map(|waiting| &*waiting.reason);
+        waiting.is_some_and(|reason| !matches!(reason, "" | "ContainerCreating" | "PodInitializing"))
+    }
 }
 
 #[derive(Deserialize)]
@@ -202,6 +220,7 @@ impl From<Wire> for PrunedPod {
             namespace,
             name,
             owner: controller_of(owner_references).filter(|owner| &*owner.kind != "Node"),
+            cannot_start: statuses.clone().any(WireContainer::cannot_start),
             containers: statuses.flat_map(ids_of).collect(),
             host_network: spec.host_network,
             qos_class: one_of(&qos_class, &["Guaranteed", "Burstable", "BestEffort"]),

@@ -71,6 +71,16 @@ impl Pulse {
         self.lock().complaint.as_ref().map(|(_, said)| said.clone())
     }
 
+    /// Why nothing at all can be had from the server; one that refuses something may grant something else.
+    pub fn silence(&self) -> Option<String> {
+        let state = self.lock();
+        match &state.complaint {
+            Some((Ailment::Refused(403), _)) => None,
+            Some((_, said)) => Some(said.clone()),
+            None => (!state.up).then(|| "the API server has not answered yet".to_owned()),
+        }
+    }
+
     /// Whether the server answers.
     pub fn is_up(&self) -> bool {
         self.lock().up

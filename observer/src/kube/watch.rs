@@ -103,6 +103,12 @@ fn reason(error: &watcher::Error) -> String {
         watcher::Error::NoResourceVersion => return "cannot list pods: the answer has no resource version".into(),
     };
     match cause {
+        kube::Error::Api(status) if status.code == 403 && status.message.contains("system:anonymous") => {
+            format!(
+                "may not {what}: the server knows nobody by these credentials, or the kubeconfig has none ({})",
+                status.message
+            )
+        }
         kube::Error::Api(status) if status.code == 403 => {
             format!("may not {what} ({}); grant list and watch of pods, see docs/security.md", status.message)
         }

@@ -29,6 +29,7 @@ impl Agent {
         let nodes = get(&["nodes"])?;
         let ready = nodes["items"].as_array().into_iter().flatten().find(|node| is_ready(node));
         let node = ready.and_then(|node| node["metadata"]["name"].as_str()).context("no node is Ready")?.to_owned();
+        nobody_counts_on(&node)?;
         let agent = Self { node };
         apply(&agent.manifest()?)?;
         Self::rolled_out()?;
@@ -176,6 +177,20 @@ impl Drop for Agent {
             }
         }
     }
+}
+
+/// An error when there is an agent already that is not of these tests: the tests' would be refused by it.
+fn nobody_counts_on(node: &str) -> Result<()> {
+    let (field, label) = (format!("spec.nodeName={node}"), format!("app.kubernetes.io/name={NAME}"));
+    let pods = get(&["pods", "--all-namespaces", "--field-selector", &field, "--selector", &label])?;
+    let pods = pods["items"].as_array().into_iter().flatten().map(|pod| &pod["metadata"]);
+    let other = pods.into_iter().find(|pod| pod["namespace"] != namespace::name());
+    ensure!(
+        other.is_none(),
+        "an agent counts on the node {node} already, in the namespace {}: take it away first",
+        other.map_or("", |pod| pod["namespace"].as_str().unwrap_or_default())
+    );
+    Ok(())
 }
 
 /// The manifest's objects, in the tests' namespace and otherwise as they stand there.

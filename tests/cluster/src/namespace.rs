@@ -30,6 +30,12 @@ pub(crate) fn make() -> Result<Namespace> {
         },
     }))
     .context("make a namespace for the tests")?;
+    if crate::cluster::xtask().is_none() {
+        println!(
+            "all is in the namespace {0}; should this be interrupted: kubectl delete namespace/{0} clusterrole/{0} clusterrolebinding/{0}",
+            name()
+        );
+    }
     Ok(Namespace(()))
 }
 

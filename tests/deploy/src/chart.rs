@@ -49,7 +49,8 @@ podAnnotations: {example.com/e: "true"}
 "#;
 
 /// Values that are wrong, and what Helm has to name.
-const WRONG: [(&str, &str); 8] = [
+const WRONG: [(&str, &str); 9] = [
+    ("agent: {sampleInterval: 2h}", "/agent/sampleInterval"),
     ("agents: {port: 9810}", "agents"),
     ("agent: {ports: 9810}", "ports"),
     ("agent: {maxCgroups: many}", "/agent/maxCgroups"),

@@ -66,3 +66,17 @@ fn what_is_not_needed_is_not_kept() {
     let kept = allocation_counter::measure(|| pruned = Some(serde_json::from_str::<PrunedPod>(&json).unwrap().pod));
     assert!(kept.bytes_current < 600, "{kept:?} of {} bytes", json.len());
 }
+
+#[test]
+fn a_container_that_waits_its_turn_is_told_from_one_that_cannot_be_made() {
+    let waiting = |reason: &str| {
+        let status = json!([{"name": "app", "state": {"waiting": {"reason": reason}}}]);
+        read(json!({"metadata": {"name": "web", "uid": "u"}, "status": {"containerStatuses": status}})).cannot_start
+    };
+    for reason in ["ContainerCreating", "PodInitializing", ""] {
+        assert!(!waiting(reason), "{reason}");
+    }
+    for reason in ["ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull", "CreateContainerConfigError"] {
+        assert!(waiting(reason), "{reason}");
+    }
+}

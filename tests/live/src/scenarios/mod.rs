@@ -1,5 +1,6 @@
 //! The tests, one file per subject.
 
+mod budget;
 mod cpu;
 mod endings;
 mod ends;
@@ -35,6 +36,7 @@ pub(crate) fn all() -> Vec<Trial> {
     all.extend(uninterruptible::tests());
     all.extend(lifetimes::tests());
     all.extend(slots::tests());
+    all.extend(budget::tests());
     all.extend(long_run::tests());
     all.extend(prometheus::tests());
     all.extend(output::tests());
