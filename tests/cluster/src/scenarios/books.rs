@@ -8,10 +8,11 @@ use crate::{
     pod::{Pod, Sink, script},
     trial::{own, test},
 };
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use libtest_mimic::Trial;
 use observer_test_kit::{page::Page, wait_until};
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 
 const SENT: &str = "observer_network_transmit_bytes_total";
 const RECEIVED: &str = "observer_network_receive_bytes_total";
@@ -22,6 +23,8 @@ pub(super) fn tests() -> Vec<Trial> {
         test("every_kind_of_workload_sends_known_amounts_that_are_booked_to_the_byte", kinds_of_workloads),
         test("init_sidecar_ephemeral_and_restarted_containers_have_their_own_bytes", kinds_of_containers),
         own("a_static_pod_is_known_by_its_mirror", static_pod),
+        test("a_pod_that_can_start_no_container_has_its_sandbox_and_nothing_else", never_starts),
+        own("a_sandbox_that_takes_the_place_of_another_is_the_pods_sandbox", sandbox_is_replaced),
     ]
 }
 
@@ -269,4 +272,55 @@ fn static_pod() -> Result<()> {
         let labels = [("namespace", namespace::name()), ("pod", &*name), ("container", "main")];
         expect(page, SENT, &labels, amount.on_the_wire())
     })
+}
+
+/// An error unless the page has series of exactly these containers of a pod.
+fn has_containers(page: &Page, pod: &str, expected: &[&str]) -> Result<()> {
+    let labels = [("namespace", namespace::name()), ("pod", pod)];
+    let samples = page.samples("observer_run_queue_wait_seconds_count", &labels)?;
+    let found: BTreeSet<_> = samples.iter().map(|sample| sample.label("container")).collect();
+    ensure!(found.iter().eq(expected), "{pod} has the containers {found:?}, and not {expected:?}");
+    // Nor is there anything of it that has no name.
+    let uid = get(&["pod", pod])?["metadata"]["uid"].as_str().context("a pod without a UID")?.to_owned();
+    ensure!(!page.text.contains(&format!("pod=\"{uid}\"")), "series of {pod} go by its UID");
+    Ok(())
+}
+
+fn never_starts() -> Result<()> {
+    let agent = Agent::install()?;
+    let mut manifest = script("hopeless", "");
+    manifest["spec"]["nodeName"] = agent.node.as_str().into();
+    manifest["spec"]["containers"][0]["image"] = "localhost/observer-nothing:0".into();
+    manifest["spec"]["containers"][0]["imagePullPolicy"] = "Never".into();
+    let pod = Pod::make(&manifest)?;
+    Agent::settles(PATIENCE, |page| has_containers(page, &pod.name, &["POD"]))
+}
+
+fn sandbox_is_replaced() -> Result<()> {
+    let agent = Agent::install()?;
+    let mut manifest = script("moved", "exec sleep 1000");
+    manifest["spec"]["nodeName"] = agent.node.as_str().into();
+    manifest["spec"]["restartPolicy"] = "Always".into();
+    let pod = Pod::start(&manifest)?;
+    let object = pod.object()?;
+    let uid = object["metadata"]["uid"].as_str().context("a pod without a UID")?;
+    let sandbox = process("pause", uid)?;
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(sandbox), nix::sys::signal::Signal::SIGKILL)?;
+    let restarted = wait_until(PATIENCE, || {
+        let status = &pod.object()?["status"]["containerStatuses"][0];
+        Ok(status["restartCount"] == 1 && status["ready"] == true)
+    })?;
+    ensure!(restarted, "the kubelet did not start the pod anew");
+    Agent::settles(PATIENCE, |page| has_containers(page, &pod.name, &["POD", "main"]))
+}
+
+/// A process of that name in a cgroup of the pod with that UID; on an own cluster it is one of this machine's.
+fn process(name: &str, uid: &str) -> Result<i32> {
+    for entry in std::fs::read_dir("/proc").context("read /proc")?.flatten() {
+        let read = |file: &str| std::fs::read_to_string(entry.path().join(file)).unwrap_or_default();
+        if read("comm").trim() == name && read("cgroup").contains(uid) {
+            return entry.file_name().to_str().and_then(|name| name.parse().ok()).context("a process's number");
+        }
+    }
+    bail!("no process {name} of the pod {uid}")
 }
