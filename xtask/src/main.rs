@@ -167,3 +167,20 @@ fn after_setup(
 fn complete(pair: Option<Pair>) -> Result<Pair> {
     pair.context("the set-up found no eBPF tool-chain")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_for_the_benchmark_needs_no_dashes_before_it() {
+        for words in [&["--only", "P1,P2"][..], &["--rounds", "30", "--json", "FILE"]] {
+            let line = [&["xtask", "bench", "--no-install"][..], words].concat();
+            let Task::Bench { setup, arguments } = Arguments::try_parse_from(line).unwrap().task else {
+                unreachable!()
+            };
+            assert!(setup.no_install);
+            assert_eq!(arguments, words);
+        }
+    }
+}

@@ -119,7 +119,10 @@ fn may_not_get(resources: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{kube::Patience, ledger::WorkloadNames};
+    use crate::{
+        kube::{Ailment, Patience},
+        ledger::WorkloadNames,
+    };
 
     fn reason(pods: &Pods, feature: &str) -> Option<String> {
         pods.kube_facts().features.into_iter().find(|(name, _)| *name == feature).unwrap().1
@@ -148,10 +151,12 @@ mod tests {
         let pods = Pods::new(pulse.clone());
         let both = |pods: &Pods| [PODS, WORKLOADS].map(|feature| reason(pods, feature).is_some());
         assert_eq!(both(&pods), [true, true], "nobody has answered yet");
-        pulse.failed(crate::kube::Ailment::Unreachable, "refused");
+        pulse.failed(Ailment::Unreachable, "refused");
         assert_eq!(both(&pods), [true, true]);
-        pulse.failed(crate::kube::Ailment::Refused(403), "may not list pods");
-        assert_eq!(both(&pods), [true, false]);
+        for (code, workloads) in [(403, false), (410, false), (401, true), (503, true)] {
+            pulse.failed(Ailment::Refused(code), "no");
+            assert_eq!(both(&pods), [true, workloads], "{code}");
+        }
         pulse.well();
         assert_eq!(both(&pods), [false, false]);
     }

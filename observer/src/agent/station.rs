@@ -236,13 +236,13 @@ impl Station {
 
     fn keep_within_budget(&mut self) {
         let budget = self.parts.series_limit.saturating_sub(self.fixed_series);
-        let entities = self.ledger.entities();
+        let shares = |ledger: &Ledger| ledger.entities().iter().any(|entity| !entity.shown);
         // As a rule there is room for all that so many can have: no need to count each second what they do have.
-        if entities.len() as u64 * metrics::MOST_SERIES <= budget && entities.iter().all(|entity| entity.shown) {
-            return;
+        let fits = self.ledger.entities().len() as u64 * metrics::MOST_SERIES <= budget;
+        if !fits || shares(&self.ledger) {
+            self.ledger.keep_within(usize::try_from(budget).unwrap_or(usize::MAX), metrics::series_of);
         }
-        self.ledger.keep_within(usize::try_from(budget).unwrap_or(usize::MAX), metrics::series_of);
-        let shares = self.ledger.entities().iter().any(|entity| !entity.shown);
+        let shares = shares(&self.ledger);
         if shares != self.is_sharing {
             self.is_sharing = shares;
             let limit = self.parts.series_limit;

@@ -71,11 +71,11 @@ impl Pulse {
         self.lock().complaint.as_ref().map(|(_, said)| said.clone())
     }
 
-    /// Why nothing at all can be had from the server; one that refuses something may grant something else.
+    /// Why nothing at all can be had from the server. One that refuses a list, or finds a watch too old, may grant the rest.
     pub fn silence(&self) -> Option<String> {
         let state = self.lock();
         match &state.complaint {
-            Some((Ailment::Refused(403), _)) => None,
+            Some((Ailment::Refused(code), _)) if *code != 401 && *code < 500 => None,
             Some((_, said)) => Some(said.clone()),
             None => (!state.up).then(|| "the API server has not answered yet".to_owned()),
         }

@@ -1,6 +1,12 @@
 //! The agent's account with one verb less: the feature that needs it says so, and no other.
 
-use crate::{cluster::PATIENCE, installed::Agent, kubectl::kubectl, namespace, trial::test};
+use crate::{
+    cluster::PATIENCE,
+    installed::Agent,
+    kubectl::kubectl,
+    namespace,
+    trial::{own_once, test},
+};
 use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::Trial;
 use serde_json::json;
@@ -14,7 +20,10 @@ const VERBS: [(&str, &str, &str); 4] = [
 ];
 
 pub(super) fn tests() -> Vec<Trial> {
-    vec![test("with_one_verb_less_the_feature_that_needs_it_is_degraded_and_no_other", one_less)]
+    vec![
+        test("with_one_verb_less_the_feature_that_needs_it_is_degraded_and_no_other", one_less),
+        own_once("an_agent_that_is_given_another_nodes_name_says_so", another_node),
+    ]
 }
 
 fn one_less() -> Result<()> {
@@ -95,4 +104,15 @@ impl Drop for Owners {
             let _ = kubectl(&["delete", kind, "asked-for", "--ignore-not-found", "--wait=false"]);
         }
     }
+}
+
+/// The API server answers, and lists nobody. After half a minute of that the agent draws its conclusion.
+fn another_node() -> Result<()> {
+    let _agent = Agent::install()?;
+    Agent::features_down(&[])?;
+    kubectl(&["set", "env", "daemonset/observer", "OBSERVER_NODE_NAME=nobody"])?;
+    Agent::rolled_out()?;
+    Agent::features_down(&["pods"])?;
+    ensure!(Agent::log().contains("--node-name"), "its log does not say why:\n{}", Agent::log());
+    Ok(())
 }

@@ -1,6 +1,5 @@
 //! The tests, one file per subject.
 
-mod access;
 mod account;
 mod agent;
 mod books;
@@ -8,6 +7,7 @@ mod cgroups;
 mod churn;
 mod outages;
 mod parts;
+mod services;
 
 use libtest_mimic::Trial;
 
@@ -15,7 +15,7 @@ use libtest_mimic::Trial;
 pub(crate) fn all() -> Vec<Trial> {
     let mut all = parts::tests();
     all.extend(cgroups::tests());
-    all.extend(access::tests());
+    all.extend(services::tests());
     all.extend(agent::tests());
     all.extend(books::tests());
     all.extend(churn::tests());
