@@ -3,7 +3,7 @@
 use super::label::MAX_VALUE_BYTES;
 use super::label_sets::{OTHER, UNATTRIBUTED};
 use super::samples::BOUND_LABELS;
-use super::{ENTITY, FAMILIES, Family, Series};
+use super::{ENTITY, Family, Series, families};
 use observer_ebpf::{Drop, Scope};
 use std::fmt::{self, Write};
 
@@ -17,7 +17,7 @@ pub fn docs() -> String {
 const INTRODUCTION: &str = "\
 # Metrics
 
-<!-- Generated from observer/src/metrics/catalogue.rs by `observer metrics-docs > docs/metrics.md`. -->
+<!-- Generated from observer/src/metrics/catalogue/ by `observer metrics-docs > docs/metrics.md`. -->
 
 `GET /metrics` on port 9810 answers in the Prometheus text format 0.0.4, compressed when the client accepts gzip. Counters
 end in `_total`, never fall while the agent runs and begin at 0 when it starts; units are base units; times are exact to
@@ -58,8 +58,7 @@ fn write_sections(text: &mut String) -> fmt::Result {
     for (title, lead, belongs) in SECTIONS {
         writeln!(text, "\n## {title}\n\n{lead}\n")?;
         writeln!(text, "| family | type | unit | labels | room | meaning |\n|---|---|---|---|---|---|")?;
-        for Family { name, kind, unit, room, series, help } in FAMILIES.iter().filter(|family| belongs(&family.series))
-        {
+        for Family { name, kind, unit, room, series, help } in families().filter(|family| belongs(&family.series)) {
             let labels = series.labels().iter();
             let labels: Vec<_> = labels
                 .map(|label| if *label == ENTITY { format!("*{label}*") } else { format!("`{label}`") })
@@ -151,13 +150,13 @@ mod tests {
     #[test]
     fn every_family_is_documented_once() {
         let text = docs();
-        for Family { name, .. } in FAMILIES {
+        for Family { name, .. } in families() {
             assert_eq!(text.matches(&format!("\n| `{name}` |")).count(), 1, "{name}");
         }
     }
 
     #[test]
     fn no_cell_breaks_its_table() {
-        assert!(FAMILIES.iter().all(|family| !family.help.contains('|')));
+        assert!(families().all(|family| !family.help.contains('|')));
     }
 }

@@ -4,7 +4,7 @@
 //! written without floats, and everything goes into one buffer that is used again as soon as the last page is dropped.
 //! No library that is kept does that, so this is our own.
 
-use super::FAMILIES;
+use super::families;
 use super::label_sets::LabelSets;
 use super::page::Page;
 use super::samples::Samples;
@@ -40,7 +40,7 @@ impl Encoder {
         self.page.reserve(self.expected + self.expected / 16);
         let mut page = Page::new(&mut self.page);
         let samples = Samples { snapshot, entities: &self.entities, workloads: &self.workloads };
-        for family in FAMILIES {
+        for family in families() {
             page.family(family, |page| samples.write(page, family));
         }
         self.series = page.samples();

@@ -18,7 +18,7 @@ mod samples;
 #[cfg(test)]
 mod tests;
 
-pub use catalogue::FAMILIES;
+pub use catalogue::families;
 pub use docs::docs;
 pub use encoder::Encoder;
 pub use family::{CONTAINER_LABELS, ENTITY, Family, Kind, Room, Series, Unit, Value};

@@ -2,7 +2,7 @@
 
 use super::label_sets::LabelSets;
 use super::page::Page;
-use super::{FAMILIES, Family, Series, Value};
+use super::{Family, Series, Value, families};
 use crate::ledger::{
     AgentFacts, Books, Device, Entity, Identity, KubeFacts, MapFacts, NodeFacts, PodFacts, ProgramFacts, Snapshot,
     Workload,
@@ -230,7 +230,7 @@ pub fn series_of(entity: &Entity) -> usize {
         Series::PerEntity(read) => usize::from(read(entity, u64::MAX).is_some()),
         _ => 0,
     };
-    FAMILIES.iter().map(series).sum()
+    families().map(series).sum()
 }
 
 fn write_waits(page: &mut Page<'_>, name: &str, labels: &[u8], books: &Books) {

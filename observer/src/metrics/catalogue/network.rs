@@ -1,0 +1,67 @@
+//! What entities send and receive.
+
+use super::has_traffic;
+use crate::{
+    ledger::Entity,
+    metrics::family::{Family, Kind, Room, Series, Unit, Value},
+};
+
+pub(super) static FAMILIES: &[Family] = &[
+    Family {
+        name: "observer_network_transmit_bytes_total",
+        kind: Kind::Counter,
+        unit: Unit::Bytes,
+        room: Room::Kernel,
+        series: Series::PerScope(|traffic| traffic.transmit_bytes),
+        help: "Bytes sent by the cgroup's sockets as on the wire at L3 (IP headers and retransmits included), by where the \
+               other end is; rate() over scope=\"internet\" finds who fills the uplink.",
+    },
+    Family {
+        name: "observer_network_receive_bytes_total",
+        kind: Kind::Counter,
+        unit: Unit::Bytes,
+        room: Room::Kernel,
+        series: Series::PerScope(|traffic| traffic.receive_bytes),
+        help: "Bytes received by the cgroup's sockets as on the wire at L3 (IP headers and retransmits included), by where \
+               the other end is.",
+    },
+    Family {
+        name: "observer_network_transmit_packets_total",
+        kind: Kind::Counter,
+        unit: Unit::Packets,
+        room: Room::Kernel,
+        series: Series::PerScope(|traffic| traffic.transmit_packets),
+        help: "Packets sent as on the wire, after segmentation; many small ones cost more CPU than their bytes suggest.",
+    },
+    Family {
+        name: "observer_network_receive_packets_total",
+        kind: Kind::Counter,
+        unit: Unit::Packets,
+        room: Room::Kernel,
+        series: Series::PerScope(|traffic| traffic.receive_packets),
+        help: "Packets received as on the wire, before they are merged.",
+    },
+    Family {
+        name: "observer_network_transmit_peak_bytes_per_second",
+        kind: Kind::Gauge,
+        unit: Unit::BytesPerSecond,
+        room: Room::Agent,
+        series: Series::PerEntity(|entity, window| peak(entity, entity.transmit_peak.largest(window))),
+        help: "Bytes sent in the busiest second of the last 60 (with --sample-interval above 1s: the busiest interval); far \
+               above rate() means bursts that an average hides.",
+    },
+    Family {
+        name: "observer_network_receive_peak_bytes_per_second",
+        kind: Kind::Gauge,
+        unit: Unit::BytesPerSecond,
+        room: Room::Agent,
+        series: Series::PerEntity(|entity, window| peak(entity, entity.receive_peak.largest(window))),
+        help: "Bytes received in the busiest second of the last 60 (with --sample-interval above 1s: the busiest interval); \
+               far above rate() means bursts that an average hides.",
+    },
+];
+
+/// Absent until the entity has had traffic.
+fn peak(entity: &Entity, largest: f64) -> Option<Value> {
+    has_traffic(&entity.books).then_some(Value::Float(largest))
+}

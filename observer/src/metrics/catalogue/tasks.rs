@@ -1,0 +1,68 @@
+//! What the tasks of entities do: run, wait for a CPU, sleep uninterruptibly.
+
+use super::nanoseconds;
+use crate::{
+    ledger::{Entity, Throttling},
+    metrics::family::{Family, Kind, Room, Series, Unit, Value},
+};
+
+pub(super) static FAMILIES: &[Family] = &[
+    Family {
+        name: "observer_run_queue_wait_seconds",
+        kind: Kind::Histogram,
+        unit: Unit::Seconds,
+        room: Room::Kernel,
+        series: Series::Waits,
+        help: "How long the cgroup's tasks were runnable before they got a CPU, per wait; rate() of the sum is the mean \
+               number of its tasks that wait, so a rise means too few CPUs, a quota or a neighbour.",
+    },
+    Family {
+        name: "observer_uninterruptible_seconds_total",
+        kind: Kind::Counter,
+        unit: Unit::Seconds,
+        room: Room::Kernel,
+        series: Series::PerEntity(|entity, _| nanoseconds(entity.books.uninterruptible_ns)),
+        help: "Task-seconds in uninterruptible sleep (state D), which the load average counts: slow disks, network file \
+               systems and memory reclaim are the usual causes.",
+    },
+    Family {
+        name: "observer_cpu_usage_seconds_total",
+        kind: Kind::Counter,
+        unit: Unit::Seconds,
+        room: Room::Cgroup,
+        series: Series::PerEntity(|entity, _| Some(Value::Microseconds(entity.books.cpu?.usage_us))),
+        help: "CPU time used by the cgroup's own tasks, user and system: usage_usec of cpu.stat less that of the cgroups \
+               below. It begins with what was used before the agent started; what a cgroup used between the last scrape \
+               and its end is on the cgroup above.",
+    },
+    Family {
+        name: "observer_cpu_throttled_seconds_total",
+        kind: Kind::Counter,
+        unit: Unit::Seconds,
+        room: Room::Cgroup,
+        series: Series::PerEntity(|entity, _| Some(Value::Microseconds(throttling(entity)?.throttled_us))),
+        help: "Time the cgroup was stopped by its CPU quota (throttled_usec of cpu.stat); if it rises with the run queue \
+               wait, raise the limit rather than add CPUs.",
+    },
+    Family {
+        name: "observer_cpu_throttled_periods_total",
+        kind: Kind::Counter,
+        unit: Unit::Periods,
+        room: Room::Cgroup,
+        series: Series::PerEntity(|entity, _| Some(Value::Count(throttling(entity)?.throttled_periods))),
+        help: "Enforcement periods in which the cgroup used up its CPU quota (nr_throttled of cpu.stat).",
+    },
+    Family {
+        name: "observer_cpu_periods_total",
+        kind: Kind::Counter,
+        unit: Unit::Periods,
+        room: Room::Cgroup,
+        series: Series::PerEntity(|entity, _| Some(Value::Count(throttling(entity)?.periods))),
+        help: "Enforcement periods that have passed while the cgroup was runnable under a quota (nr_periods of cpu.stat): \
+               what throttled periods are a share of.",
+    },
+];
+
+fn throttling(entity: &Entity) -> Option<Throttling> {
+    entity.books.cpu?.throttling
+}
