@@ -84,12 +84,12 @@ pub struct SchedBook {
     pub owner: u64,
     /// Nanoseconds that tasks waited for a CPU, by the scheduler's clock.
     pub wait_ns: u64,
+    /// Nanoseconds that tasks had a CPU, of the turns that have ended.
+    pub run_ns: u64,
     /// Nanoseconds of uninterruptible sleep that have ended.
     pub uninterruptible_ns: u64,
     /// Waits by [`histogram::bucket`]; each wraps at 2^32.
     pub waits: [u32; histogram::BUCKETS],
-    /// Fills the second cache line.
-    pub reserved: u64,
 }
 
 /// An entry of a CPU's cache from cgroup id to its [`SchedBook`]: entry `cpu * SLOT_CACHE_ENTRIES + id % SLOT_CACHE_ENTRIES` of `SLOT_CACHE`.

@@ -193,6 +193,10 @@ impl Station {
         let names = self.parts.directory();
         self.own_cpu.read(names, &mut self.ledger, waits_are_counted, monotonic_ns());
         self.node.load = procfs::loadavg(&self.parts.proc_path).ok();
+        self.node.unattributed_load = self.node.load.filter(|_| waits_are_counted).map(|load| {
+            let shown = self.ledger.entities().iter().filter(|entity| entity.shown);
+            load.one - shown.map(|entity| entity.recent.load.rounded().one).sum::<f64>()
+        });
         if self.devices.read(&self.parts.proc_path, &mut self.node.devices).is_err() {
             self.node.devices.clear();
         }

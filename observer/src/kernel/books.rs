@@ -60,6 +60,7 @@ struct Totals {
     traffic: [Traffic; SCOPES],
     waits: [u32; histogram::BUCKETS],
     wait_ns: u64,
+    run_ns: u64,
     uninterruptible_ns: u64,
 }
 
@@ -155,8 +156,9 @@ impl SlotBooks {
             }
             let sched = self.maps.sched.words(entry)?;
             totals.wait_ns += sched[1].load(Ordering::Relaxed);
-            totals.uninterruptible_ns += sched[2].load(Ordering::Relaxed);
-            for (pair, word) in totals.waits.chunks_exact_mut(2).zip(&sched[3..]) {
+            totals.run_ns += sched[2].load(Ordering::Relaxed);
+            totals.uninterruptible_ns += sched[3].load(Ordering::Relaxed);
+            for (pair, word) in totals.waits.chunks_exact_mut(2).zip(&sched[4..]) {
                 for (count, half) in pair.iter_mut().zip(halves(word.load(Ordering::Relaxed))) {
                     *count = count.wrapping_add(half);
                 }
@@ -221,7 +223,7 @@ impl SlotBooks {
 
 impl Totals {
     fn since(&self, before: &Self, cgroup: u64) -> Added {
-        let Self { traffic, waits, wait_ns, uninterruptible_ns } = self;
+        let Self { traffic, waits, wait_ns, run_ns, uninterruptible_ns } = self;
         Added {
             cgroup,
             traffic: std::array::from_fn(|scope| {
@@ -235,6 +237,7 @@ impl Totals {
             }),
             waits: std::array::from_fn(|bucket| waits[bucket].wrapping_sub(before.waits[bucket])),
             wait_ns: wait_ns.wrapping_sub(before.wait_ns),
+            run_ns: run_ns.wrapping_sub(before.run_ns),
             uninterruptible_ns: uninterruptible_ns.wrapping_sub(before.uninterruptible_ns),
         }
     }

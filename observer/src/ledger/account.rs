@@ -1,6 +1,6 @@
 //! What an entity has that no reader of the books needs: the cgroups behind it, and what is still to be known of it.
 
-use super::{Books, CpuUsage, InPod, WorkloadId};
+use super::{Active, Books, CpuUsage, InPod, WorkloadId};
 use std::sync::Arc;
 
 /// How long the series of a vanished cgroup stay.
@@ -15,8 +15,8 @@ pub(super) struct Account {
     pub(super) gone: Vec<(Member, u64)>,
     /// When the last of them went.
     pub(super) gone_at_ns: Option<u64>,
-    /// Bytes sent and received since the last window ended.
-    pub(super) window_bytes: (u64, u64),
+    /// Its time in the load average.
+    pub(super) active: Active,
     /// The last reading of each cgroup's `cpu.stat`.
     pub(super) cpu: Vec<(u64, CpuUsage)>,
     /// The workload that everything booked here is booked on, too.
@@ -72,15 +72,14 @@ impl Account {
 
     /// Takes everything over that another had. What that waits for is known now.
     pub(super) fn absorb(&mut self, other: Self) {
-        let Self { live, gone, gone_at_ns, window_bytes, cpu, workload: _, awaits: _, on_other } = other;
+        let Self { live, gone, gone_at_ns, active, cpu, workload: _, awaits: _, on_other } = other;
         if let Some(books) = on_other {
             self.on_other.get_or_insert_default().merge(&books);
         }
         self.live.extend(live);
         self.gone.extend(gone);
         self.cpu.extend(cpu);
-        self.window_bytes.0 += window_bytes.0;
-        self.window_bytes.1 += window_bytes.1;
+        self.active.absorb(active);
         self.gone_at_ns = if self.live.is_empty() { self.gone_at_ns.max(gone_at_ns) } else { None };
     }
 }

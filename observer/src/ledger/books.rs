@@ -1,7 +1,7 @@
 //! Booking: every sample to exactly one entity, and to the workload of its pod.
 
 use super::{
-    Added, Books, Cgroup, CpuUsage, Entity, EntityId, Identity, Names, Peak, Sample, Workload,
+    Added, Books, Cgroup, CpuUsage, Entity, EntityId, Identity, Names, Recent, Sample, Workload,
     account::{Account, KEEP_NS, Member},
     identity::identify,
     pods::Pods,
@@ -13,7 +13,7 @@ use std::collections::HashMap;
 mod tests;
 
 /// The place of `unattributed` among the entities.
-const UNATTRIBUTED: usize = 0;
+pub(super) const UNATTRIBUTED: usize = 0;
 
 /// The books of a node.
 #[derive(Debug)]
@@ -26,7 +26,11 @@ pub struct Ledger {
     pub(super) pods: Pods,
     pub(super) workloads: Workloads,
     next_id: u64,
-    window_ended_ns: u64,
+    pub(super) window_ended_ns: u64,
+    /// How much of the period of the load averages has passed.
+    pub(super) period_ns: u64,
+    /// What the last windows brought, over all entities.
+    pub(super) node: Recent,
     nameless: u64,
 }
 
@@ -41,6 +45,8 @@ impl Default for Ledger {
             workloads: Workloads::default(),
             next_id: 0,
             window_ended_ns: 0,
+            period_ns: 0,
+            node: Recent::default(),
             nameless: 0,
         };
         ledger.open(Identity::Unattributed);
@@ -57,11 +63,6 @@ impl Ledger {
     /// Every workload that has, or lately had, a pod here.
     pub fn workloads(&self) -> &[Workload] {
         self.workloads.list()
-    }
-
-    /// When the newest window ended, by the time that has passed in windows.
-    pub fn window_ended_ns(&self) -> u64 {
-        self.window_ended_ns
     }
 
     /// Packets, waits and sleeps that were booked to `unattributed` because nobody knew their cgroup any more.
@@ -82,7 +83,8 @@ impl Ledger {
     /// Books a sample. `names` is asked for each cgroup that has no entity yet.
     pub fn book(&mut self, sample: &Sample, names: &impl Names, now_ns: u64) {
         for added in &sample.added {
-            let at = self.entity_of(added, names, now_ns);
+            let at = self.entity_of(added.cgroup, added.events(), names, now_ns);
+            self.accounts[at].active.ended(added);
             if self.entities[at].shown {
                 self.add(at, added);
             } else {
@@ -98,25 +100,8 @@ impl Ledger {
 
     fn add(&mut self, at: usize, added: &Added) {
         self.entities[at].books.add(added);
-        let (transmitted, received) = added.bytes();
-        let account = &mut self.accounts[at];
-        account.window_bytes.0 += transmitted;
-        account.window_bytes.1 += received;
-    }
-
-    /// Ends a window of `elapsed_ns`: what it brought is a candidate for the peaks.
-    pub fn end_window(&mut self, elapsed_ns: u64) {
-        if elapsed_ns == 0 {
-            return;
-        }
-        self.window_ended_ns += elapsed_ns;
-        let seconds = elapsed_ns as f64 / 1e9;
-        for (entity, account) in self.entities.iter_mut().zip(&mut self.accounts) {
-            let (transmitted, received) = std::mem::take(&mut account.window_bytes);
-            entity.transmit_peak.push(self.window_ended_ns, transmitted as f64 / seconds);
-            entity.receive_peak.push(self.window_ended_ns, received as f64 / seconds);
-        }
-        self.workloads.end_window(self.window_ended_ns, seconds);
+        self.entities[at].recent.add(added);
+        self.node.add(added);
     }
 
     /// Opens the books of a cgroup that runs something, before anything is booked on it.
@@ -188,6 +173,7 @@ impl Ledger {
         }
         if self.accounts.iter().any(|account| account.has_expired(now_ns)) {
             let expired: Vec<bool> = self.accounts.iter().map(|account| account.has_expired(now_ns)).collect();
+            self.bequeath_load(&expired);
             self.remove(|at| expired[at]);
         }
         self.workloads.expire(now_ns);
@@ -225,18 +211,19 @@ impl Ledger {
         books
     }
 
-    fn entity_of(&mut self, added: &Added, names: &impl Names, now_ns: u64) -> usize {
-        if added.cgroup == 0 {
+    /// The entity of a cgroup, opened if need be; that of nobody, with `events` counted, when it has no name.
+    pub(super) fn entity_of(&mut self, cgroup: u64, events: u64, names: &impl Names, now_ns: u64) -> usize {
+        if cgroup == 0 {
             return UNATTRIBUTED;
         }
-        if let Some(at) = self.by_cgroup.get(&added.cgroup) {
+        if let Some(at) = self.by_cgroup.get(&cgroup) {
             return *at;
         }
-        let Some(cgroup) = names.cgroup(added.cgroup) else {
-            self.nameless += added.events();
+        let Some(known) = names.cgroup(cgroup) else {
+            self.nameless += events;
             return UNATTRIBUTED;
         };
-        self.join(added.cgroup, &cgroup, names, now_ns)
+        self.join(cgroup, &known, names, now_ns)
     }
 
     /// Makes a cgroup one of those behind the entity of its name.
@@ -266,8 +253,7 @@ impl Ledger {
                 identity: identity.clone(),
                 shown: true,
                 books: Books::default(),
-                transmit_peak: Peak::default(),
-                receive_peak: Peak::default(),
+                recent: Recent::default(),
             });
             accounts.push(Account::default());
             *next_id += 1;

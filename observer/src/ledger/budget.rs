@@ -65,6 +65,14 @@ impl Ledger {
         let books = std::mem::take(&mut self.entities[at].books);
         self.entities[at].shown = false;
         self.book_on_other(at, &books);
+        self.hide_load(at);
+    }
+
+    /// A folded entity's share of the load is on `other`.
+    pub(super) fn hide_load(&mut self, at: usize) {
+        let mut recent = std::mem::take(&mut self.entities[at].recent);
+        let other = self.other_of(at);
+        self.entities[other].recent.take_load(&mut recent);
     }
 
     fn unfold(&mut self, at: usize) {

@@ -1,6 +1,6 @@
 //! An entity with its books.
 
-use super::{Added, Identity, Peak};
+use super::{Added, Identity, Recent};
 use observer_ebpf::{SCOPES, Traffic, histogram};
 
 /// Never reused while the agent runs.
@@ -18,10 +18,8 @@ pub struct Entity {
     pub shown: bool,
     /// Its sums.
     pub books: Books,
-    /// Bytes sent in the largest window of the last minute.
-    pub transmit_peak: Peak,
-    /// Bytes received in the largest window of the last minute.
-    pub receive_peak: Peak,
+    /// What the last windows brought.
+    pub recent: Recent,
 }
 
 /// Sums since the agent started; none ever falls.
@@ -33,6 +31,8 @@ pub struct Books {
     pub waits: [u64; histogram::BUCKETS],
     /// Nanoseconds waited.
     pub wait_ns: u64,
+    /// Task-nanoseconds on a CPU, of the turns that have ended.
+    pub run_ns: u64,
     /// Task-nanoseconds in uninterruptible sleep.
     pub uninterruptible_ns: u64,
     /// `cpu.stat`, once it has been read.
@@ -62,7 +62,7 @@ pub struct Throttling {
 impl Books {
     /// Adds a reading.
     pub(super) fn add(&mut self, added: &Added) {
-        let Added { cgroup: _, traffic, waits, wait_ns, uninterruptible_ns } = added;
+        let Added { cgroup: _, traffic, waits, wait_ns, run_ns, uninterruptible_ns } = added;
         for (sum, more) in self.traffic.iter_mut().zip(traffic) {
             add_traffic(sum, more);
         }
@@ -70,12 +70,13 @@ impl Books {
             *sum += u64::from(*more);
         }
         self.wait_ns += wait_ns;
+        self.run_ns += run_ns;
         self.uninterruptible_ns += uninterruptible_ns;
     }
 
     /// Adds other books to these.
     pub(super) fn merge(&mut self, other: &Self) {
-        let Self { traffic, waits, wait_ns, uninterruptible_ns, cpu } = other;
+        let Self { traffic, waits, wait_ns, run_ns, uninterruptible_ns, cpu } = other;
         for (sum, more) in self.traffic.iter_mut().zip(traffic) {
             add_traffic(sum, more);
         }
@@ -83,6 +84,7 @@ impl Books {
             *sum += more;
         }
         self.wait_ns += wait_ns;
+        self.run_ns += run_ns;
         self.uninterruptible_ns += uninterruptible_ns;
         if let Some(cpu) = cpu {
             self.cpu.get_or_insert_default().add(*cpu, CpuUsage::default());

@@ -46,18 +46,16 @@ impl Ledger {
             self.by_cgroup.insert(cgroup.cgroup, to);
         }
         let books = std::mem::take(&mut self.entities[from].books);
-        let (transmit, receive) = {
-            let entity = &mut self.entities[from];
-            (std::mem::take(&mut entity.transmit_peak), std::mem::take(&mut entity.receive_peak))
-        };
+        let recent = std::mem::take(&mut self.entities[from].recent);
         if self.entities[to].shown {
             self.entities[to].books.merge(&books);
         } else {
             self.book_on_other(to, &books);
         }
-        let entity = &mut self.entities[to];
-        entity.transmit_peak.merge(transmit);
-        entity.receive_peak.merge(receive);
+        self.entities[to].recent.merge(recent);
+        if !self.entities[to].shown {
+            self.hide_load(to);
+        }
         self.accounts[to].absorb(account);
     }
 
@@ -74,8 +72,10 @@ impl Ledger {
         if account.workload.is_none() {
             account.workload = Some(id);
             let counted = self.counted(at);
+            let load = self.entities[at].recent.load;
             if let Some(workload) = self.workloads.get_mut(id) {
                 workload.books.merge(&counted);
+                workload.recent.share_load(load);
             }
         }
         let members: Vec<Arc<str>> = {

@@ -20,11 +20,18 @@ pub struct Added {
     pub waits: [u32; histogram::BUCKETS],
     /// Nanoseconds waited.
     pub wait_ns: u64,
+    /// Task-nanoseconds on a CPU, of the turns that have ended.
+    pub run_ns: u64,
     /// Task-nanoseconds in uninterruptible sleep.
     pub uninterruptible_ns: u64,
 }
 
 impl Added {
+    /// Task-nanoseconds that the load average counts.
+    pub fn active_ns(&self) -> u64 {
+        self.wait_ns + self.run_ns + self.uninterruptible_ns
+    }
+
     /// Bytes sent and received, over all scopes.
     pub fn bytes(&self) -> (u64, u64) {
         let sum = |bytes: fn(&Traffic) -> u64| self.traffic.iter().map(bytes).sum();

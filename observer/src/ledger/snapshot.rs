@@ -27,11 +27,13 @@ pub struct Snapshot<'a> {
 pub struct NodeFacts {
     /// `/proc/loadavg`; absent when it could not be read.
     pub load: Option<LoadAverages>,
+    /// Its one-minute average less the entities' shares; absent while their tasks are not followed.
+    pub unattributed_load: Option<f64>,
     /// `/proc/net/dev` of the host's network namespace.
     pub devices: Vec<Device>,
 }
 
-/// The kernel's load averages.
+/// Load averages: the kernel's, or an entity's share of them.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct LoadAverages {
     /// Over one minute.
@@ -40,6 +42,15 @@ pub struct LoadAverages {
     pub five: f64,
     /// Over fifteen minutes.
     pub fifteen: f64,
+}
+
+impl LoadAverages {
+    /// To the millionth of a task, as they are shown: so that what is shown adds up.
+    #[must_use]
+    pub fn rounded(self) -> Self {
+        let round = |load: f64| (load * 1e6).round() / 1e6;
+        Self { one: round(self.one), five: round(self.five), fifteen: round(self.fifteen) }
+    }
 }
 
 /// A network device's own counters.

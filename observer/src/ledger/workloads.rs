@@ -1,6 +1,6 @@
 //! The workloads' books: sums over all pods that a workload ever had on this node, which never fall when pods go.
 
-use super::{Added, Books, CpuUsage, Peak, PodNames, WorkloadNames};
+use super::{Added, Books, CpuUsage, PodNames, Recent, WorkloadNames};
 use std::{collections::HashMap, sync::Arc};
 
 /// How long the books of a workload whose pods come once stay after the last of them is gone.
@@ -21,15 +21,12 @@ pub struct Workload {
     pub names: Option<WorkloadKey>,
     /// The sums of its pods, those that are gone included.
     pub books: Books,
-    /// Bytes that its pods sent together in the largest window of the last minute.
-    pub transmit_peak: Peak,
-    /// Bytes that its pods received together in the largest window of the last minute.
-    pub receive_peak: Peak,
+    /// What the last windows brought, over all its pods.
+    pub recent: Recent,
     /// Pods that were seen on this node since the agent started.
     pub pods_started: u64,
     /// Pods that are there now.
     pub pods: u64,
-    window_bytes: (u64, u64),
     /// When its last pod went.
     idle_since_ns: Option<u64>,
 }
@@ -56,11 +53,9 @@ impl Workload {
             id,
             names,
             books: Books::default(),
-            transmit_peak: Peak::default(),
-            receive_peak: Peak::default(),
+            recent: Recent::default(),
             pods_started: 0,
             pods: 0,
-            window_bytes: (0, 0),
             idle_since_ns: None,
         }
     }
@@ -68,9 +63,7 @@ impl Workload {
     /// Books what one of its pods is charged with.
     pub(super) fn add(&mut self, added: &Added) {
         self.books.add(added);
-        let (transmitted, received) = added.bytes();
-        self.window_bytes.0 += transmitted;
-        self.window_bytes.1 += received;
+        self.recent.add(added);
     }
 
     /// Books CPU time of one of its pods.
@@ -139,12 +132,9 @@ impl Workloads {
         id
     }
 
-    pub(super) fn end_window(&mut self, ended_ns: u64, seconds: f64) {
-        for workload in &mut self.list {
-            let (transmitted, received) = std::mem::take(&mut workload.window_bytes);
-            workload.transmit_peak.push(ended_ns, transmitted as f64 / seconds);
-            workload.receive_peak.push(ended_ns, received as f64 / seconds);
-        }
+    /// All that the last windows brought.
+    pub(super) fn recent_mut(&mut self) -> impl Iterator<Item = &mut Recent> {
+        self.list.iter_mut().map(|workload| &mut workload.recent)
     }
 
     pub(super) fn expire(&mut self, now_ns: u64) {

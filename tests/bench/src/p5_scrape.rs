@@ -14,7 +14,7 @@ use crate::{
 };
 use anyhow::{Result, ensure};
 use observer::{
-    ledger::{AgentFacts, Books, Entity, EntityId, Identity, NodeFacts, Peak, Snapshot},
+    ledger::{AgentFacts, Books, Entity, EntityId, Identity, NodeFacts, Peak, Recent, Snapshot},
     metrics::Encoder,
 };
 use observer_ebpf::{SCOPES, Traffic, histogram};
@@ -128,16 +128,14 @@ fn entity(number: u32) -> Entity {
     for bucket in 0..histogram::BUCKETS {
         books.waits[bucket] = n * 1_000 / (bucket as u64 + 1);
     }
+    books.run_ns = n * 7_654_321_987;
     books.cpu = Some(observer::ledger::CpuUsage { usage_us: n * 7_654_321, throttling: None });
     let mut peak = Peak::default();
     peak.push(60, n as f64 * 1_000.5);
+    let mut recent = Recent::default();
+    recent.transmit_peak = peak.clone();
+    recent.receive_peak = peak.clone();
+    recent.load_peak = peak;
     let path = format!("/kubepods.slice/kubepods-pod{number:08x}.slice/cri-containerd-{number:064x}.scope");
-    Entity {
-        shown: true,
-        id: EntityId(n),
-        identity: Identity::Cgroup { path: path.into() },
-        books,
-        transmit_peak: peak.clone(),
-        receive_peak: peak,
-    }
+    Entity { shown: true, id: EntityId(n), identity: Identity::Cgroup { path: path.into() }, books, recent }
 }

@@ -7,6 +7,7 @@ use std::{cell::RefCell, sync::Arc};
 
 mod budget;
 mod churn;
+mod load;
 mod naming;
 mod plain;
 

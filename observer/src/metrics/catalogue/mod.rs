@@ -23,6 +23,11 @@ fn has_traffic(books: &Books) -> bool {
     books.traffic.iter().any(|traffic| *traffic != Traffic::default())
 }
 
+/// Absent until something of it was active.
+fn load(books: &Books, load: f64) -> Option<Value> {
+    (books.wait_ns + books.run_ns + books.uninterruptible_ns > 0).then_some(Value::Float(load))
+}
+
 /// Absent until there is something to count.
 fn nanoseconds(ns: u64) -> Option<Value> {
     (ns > 0).then_some(Value::Nanoseconds(ns))

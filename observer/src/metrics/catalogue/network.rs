@@ -46,7 +46,7 @@ pub(super) static FAMILIES: &[Family] = &[
         kind: Kind::Gauge,
         unit: Unit::BytesPerSecond,
         room: Room::Agent,
-        series: Series::PerEntity(|entity, window| peak(entity, entity.transmit_peak.largest(window))),
+        series: Series::PerEntity(|entity, window| peak(entity, entity.recent.transmit_peak.largest(window))),
         help: "Bytes sent in the busiest second of the last 60 (with --sample-interval above 1s: the busiest interval); far \
                above rate() means bursts that an average hides.",
     },
@@ -55,7 +55,7 @@ pub(super) static FAMILIES: &[Family] = &[
         kind: Kind::Gauge,
         unit: Unit::BytesPerSecond,
         room: Room::Agent,
-        series: Series::PerEntity(|entity, window| peak(entity, entity.receive_peak.largest(window))),
+        series: Series::PerEntity(|entity, window| peak(entity, entity.recent.receive_peak.largest(window))),
         help: "Bytes received in the busiest second of the last 60 (with --sample-interval above 1s: the busiest interval); \
                far above rate() means bursts that an average hides.",
     },

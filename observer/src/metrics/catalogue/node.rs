@@ -28,6 +28,15 @@ pub(super) static FAMILIES: &[Family] = &[
         help: "The kernel's own load average over 15 minutes.",
     },
     Family {
+        name: "observer_node_load1_unattributed",
+        kind: Kind::Gauge,
+        unit: Unit::Tasks,
+        room: Room::Agent,
+        series: Series::Node(|node| Some(Value::Float(node.unattributed_load?))),
+        help: "observer_node_load1 less all entities' observer_load1: what the kernel's samples at instants differ from the time \
+               that passed (docs/kernel.md), and in the first minutes what was active before the agent started.",
+    },
+    Family {
         name: "observer_node_network_device_transmit_bytes_total",
         kind: Kind::Counter,
         unit: Unit::Bytes,

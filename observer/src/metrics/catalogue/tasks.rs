@@ -1,6 +1,6 @@
 //! What the tasks of entities do: run, wait for a CPU, sleep uninterruptibly.
 
-use super::nanoseconds;
+use super::{load, nanoseconds};
 use crate::{
     ledger::{Entity, Throttling},
     metrics::family::{Family, Kind, Room, Series, Unit, Value},
@@ -24,6 +24,41 @@ pub(super) static FAMILIES: &[Family] = &[
         series: Series::PerEntity(|entity, _| nanoseconds(entity.books.uninterruptible_ns)),
         help: "Task-seconds in uninterruptible sleep (state D), which the load average counts: slow disks, network file \
                systems and memory reclaim are the usual causes.",
+    },
+    Family {
+        name: "observer_load1",
+        kind: Kind::Gauge,
+        unit: Unit::Tasks,
+        room: Room::Agent,
+        series: Series::PerEntity(|entity, _| load(&entity.books, entity.recent.load.rounded().one)),
+        help: "The cgroup's share of the node's load average over 1 minute: tasks that run, wait for a CPU or sleep \
+               uninterruptibly, averaged as the kernel does. All shares and observer_node_load1_unattributed add up to \
+               observer_node_load1.",
+    },
+    Family {
+        name: "observer_load5",
+        kind: Kind::Gauge,
+        unit: Unit::Tasks,
+        room: Room::Agent,
+        series: Series::PerEntity(|entity, _| load(&entity.books, entity.recent.load.rounded().five)),
+        help: "The cgroup's share of the node's load average over 5 minutes.",
+    },
+    Family {
+        name: "observer_load15",
+        kind: Kind::Gauge,
+        unit: Unit::Tasks,
+        room: Room::Agent,
+        series: Series::PerEntity(|entity, _| load(&entity.books, entity.recent.load.rounded().fifteen)),
+        help: "The cgroup's share of the node's load average over 15 minutes.",
+    },
+    Family {
+        name: "observer_load_peak",
+        kind: Kind::Gauge,
+        unit: Unit::Tasks,
+        room: Room::Agent,
+        series: Series::PerEntity(|entity, window| load(&entity.books, entity.recent.load_peak.largest(window))),
+        help: "Mean number of active tasks in the busiest second of the last 60 (with --sample-interval above 1s: the busiest \
+               interval); far above observer_load1 means bursts that an average hides.",
     },
     Family {
         name: "observer_cpu_usage_seconds_total",

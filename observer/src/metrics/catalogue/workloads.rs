@@ -1,6 +1,6 @@
 //! What survives the pods of a workload, and what the API tells of them.
 
-use super::{has_traffic, nanoseconds};
+use super::{has_traffic, load, nanoseconds};
 use crate::{
     ledger::Workload,
     metrics::family::{Family, Kind, Room, Series, Unit, Value},
@@ -29,7 +29,9 @@ pub(super) static FAMILIES: &[Family] = &[
         kind: Kind::Gauge,
         unit: Unit::BytesPerSecond,
         room: Room::Agent,
-        series: Series::PerWorkload(|workload, window| workload_peak(workload, workload.transmit_peak.largest(window))),
+        series: Series::PerWorkload(|workload, window| {
+            workload_peak(workload, workload.recent.transmit_peak.largest(window))
+        }),
         help: "Bytes that the workload's pods on this node sent together in the busiest second of the last 60.",
     },
     Family {
@@ -37,7 +39,9 @@ pub(super) static FAMILIES: &[Family] = &[
         kind: Kind::Gauge,
         unit: Unit::BytesPerSecond,
         room: Room::Agent,
-        series: Series::PerWorkload(|workload, window| workload_peak(workload, workload.receive_peak.largest(window))),
+        series: Series::PerWorkload(|workload, window| {
+            workload_peak(workload, workload.recent.receive_peak.largest(window))
+        }),
         help: "Bytes that the workload's pods on this node received together in the busiest second of the last 60.",
     },
     Family {
@@ -63,6 +67,30 @@ pub(super) static FAMILIES: &[Family] = &[
         room: Room::Cgroup,
         series: Series::PerWorkload(|workload, _| Some(Value::Microseconds(workload.books.cpu?.usage_us))),
         help: "CPU time used by the containers of the workload's pods, as far as they were there at a scrape.",
+    },
+    Family {
+        name: "observer_workload_load1",
+        kind: Kind::Gauge,
+        unit: Unit::Tasks,
+        room: Room::Agent,
+        series: Series::PerWorkload(|workload, _| load(&workload.books, workload.recent.load.rounded().one)),
+        help: "What the workload's pods on this node have of its load average over 1 minute; goes on when pods are replaced.",
+    },
+    Family {
+        name: "observer_workload_load5",
+        kind: Kind::Gauge,
+        unit: Unit::Tasks,
+        room: Room::Agent,
+        series: Series::PerWorkload(|workload, _| load(&workload.books, workload.recent.load.rounded().five)),
+        help: "What the workload's pods on this node have of its load average over 5 minutes.",
+    },
+    Family {
+        name: "observer_workload_load15",
+        kind: Kind::Gauge,
+        unit: Unit::Tasks,
+        room: Room::Agent,
+        series: Series::PerWorkload(|workload, _| load(&workload.books, workload.recent.load.rounded().fifteen)),
+        help: "What the workload's pods on this node have of its load average over 15 minutes.",
     },
     Family {
         name: "observer_workload_pods_started_total",

@@ -2,7 +2,7 @@
 
 use crate::ledger::{
     AgentFacts, Books, CpuUsage, Device, Entity, EntityId, Identity, KubeFacts, LoadAverages, MapFacts, NodeFacts,
-    Peak, PodFacts, PodNames, ProcessFacts, ProgramFacts, Snapshot, Throttling, Workload, WorkloadId, WorkloadNames,
+    PodFacts, PodNames, ProcessFacts, ProgramFacts, Recent, Snapshot, Throttling, Workload, WorkloadId, WorkloadNames,
 };
 use observer_ebpf::{Drop, Scope, Traffic, histogram};
 use std::sync::Arc;
@@ -63,8 +63,7 @@ pub(super) fn cgroup(path: &str) -> Identity {
 }
 
 pub(super) fn quiet_entity(id: u64, identity: Identity) -> Entity {
-    let (transmit_peak, receive_peak) = (Peak::default(), Peak::default());
-    Entity { id: EntityId(id), identity, shown: true, books: Books::default(), transmit_peak, receive_peak }
+    Entity { id: EntityId(id), identity, shown: true, books: Books::default(), recent: Recent::default() }
 }
 
 fn pod(id: u64) -> Identity {
@@ -98,8 +97,9 @@ fn busy_workload(id: u64) -> Workload {
     let key = (&*pod_names(3 * id)).into();
     let mut workload = Workload::new(WorkloadId(id), Some(key));
     (workload.books, workload.pods, workload.pods_started) = (books, 3, 5);
-    workload.transmit_peak.push(1, 1_234_567.0);
-    workload.receive_peak.push(1, 7_654_321.0);
+    workload.recent.transmit_peak.push(1, 1_234_567.0);
+    workload.recent.receive_peak.push(1, 7_654_321.0);
+    workload.recent.load = LoadAverages { one: 2.5, five: 1.5, fifteen: 0.75 };
     workload
 }
 
@@ -118,11 +118,14 @@ fn busy_entity(id: u64, identity: Identity) -> Entity {
         entity.books.waits[bucket] = 1000 * (id + 1) + bucket as u64;
     }
     entity.books.wait_ns = base * 7 + 123_456_789;
+    entity.books.run_ns = base + 4;
     entity.books.uninterruptible_ns = base + 5;
     let throttling = Throttling { periods: base + 6, throttled_periods: base / 2, throttled_us: base + 8 };
     entity.books.cpu = Some(CpuUsage { usage_us: base + 9, throttling: Some(throttling) });
-    entity.transmit_peak.push(1, 1_234_567.0 + id as f64 / 3.0);
-    entity.receive_peak.push(1, 7_654_321.0);
+    entity.recent.transmit_peak.push(1, 1_234_567.0 + id as f64 / 3.0);
+    entity.recent.receive_peak.push(1, 7_654_321.0);
+    entity.recent.load_peak.push(1, 12.25);
+    entity.recent.load = LoadAverages { one: 1.234_567, five: 0.5, fifteen: 0.25 };
     entity
 }
 
@@ -131,6 +134,7 @@ fn node_facts() -> NodeFacts {
         |name: &str, receive_bytes, transmit_bytes| Device { name: name.to_owned(), receive_bytes, transmit_bytes };
     NodeFacts {
         load: Some(LoadAverages { one: 0.25, five: 1.5, fifteen: 12.75 }),
+        unattributed_load: Some(-0.125),
         devices: vec![device("eth0", 10, 20), device("lo", 30, 30)],
     }
 }

@@ -103,7 +103,7 @@ fn a_burst_before_the_name_came_is_still_the_peak_after_it() {
     names.name_container("c2", "app");
     ledger.pod_changed("u1", &names, 3);
     let app = &ledger.entities()[1];
-    assert!((app.transmit_peak.largest(ledger.window_ended_ns()) - 9000.0).abs() < 1e-9);
+    assert!((app.recent.transmit_peak.largest(ledger.window_ended_ns()) - 9000.0).abs() < 1e-9);
 }
 
 #[test]
@@ -117,5 +117,5 @@ fn a_workload_has_the_peak_of_its_pods_together() {
     }
     ledger.end_window(1_000_000_000);
     let web = workload(&ledger, "web").unwrap();
-    assert!((web.transmit_peak.largest(ledger.window_ended_ns()) - 2000.0).abs() < 1e-9);
+    assert!((web.recent.transmit_peak.largest(ledger.window_ended_ns()) - 2000.0).abs() < 1e-9);
 }

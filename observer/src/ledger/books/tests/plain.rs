@@ -61,7 +61,7 @@ fn a_window_is_measured_over_its_true_length() {
     ledger.book(&bytes(7, 100), &names, 1);
     ledger.book(&bytes(7, 50), &names, 1);
     ledger.end_window(2_000_000_000);
-    assert!((ledger.entities()[1].transmit_peak.largest(ledger.window_ended_ns()) - 75.0).abs() < 1e-9);
+    assert!((ledger.entities()[1].recent.transmit_peak.largest(ledger.window_ended_ns()) - 75.0).abs() < 1e-9);
 }
 
 #[test]

@@ -1,0 +1,127 @@
+//! Load averages: what ended, what lasts, and that no share of the node's is ever lost.
+
+use super::*;
+use crate::ledger::{Lasting, LoadAverages};
+
+const SECOND: u64 = 1_000_000_000;
+
+fn ran(cgroup: u64, run_ns: u64) -> Sample {
+    Sample { added: vec![Added { cgroup, run_ns, ..Added::default() }] }
+}
+
+fn load_of(ledger: &Ledger, path: &str) -> Option<LoadAverages> {
+    let named = |entity: &&Entity| entity.identity == Identity::Cgroup { path: path.into() };
+    ledger.entities().iter().find(named).map(|entity| entity.recent.load)
+}
+
+/// The shares that are shown, together.
+fn shares(ledger: &Ledger) -> f64 {
+    ledger.entities().iter().filter(|entity| entity.shown).map(|entity| entity.recent.load.one).sum()
+}
+
+fn peak_of(ledger: &Ledger, at: usize) -> f64 {
+    ledger.entities()[at].recent.load_peak.largest(ledger.window_ended_ns())
+}
+
+#[test]
+fn a_task_that_runs_for_minutes_without_a_switch_is_one_all_the_time() {
+    let names = Known::default().cgroup_at(7, "/a");
+    let mut ledger = Ledger::default();
+    for second in 1..=300 {
+        ledger.note_lasting(&[Lasting { cgroup: 7, active_ns: second * SECOND }], &names, 1);
+        ledger.end_window(SECOND);
+        assert_eq!(ledger.entities()[1].recent.window.active_ns, SECOND);
+    }
+    let LoadAverages { one, .. } = load_of(&ledger, "/a").unwrap();
+    assert!((0.99..1.0).contains(&one), "{one}");
+    // It ends: all of it is booked, and nothing twice.
+    ledger.book(&ran(7, 300 * SECOND + SECOND / 2), &names, 1);
+    ledger.note_lasting(&[], &names, 1);
+    ledger.end_window(SECOND);
+    assert_eq!(ledger.entities()[1].recent.window.active_ns, SECOND / 2);
+}
+
+#[test]
+fn what_ends_between_two_readings_is_made_good_by_the_next_window() {
+    let names = Known::default().cgroup_at(7, "/a");
+    let mut ledger = Ledger::default();
+    ledger.note_lasting(&[Lasting { cgroup: 7, active_ns: 3 * SECOND }], &names, 1);
+    ledger.end_window(SECOND);
+    // What has ended was read a moment before, what lasts a moment after the end.
+    ledger.note_lasting(&[], &names, 1);
+    ledger.end_window(SECOND);
+    assert_eq!(ledger.entities()[1].recent.window.active_ns, 0);
+    ledger.book(&ran(7, 4 * SECOND), &names, 1);
+    ledger.end_window(SECOND);
+    assert_eq!(ledger.entities()[1].recent.window.active_ns, SECOND);
+}
+
+#[test]
+fn the_peak_is_the_busiest_window_and_the_average_is_not() {
+    let names = Known::default().cgroup_at(7, "/a");
+    let mut ledger = Ledger::default();
+    for second in 0..60 {
+        ledger.book(&ran(7, if second == 7 { 4 * SECOND } else { 0 }), &names, 1);
+        ledger.end_window(SECOND);
+    }
+    assert!((peak_of(&ledger, 1) - 4.0).abs() < 1e-9);
+    assert!(load_of(&ledger, "/a").unwrap().one < 0.2);
+}
+
+#[test]
+fn a_share_outlives_its_entity_until_it_has_faded() {
+    let names = Known::default().cgroup_at(7, "/a");
+    let mut ledger = Ledger::default();
+    for _ in 0..60 {
+        ledger.book(&ran(7, 2 * SECOND), &names, 1);
+        ledger.end_window(SECOND);
+    }
+    ledger.cgroup_gone(7, 5);
+    let before = shares(&ledger);
+    ledger.expire(5 + KEEP_NS);
+    assert_eq!(load_of(&ledger, "/a"), None);
+    assert!(before > 1.0 && (shares(&ledger) - before).abs() < 1e-12);
+    for _ in 0..600 {
+        ledger.end_window(SECOND);
+    }
+    assert!(shares(&ledger) < 1e-3, "{}", shares(&ledger));
+}
+
+#[test]
+fn folded_entities_have_their_share_on_other_and_the_sum_is_the_nodes() {
+    let mut names = Known::default();
+    for cgroup in 1..=20 {
+        names = names.cgroup_at(cgroup, &format!("/{cgroup}"));
+    }
+    let mut ledger = Ledger::default();
+    for second in 0..120 {
+        for cgroup in 1..=20 {
+            ledger.book(&ran(cgroup, cgroup * SECOND / 10), &names, 1);
+        }
+        let lasting: Vec<_> = (1..=20).map(|cgroup| Lasting { cgroup, active_ns: second * 1000 }).collect();
+        ledger.note_lasting(&lasting, &names, 1);
+        ledger.end_window(SECOND);
+        ledger.keep_within(if second % 20 < 10 { 8 } else { 100 }, |_| 1);
+        assert!((shares(&ledger) - ledger.node().load.one).abs() < 1e-9, "second {second}");
+    }
+    assert!(shares(&ledger) > 15.0);
+}
+
+#[test]
+fn a_workload_has_the_load_of_its_pods_from_before_they_were_named() {
+    let names = Known::default();
+    let mut ledger = Ledger::default();
+    names.container_at(7, "u7", "c7");
+    for second in 0..30 {
+        if second == 15 {
+            names.name_pod("u7", "web-1", "web", "deployment");
+            names.name_container("c7", "app");
+            ledger.pod_changed("u7", &names, 3);
+        }
+        ledger.book(&ran(7, 3 * SECOND), &names, 1);
+        ledger.end_window(SECOND);
+    }
+    let (node, web) = (ledger.node().load, workload(&ledger, "web").unwrap().recent.load);
+    assert!((web.one - node.one).abs() < 1e-9 && web.one > 1.0);
+    assert!((shares(&ledger) - node.one).abs() < 1e-9);
+}
