@@ -47,6 +47,18 @@ pub const SLOT_CACHE_ENTRIES: u32 = 256;
 pub const DEFAULT_SLOTS: u32 = 4096;
 /// Open uninterruptible sleeps that fit; beyond it they are counted in [`Drop::SleepTableFull`].
 pub const MAX_OPEN_SLEEPS: u32 = 4096;
+/// Turns of each CPU that are remembered; a power of two.
+pub const TURNS: usize = 64;
+/// Spans of throttling that are remembered of each group on each CPU; a power of two.
+pub const THROTTLE_SPANS: usize = 8;
+/// Run queues of throttled groups that are remembered, for each CPU.
+pub const THROTTLES_PER_CPU: u32 = 512;
+/// Pairs that fit between two readings; beyond it they are counted in [`Drop::WaitPairTable`].
+pub const MAX_WAIT_PAIRS: u32 = 4096;
+/// Waits up to this long are not asked what they were for. A hundred microseconds.
+pub const DEFAULT_WAIT_THRESHOLD_NS: u64 = 100_000;
+/// Tasks of one run queue that [`LastingTask`]s tell of.
+pub const MAX_LASTING: usize = 1024;
 /// Address prefixes that decide a scope.
 pub const MAX_SCOPE_PREFIXES: u32 = 4096;
 /// Bytes of the ring buffer of cgroup events.
@@ -158,6 +170,71 @@ pub struct Sleep {
     pub start_ns: u64,
 }
 
+/// A task's turn on a CPU: who, and since when by the run queue's clock.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Turn {
+    /// The task's cgroup; [`IDLE`] when there was none to run.
+    pub cgroup: u64,
+    /// When it began; 0 for none.
+    pub since_ns: u64,
+}
+
+/// The last turns of one CPU: an entry of the map `TURNS`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct Turns {
+    /// Where this CPU's run queue is: what [`LastingTask`]s are found from.
+    pub run_queue: u64,
+    /// Turns that have begun; the newest is entry `begun % TURNS`.
+    pub begun: u64,
+    /// The newest and those before it.
+    pub turns: [Turn; TURNS],
+}
+
+/// Who waited, and who had the CPU meanwhile: key of the map `WAIT_PAIRS`, whose values are nanoseconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(C)]
+pub struct WaitPair {
+    /// The cgroup that waited.
+    pub victim: u64,
+    /// The cgroup that ran, [`IDLE`] or [`THROTTLED`].
+    pub culprit: u64,
+}
+
+/// The [`WaitPair::culprit`] of a wait while the CPU was idle: it had yet to wake up.
+pub const IDLE: u64 = 0;
+/// The [`WaitPair::culprit`] of a wait while the victim's own CPU quota, or one above it, was used up.
+pub const THROTTLED: u64 = u64::MAX;
+
+/// How much the tasks of a group's run queue on a CPU were kept from running by a CPU quota: value of the map `THROTTLES`, keyed by the
+/// address of the `struct cfs_rq`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Throttle {
+    /// The kernel's own sum when it was last looked at.
+    pub seen_ns: u64,
+    /// Spans that were seen; the newest is entry `seen % THROTTLE_SPANS`.
+    pub seen: u64,
+    /// From when until when, by the run queue's clock.
+    pub spans: [[u64; 2]; THROTTLE_SPANS],
+}
+
+/// A task that runs or waits for a CPU at the moment of asking: a record of the iterator `observer_lasting`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct LastingTask {
+    /// The task's cgroup; [`LastingTask::CLOCK`] for none.
+    pub cgroup: u64,
+    /// Since when by the run queue's clock, moved on by what it was throttled.
+    pub since_ns: u64,
+}
+
+impl LastingTask {
+    /// Marks a record that holds the time on a run queue's clock: the first of each CPU.
+    pub const CLOCK: u64 = u64::MAX;
+}
+
 /// Key data of the map `SCOPE_PREFIXES` (a longest-prefix-match trie): an IPv6 or IPv4-mapped address in network order.
 pub type Address = [u8; 16];
 
@@ -204,8 +281,14 @@ pub enum Drop {
     SleepSlotTable = 8,
     /// Packets on a CPU that was not present at the load: booked with those of CPU 0.
     PacketNewCpu = 9,
-    /// Waits and sleeps that ended on a CPU that was not present at the load: booked nowhere.
+    /// Turns, waits and sleeps that ended on a CPU that was not present at the load: booked nowhere.
     SwitchNewCpu = 10,
+    /// Turns on a CPU booked to `unattributed` because no slot was free.
+    RunNoSlot = 11,
+    /// Turns on a CPU booked to `unattributed` because the slot table refused the cgroup.
+    RunSlotTable = 12,
+    /// Waits whose culprit did not fit the table of pairs: they are in the sum of the waits alone.
+    WaitPairTable = 13,
 }
 
 impl Drop {
@@ -222,6 +305,9 @@ impl Drop {
         Self::SleepSlotTable,
         Self::PacketNewCpu,
         Self::SwitchNewCpu,
+        Self::RunNoSlot,
+        Self::RunSlotTable,
+        Self::WaitPairTable,
     ];
 
     /// The value of the `reason` label.
@@ -238,13 +324,17 @@ impl Drop {
             Self::SleepSlotTable => "sleep_slot_table",
             Self::PacketNewCpu => "packet_new_cpu",
             Self::SwitchNewCpu => "switch_new_cpu",
+            Self::RunNoSlot => "run_no_slot",
+            Self::RunSlotTable => "run_slot_table",
+            Self::WaitPairTable => "wait_pair_table",
         }
     }
 }
 
 /// How many reasons the programs count.
-pub const DROPS: usize = 11;
+pub const DROPS: usize = 14;
 
 const _: () = assert!(size_of::<NetBook>() == 128 && size_of::<SchedBook>() == 128);
 const _: () = assert!(size_of::<SocketBook>() == 24 && size_of::<CachedSlot>() == 16 && size_of::<CgroupEvent>() == 16);
 const _: () = assert!(SLOT_CACHE_ENTRIES.is_power_of_two() && SCOPES.is_power_of_two());
+const _: () = assert!(TURNS.is_power_of_two() && THROTTLE_SPANS.is_power_of_two());

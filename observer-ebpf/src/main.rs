@@ -10,10 +10,13 @@
 
 mod cgroups;
 mod drops;
+mod lasting;
 mod net;
 mod offsets;
 mod sched;
 mod slots;
+mod throttle;
+mod turns;
 
 use aya_ebpf::{
     macros::{btf_tracepoint, cgroup_skb},
@@ -38,6 +41,14 @@ fn observer_ingress(ctx: SkBuffContext) -> i32 {
 #[btf_tracepoint(function = "sched_switch")]
 fn observer_switch(ctx: BtfTracePointContext) -> i32 {
     sched::switch(&ctx);
+    0
+}
+
+/// User space asks who runs and who waits; called for each CPU's entry of the map `TURNS`.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "iter/bpf_map_elem")]
+extern "C" fn observer_lasting(ctx: *const lasting::Element) -> i32 {
+    lasting::tell(ctx);
     0
 }
 

@@ -2,7 +2,8 @@
 //! the load. The verifier sees constants, so an access is one load. Unset, an offset is out of any structure and the
 //! program is refused: never a silent zero.
 
-use aya_ebpf::Global;
+use aya_ebpf::{Global, helpers::bpf_probe_read_kernel};
+use observer_ebpf::DEFAULT_WAIT_THRESHOLD_NS;
 
 /// An offset that nobody set.
 const UNSET: u64 = u64::MAX;
@@ -18,6 +19,10 @@ offsets! {
     TASK_PID;
     /// `task_struct.sched_info.last_queued`
     TASK_LAST_QUEUED;
+    /// `task_struct.sched_info.last_arrival`
+    TASK_LAST_ARRIVAL;
+    /// `task_struct.se.group_node`
+    TASK_GROUP_NODE;
     /// `task_struct.se.cfs_rq`
     TASK_CFS_RQ;
     /// `task_struct.cgroups`
@@ -30,6 +35,10 @@ offsets! {
     CFS_RQ_RQ;
     /// `rq.clock`
     RQ_CLOCK;
+    /// `rq.curr`
+    RQ_CURR;
+    /// `rq.cfs_tasks`
+    RQ_CFS_TASKS;
     /// `css_set.dfl_cgrp`
     CSS_SET_DFL_CGRP;
     /// `cgroup.kn`
@@ -51,6 +60,38 @@ pub(crate) static SWITCH_HAS_STATE: Global<u64> = Global::new(0);
 /// One more than the largest number of a CPU that was present at the load: the stride of the maps indexed by slot and CPU.
 #[unsafe(no_mangle)]
 pub(crate) static CPUS: Global<u64> = Global::new(0);
+
+/// `cfs_rq.throttled_clock_self_time`, or what came before it
+#[unsafe(no_mangle)]
+pub(crate) static CFS_RQ_THROTTLED_NS: Global<u64> = Global::new(0);
+/// `cfs_rq.throttled_clock_self`, or what came before it: since when, while it is throttled
+#[unsafe(no_mangle)]
+pub(crate) static CFS_RQ_THROTTLED_SINCE: Global<u64> = Global::new(0);
+/// `cfs_rq.throttle_count`: not 0 while it is throttled
+#[unsafe(no_mangle)]
+pub(crate) static CFS_RQ_THROTTLE_COUNT: Global<u64> = Global::new(0);
+/// Whether the kernel has CPU quotas, and those three fields.
+#[unsafe(no_mangle)]
+pub(crate) static HAS_QUOTAS: Global<u64> = Global::new(0);
+/// Waits that are longer are asked what they were for.
+#[unsafe(no_mangle)]
+pub(crate) static WAIT_THRESHOLD_NS: Global<u64> = Global::new(DEFAULT_WAIT_THRESHOLD_NS);
+
+/// Reads a field of a kernel structure at an address of which the verifier knows nothing; zero where nothing can be read.
+#[inline(always)]
+pub(crate) fn peek<T: Copy + Default>(base: u64, offset: &Global<u64>) -> T {
+    // SAFETY: the helper checks the address.
+    unsafe { bpf_probe_read_kernel((base + offset.load()) as *const T) }.unwrap_or_default()
+}
+
+/// The v2 cgroup id of the task at an address.
+#[inline(always)]
+pub(crate) fn peek_cgroup_id(task: u64) -> u64 {
+    let set: u64 = peek(task, &TASK_CGROUPS);
+    let cgroup: u64 = peek(set, &CSS_SET_DFL_CGRP);
+    let node: u64 = peek(cgroup, &CGROUP_KN);
+    peek(node, &KERNFS_NODE_ID)
+}
 
 /// Reads a field of a kernel structure.
 ///

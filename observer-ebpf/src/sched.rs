@@ -1,15 +1,17 @@
-//! The scheduler's books: how long each task waited for its CPU, and how long it slept uninterruptibly.
+//! The scheduler's books: how long each task had a CPU, waited for one, and slept uninterruptibly.
 //!
 //! One hook, on the way from one task to the next, and on the usual way no call out of the program: the kernel already
-//! wrote down when the next task was queued, and the run queue's clock says what time it is.
+//! wrote down when the last task got the CPU and when the next was queued, and the run queue's clock says what time it is.
 
 use crate::{
     drops,
     offsets::{
-        CFS_RQ_RQ, RQ_CLOCK, SWITCH_HAS_STATE, TASK_CFS_RQ, TASK_CONTRIBUTES_BYTE, TASK_CONTRIBUTES_MASK,
-        TASK_LAST_QUEUED, TASK_PID, TASK_STATE, field, task_cgroup_id,
+        CFS_RQ_RQ, CFS_RQ_THROTTLED_NS, HAS_QUOTAS, RQ_CLOCK, SWITCH_HAS_STATE, TASK_CFS_RQ, TASK_CONTRIBUTES_BYTE,
+        TASK_CONTRIBUTES_MASK, TASK_LAST_ARRIVAL, TASK_LAST_QUEUED, TASK_PID, TASK_STATE, WAIT_THRESHOLD_NS, field,
+        task_cgroup_id,
     },
     slots::{self, Entry},
+    turns,
 };
 use aya_ebpf::{
     helpers::{bpf_get_smp_processor_id, bpf_ktime_get_ns},
@@ -17,7 +19,7 @@ use aya_ebpf::{
     maps::HashMap,
     programs::BtfTracePointContext,
 };
-use observer_ebpf::{Drop, MAX_OPEN_SLEEPS, SchedBook, Sleep, histogram};
+use observer_ebpf::{Drop, IDLE, MAX_OPEN_SLEEPS, SchedBook, Sleep, Turn, histogram};
 
 /// Uninterruptible sleeps that have not ended, by thread id. Not every end is seen (see docs/kernel.md), so user space
 /// holds the entries against /proc and removes those that are none any more.
@@ -37,7 +39,41 @@ pub(crate) fn switch(ctx: &BtfTracePointContext) {
     if !preempted && sleeps_uninterruptibly(ctx, prev) {
         fell_asleep(prev);
     }
-    runs(next);
+    // SAFETY: the helper has no preconditions.
+    let cpu = unsafe { bpf_get_smp_processor_id() };
+    let Some(turns) = turns::of(cpu) else {
+        drops::count(Drop::SwitchNewCpu);
+        return;
+    };
+    // SAFETY: the tracepoint's `struct task_struct`, and what it points to; every task has a run queue, the idle one too.
+    let (run_queue, now_ns) = unsafe {
+        let run_queue: *const u8 = field(field(next, &TASK_CFS_RQ), &CFS_RQ_RQ);
+        (run_queue as u64, field::<u64>(run_queue, &RQ_CLOCK))
+    };
+    // SAFETY: this CPU's turns, with interrupts off.
+    if unsafe { (*turns).begun } > 0 {
+        ran(prev, cpu, now_ns);
+    }
+    let cgroup = runs(next, cpu, now_ns);
+    // SAFETY: as above.
+    unsafe { turns::begin(turns, Turn { cgroup, since_ns: now_ns }, run_queue) };
+}
+
+/// Books a turn that ends.
+#[inline(always)]
+fn ran(task: *const u8, cpu: u32, now_ns: u64) {
+    // SAFETY: the tracepoint's `struct task_struct`.
+    let since_ns: u64 = unsafe { field(task, &TASK_LAST_ARRIVAL) };
+    // The idle task never arrives.
+    if since_ns == 0 {
+        return;
+    }
+    // SAFETY: as above.
+    let cgroup = unsafe { task_cgroup_id(task) };
+    if let Some(book) = slots::sched_book(cgroup, cpu, Entry::Run) {
+        // SAFETY: this CPU's own entry, with interrupts off.
+        unsafe { (*book).run_ns += now_ns.saturating_sub(since_ns) };
+    }
 }
 
 #[inline(always)]
@@ -62,10 +98,11 @@ fn fell_asleep(task: *const u8) {
     }
 }
 
+/// Books the wait of the task that is next; returns its cgroup, [`IDLE`] for none.
 #[inline(always)]
-fn runs(task: *const u8) {
-    // SAFETY: the tracepoint's `struct task_struct`, and what it points to.
-    let (pid, queued, contributes) = unsafe {
+fn runs(task: *const u8, cpu: u32, now_ns: u64) -> u64 {
+    // SAFETY: the tracepoint's `struct task_struct`.
+    let (pid, queued_ns, contributes) = unsafe {
         (
             field::<u32>(task, &TASK_PID),
             field::<u64>(task, &TASK_LAST_QUEUED),
@@ -73,25 +110,33 @@ fn runs(task: *const u8) {
         )
     };
     if pid == 0 {
-        return;
+        return IDLE;
     }
-    // SAFETY: as above.
+    // SAFETY: as above, and what it points to.
     let cgroup = unsafe { task_cgroup_id(task) };
-    // SAFETY: the helper has no preconditions.
-    let cpu = unsafe { bpf_get_smp_processor_id() };
     let mut wait_ns = 0;
-    if queued != 0 {
-        // SAFETY: as above.
-        let clock: u64 = unsafe { field(field::<*const u8>(field(task, &TASK_CFS_RQ), &CFS_RQ_RQ), &RQ_CLOCK) };
-        wait_ns = clock.saturating_sub(queued);
+    if queued_ns != 0 {
+        wait_ns = now_ns.saturating_sub(queued_ns);
         if let Some(book) = slots::sched_book(cgroup, cpu, Entry::Wait) {
             add_wait(book, wait_ns);
+        }
+        if wait_ns > WAIT_THRESHOLD_NS.load() {
+            // SAFETY: as above.
+            let queue: *const u8 = unsafe { field(task, &TASK_CFS_RQ) };
+            let throttled_sum_ns = if HAS_QUOTAS.load() == 0 {
+                0
+            } else {
+                // SAFETY: a `struct cfs_rq`.
+                unsafe { field(queue, &CFS_RQ_THROTTLED_NS) }
+            };
+            turns::book_wait(cgroup, queue as u64, throttled_sum_ns, wait_ns, now_ns);
         }
     }
     // The bit stays set after a sleep and is inherited over fork: a cheap filter, no proof.
     if contributes {
         woke_up(pid, wait_ns, cpu);
     }
+    cgroup
 }
 
 #[inline(always)]

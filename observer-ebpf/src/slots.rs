@@ -70,6 +70,7 @@ fn cached_slot(cgroup: u64, cpu: u32) -> Option<*mut CachedSlot> {
 /// What is to be booked on a scheduling book: the reasons if that fails.
 #[derive(Clone, Copy)]
 pub(crate) enum Entry {
+    Run,
     Wait,
     Sleep,
 }
@@ -77,6 +78,7 @@ pub(crate) enum Entry {
 impl Entry {
     const fn without_slot(self) -> Drop {
         match self {
+            Self::Run => Drop::RunNoSlot,
             Self::Wait => Drop::WaitNoSlot,
             Self::Sleep => Drop::SleepNoSlot,
         }
@@ -84,6 +86,7 @@ impl Entry {
 
     const fn refused(self) -> Drop {
         match self {
+            Self::Run => Drop::RunSlotTable,
             Self::Wait => Drop::WaitSlotTable,
             Self::Sleep => Drop::SleepSlotTable,
         }

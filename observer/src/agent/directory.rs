@@ -35,6 +35,10 @@ impl Names for Directory<'_> {
         self.pods?.names(uid)
     }
 
+    fn pod_of(&self, cgroup: u64) -> Option<Arc<str>> {
+        PodRef::of_path(&self.tree.get(cgroup)?.path).map(|pod| pod.uid.into())
+    }
+
     fn container(&self, uid: &str, id: &str) -> Option<Arc<str>> {
         let name = self.pods?.pod(uid)?.container(id).cloned();
         name.or_else(|| self.is_sandbox(uid, id).then(|| SANDBOX.into()))

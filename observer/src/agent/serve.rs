@@ -69,7 +69,7 @@ pub(super) async fn serve(
     let books = Arc::new(Books(Mutex::new((station, Encoder::new()))));
     let listener = TcpListener::from_std(listener)?;
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    books.lock().0.read()?;
+    books.lock().0.begin()?;
     tracing::info!("metrics on http://{}/metrics", listener.local_addr()?);
     settle();
     let stop = async {

@@ -56,10 +56,15 @@ pub(super) fn start(config: AgentConfig, runtime: &Runtime) -> anyhow::Result<St
     let listener = server::bind(config.metrics_listen)?;
     let kube = connect_kube(&config, runtime)?;
     check_privileges()?;
-    let options = LoadOptions { object: OBJECT, slots: config.max_cgroups + 1, btf: Path::new(btf::VMLINUX) };
+    let options = LoadOptions {
+        object: OBJECT,
+        slots: config.max_cgroups + 1,
+        btf: Path::new(btf::VMLINUX),
+        wait_threshold_ns: config.wait_threshold.as_nanos() as u64,
+    };
     let (mut kernel, events) = Kernel::load(&options)?;
     let root = File::open(&mount.path).with_context(|| format!("cannot open {}", mount.path.display()))?;
-    kernel.attach_lifetimes();
+    kernel.attach_lifetimes(root.as_fd());
     let mut tree = Tree::new(mount.path.clone());
     tree.walk(monotonic_ns()).with_context(|| format!("cannot walk {}", mount.path.display()))?;
     let mut scopes = Scopes::new(config.proc_path.clone(), config.intranet_cidr);

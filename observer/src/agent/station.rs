@@ -132,10 +132,11 @@ impl Station {
     pub(super) fn read(&mut self) -> io::Result<()> {
         self.drain_events();
         let now_ns = monotonic_ns();
-        self.sample.added.clear();
+        self.sample.clear();
         let mut unknown = Vec::new();
         let slots = self.read_slots(now_ns, &mut unknown);
         let sleeps = self.read_sleeps(now_ns);
+        let pairs = self.parts.kernel.fetch_wait_pairs(&mut self.sample);
         // A cgroup is told of before its first packet: who is unknown still was made since the events were drained, or
         // its event was lost.
         self.drain_events();
@@ -143,8 +144,23 @@ impl Station {
         let walk = self.name(unknown, now_ns);
         let names = self.parts.directory();
         self.ledger.book(&self.sample, &names, now_ns);
-        slots.and(sleeps).and(walk)?;
+        slots.and(sleeps).and(pairs).and(walk)?;
         self.samples += 1;
+        Ok(())
+    }
+
+    /// Takes note of what lasts, after a reading of what has ended.
+    fn note_lasting(&mut self) -> io::Result<()> {
+        self.parts.kernel.read_lasting(&mut self.sample)?;
+        self.ledger.note_lasting(&self.sample.lasting, &self.parts.directory(), monotonic_ns());
+        Ok(())
+    }
+
+    /// The first reading, from which the windows count.
+    pub(super) fn begin(&mut self) -> io::Result<()> {
+        self.read()?;
+        self.note_lasting()?;
+        self.ledger.begin_windows();
         Ok(())
     }
 
@@ -166,7 +182,7 @@ impl Station {
 
     /// Books, ends a window if it is a second old, and lets go what is long gone.
     pub(super) fn tick(&mut self) -> io::Result<()> {
-        let read = self.read();
+        let read = self.read().and(self.note_lasting());
         #[cfg(feature = "kernel-log")]
         self.parts.kernel.flush_log();
         let now_ns = monotonic_ns();
@@ -205,6 +221,7 @@ impl Station {
         facts.drops.clear();
         facts.drops.extend(Drop::ALL.iter().map(|reason| (reason.label(), drops[*reason as usize])));
         facts.drops.push(("cgroup_gone", self.ledger.nameless()));
+        facts.drops.push(("wait_pair_ledger", self.ledger.pairs_left_out()));
         facts.drops.push(("sleep_unconfirmed", self.parts.kernel.sleeps.given_up()));
         facts.programs = self.parts.kernel.programs();
         let (slots, max_slots) = self.parts.kernel.books.usage();

@@ -41,6 +41,9 @@ pub(super) struct Arguments {
     /// How often the kernel's counters are booked, 100ms to 60s; above 1s peaks are means over that long [default: 1s]
     #[arg(long, value_name = "DURATION")]
     sample_interval: Option<String>,
+    /// Waits for a CPU that are longer are booked by who had it meanwhile, 10us to 10s [default: 100us]
+    #[arg(long, value_name = "DURATION")]
+    wait_threshold: Option<String>,
     /// Who to become once the programs are attached; `keep` stays who it is [default: nobody when started as root]
     #[arg(long, value_name = "NAME|UID")]
     user: Option<String>,
@@ -76,6 +79,7 @@ impl Arguments {
             max_cgroups,
             series_limit,
             sample_interval,
+            wait_threshold,
             user,
             proc_path,
             cgroup_path,
@@ -92,6 +96,7 @@ impl Arguments {
             ("max-cgroups", max_cgroups),
             ("series-limit", series_limit),
             ("sample-interval", sample_interval),
+            ("wait-threshold", wait_threshold),
             ("user", user),
             ("proc-path", proc_path),
             ("cgroup-path", cgroup_path),

@@ -12,6 +12,7 @@ mod tests;
 pub use error::{ConfigError, ConfigErrors, Origin};
 
 use ipnet::IpNet;
+use observer_ebpf::DEFAULT_WAIT_THRESHOLD_NS;
 use settings::SETTINGS;
 use std::ffi::OsString;
 use std::fmt::Write as _;
@@ -37,6 +38,8 @@ pub struct AgentConfig {
     pub series_limit: u64,
     /// How often the books are read: 100 ms to 60 s.
     pub sample_interval: Duration,
+    /// Waits for a CPU that are longer are booked by who had it: 10 us to 10 s.
+    pub wait_threshold: Duration,
     /// Who the agent becomes after attach, as `--user` says; [`User::chosen`](crate::kernel::privileges::User::chosen)
     /// knows who that is. `None`, the default: nobody when started as root. `keep` keeps the user.
     pub user: Option<String>,
@@ -72,6 +75,7 @@ impl AgentConfig {
             max_cgroups: observer_ebpf::DEFAULT_SLOTS,
             series_limit: 20_000,
             sample_interval: Duration::from_secs(1),
+            wait_threshold: Duration::from_nanos(DEFAULT_WAIT_THRESHOLD_NS),
             user: None,
             proc_path: PathBuf::from("/proc"),
             cgroup_path: None,

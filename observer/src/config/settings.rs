@@ -39,7 +39,7 @@ const fn one(
 }
 
 /// Every setting, in the order in which they are shown.
-pub(super) const SETTINGS: [Setting; 12] = [
+pub(super) const SETTINGS: [Setting; 13] = [
     one("metrics-listen", read_metrics_listen, |config| Some(config.metrics_listen.to_string().into())),
     one("node-name", read_node_name, |config| Some(config.node_name.clone().into())),
     Setting {
@@ -53,6 +53,7 @@ pub(super) const SETTINGS: [Setting; 12] = [
     one("max-cgroups", read_max_cgroups, |config| Some(config.max_cgroups.into())),
     one("series-limit", read_series_limit, |config| i64::try_from(config.series_limit).ok().map(Value::from)),
     one("sample-interval", read_sample_interval, |config| Some(shown_duration(config.sample_interval).into())),
+    one("wait-threshold", read_wait_threshold, |config| Some(shown_duration(config.wait_threshold).into())),
     Setting {
         when_absent: "nobody when started as root",
         ..one("user", read_user, |config| config.user.clone().map(Value::from))
@@ -125,6 +126,15 @@ fn read_sample_interval(config: &mut AgentConfig, values: &[String]) -> Result<(
     Ok(())
 }
 
+fn read_wait_threshold(config: &mut AgentConfig, values: &[String]) -> Result<(), String> {
+    let threshold = duration(values)?;
+    if !(Duration::from_micros(10)..=Duration::from_secs(10)).contains(&threshold) {
+        return Err(wrong(single(values)?, "between 10us and 10s"));
+    }
+    config.wait_threshold = threshold;
+    Ok(())
+}
+
 fn read_summary_interval(config: &mut AgentConfig, values: &[String]) -> Result<(), String> {
     let interval = duration(values)?;
     if !interval.is_zero() && !(Duration::from_secs(1)..=Duration::from_hours(24)).contains(&interval) {
@@ -188,28 +198,31 @@ fn wrong(value: &str, wanted: &str) -> String {
     format!("{value:?} is not right; wanted: {wanted}")
 }
 
-/// A whole number and a unit: `500ms`, `1s`, `5m`, `2h`.
+/// A whole number and a unit: `100us`, `500ms`, `1s`, `5m`, `2h`.
 fn duration(values: &[String]) -> Result<Duration, String> {
     let text = single(values)?;
     let unit_at = text.find(|letter: char| !letter.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(unit_at);
-    let milliseconds = match unit {
-        "ms" => Some(1),
-        "s" => Some(1_000),
-        "m" => Some(60_000),
-        "h" => Some(3_600_000),
+    let microseconds = match unit {
+        "us" => Some(1),
+        "ms" => Some(1_000),
+        "s" => Some(1_000_000),
+        "m" => Some(60_000_000),
+        "h" => Some(3_600_000_000),
         _ => None,
     };
-    let total = milliseconds.zip(number.parse::<u64>().ok()).and_then(|(unit, number)| number.checked_mul(unit));
-    total
-        .map(Duration::from_millis)
-        .ok_or_else(|| wrong(text, "a duration: a whole number with one of the units ms, s, m, h, such as 1s or 500ms"))
+    let total = microseconds.zip(number.parse::<u64>().ok()).and_then(|(unit, number)| number.checked_mul(unit));
+    total.map(Duration::from_micros).ok_or_else(|| {
+        wrong(text, "a duration: a whole number with one of the units us, ms, s, m, h, such as 1s or 500ms")
+    })
 }
 
 fn shown_duration(duration: Duration) -> String {
     if duration.subsec_nanos() == 0 {
         format!("{}s", duration.as_secs())
-    } else {
+    } else if duration.subsec_nanos().is_multiple_of(1_000_000) {
         format!("{}ms", duration.as_millis())
+    } else {
+        format!("{}us", duration.as_micros())
     }
 }

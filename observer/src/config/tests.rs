@@ -48,6 +48,7 @@ fn every_setting_is_read_from_every_source() {
         ("max-cgroups", "12"),
         ("series-limit", "5000"),
         ("sample-interval", "500ms"),
+        ("wait-threshold", "250us"),
         ("user", "keep"),
         ("proc-path", "/host/proc"),
         ("cgroup-path", "/host/sys/fs/cgroup"),
@@ -126,6 +127,10 @@ fn durations_have_a_unit_and_bounds() {
     {
         assert!(interval(wrong).is_err(), "{wrong:?}");
     }
+    let threshold =
+        |text| resolved(&[("wait-threshold", text)], &[], None).map(|effective| effective.config.wait_threshold);
+    assert_eq!(threshold("10us"), Ok(Duration::from_micros(10)));
+    assert!(threshold("9us").is_err() && threshold("11s").is_err());
     let summary = |text| resolved(&[("summary-interval", text)], &[], None).is_ok();
     assert!(summary("0s") && summary("1s") && !summary("500ms") && !summary("25h"));
 }

@@ -3,30 +3,31 @@
 
 use super::{
     books::{SlotBooks, SlotMaps},
-    btf::{self, Btf, BtfError},
     events::Events,
-    offsets::{self, program},
+    lasting::LastingTasks,
+    offsets::{Global, program},
+    programs::{self, PROGRAMS, ProgramState},
     scopes::ScopeTable,
     shared::SharedArray,
     sleeps::OpenSleeps,
     sys,
+    wait_pairs::WaitPairs,
 };
-use crate::{causes, ledger::ProgramFacts};
+use crate::{
+    causes,
+    ledger::{ProgramFacts, Sample},
+};
 use aya::{
     Ebpf, EbpfError, EbpfLoader, VerifierLogLevel,
     maps::{HashMap as BpfHashMap, Map, MapData, MapError, RingBuf, Stack, lpm_trie::LpmTrie},
-    programs::{BtfTracePoint, CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, Program, ProgramError},
+    programs::{Program, ProgramError},
 };
-use observer_ebpf::{Address, DROPS, NetBook, SLOT_CACHE_ENTRIES, SchedBook};
+use observer_ebpf::{Address, DROPS, NetBook, SLOT_CACHE_ENTRIES, SchedBook, THROTTLES_PER_CPU};
 use std::{
     io,
     os::fd::{AsFd as _, BorrowedFd},
     path::Path,
 };
-
-/// Every program of the object, in the order in which they are attached: lifetimes first, so that no cgroup is missed
-/// between the walk of the tree and the first count.
-const PROGRAMS: [&str; 5] = [program::MKDIR, program::RMDIR, program::EGRESS, program::INGRESS, program::SWITCH];
 
 /// What the load depends on.
 #[derive(Clone, Debug)]
@@ -35,8 +36,10 @@ pub struct LoadOptions<'a> {
     pub object: &'a [u8],
     /// Slots, `unattributed` included: `--max-cgroups` plus one.
     pub slots: u32,
-    /// The kernel's type information, usually [`btf::VMLINUX`].
+    /// The kernel's type information, usually [`btf::VMLINUX`](super::btf::VMLINUX).
     pub btf: &'a Path,
+    /// Waits for a CPU that are longer are asked whom they were for.
+    pub wait_threshold_ns: u64,
 }
 
 /// Why nothing could be loaded at all.
@@ -82,16 +85,12 @@ pub struct Kernel {
     pub books: SlotBooks,
     /// Open uninterruptible sleeps.
     pub sleeps: OpenSleeps,
+    wait_pairs: WaitPairs,
+    turns: MapData,
+    lasting: Option<LastingTasks>,
     scopes: (ScopeTable, LpmTrie<MapData, Address, u32>),
     #[cfg(feature = "kernel-log")]
     log: Option<aya_log::EbpfLogger<&'static dyn log::Log>>,
-}
-
-/// A program and why it does not run, if it does not.
-#[derive(Clone, Debug)]
-struct ProgramState {
-    name: &'static str,
-    down_because: Option<String>,
 }
 
 impl Kernel {
@@ -101,22 +100,15 @@ impl Kernel {
             return Err(LoadError::NoObject);
         }
         let cpus = sys::present_cpus().map_err(LoadError::Cpus)?;
-        let (switch, lifetimes) = find_offsets(options.btf);
-        let mut ebpf = create_maps(options, cpus, [&switch, &lifetimes])?;
-        let mut states: Vec<_> = PROGRAMS.iter().map(|name| ProgramState { name, down_because: None }).collect();
+        let fields = programs::find_fields(options.btf);
+        let mut ebpf = create_maps(options, cpus, fields.iter().flatten().flatten())?;
         let targets = aya::Btf::from_sys_fs().map_err(|error| error.to_string());
-        for state in &mut states {
-            let fields = match state.name {
-                program::SWITCH => switch.as_ref().err(),
-                program::MKDIR | program::RMDIR => lifetimes.as_ref().err(),
-                _ => None,
-            };
-            state.down_because = match fields {
-                Some(missing) => Some(missing.clone()),
-                None => load_program(&mut ebpf, state.name, &targets).err(),
-            };
-        }
-        let (books, sleeps, scope_map, events) = open_maps(&mut ebpf, cpus, options.slots)?;
+        let states = PROGRAMS.iter().zip(fields).map(|(entry, fields)| ProgramState {
+            entry: *entry,
+            down_because: fields.and_then(|_| entry.load(&mut ebpf, &targets)).err(),
+        });
+        let states = states.collect();
+        let Tables { books, sleeps, wait_pairs, turns, scopes, events } = open_maps(&mut ebpf, cpus, options.slots)?;
         let kernel = Self {
             #[cfg(feature = "kernel-log")]
             log: aya_log::EbpfLogger::init(&mut ebpf)
@@ -128,31 +120,54 @@ impl Kernel {
             states,
             books,
             sleeps,
-            scopes: (ScopeTable::default(), scope_map),
+            wait_pairs,
+            turns,
+            lasting: None,
+            scopes: (ScopeTable::default(), scopes),
         };
         Ok((kernel, events))
     }
 
     /// Attaches the programs that follow the lifetimes of cgroups.
-    pub fn attach_lifetimes(&mut self) {
-        self.attach(&[program::MKDIR, program::RMDIR], attach_tracepoint);
+    pub fn attach_lifetimes(&mut self, root: BorrowedFd<'_>) {
+        self.attach(root, |name| matches!(name, program::MKDIR | program::RMDIR));
     }
 
     /// Attaches the programs that count: bytes to `root`, the root of the cgroup hierarchy, waits to the scheduler.
     pub fn attach_counters(&mut self, root: BorrowedFd<'_>) {
-        self.attach(&[program::EGRESS, program::INGRESS], |ebpf, name| attach_to_cgroup(ebpf, name, root));
-        self.attach(&[program::SWITCH], attach_tracepoint);
+        self.attach(root, |name| !matches!(name, program::MKDIR | program::RMDIR));
+        let linked = self.link_iterator();
+        if let Some(state) = self.states.iter_mut().find(|state| state.entry.name == program::LASTING)
+            && state.down_because.is_none()
+        {
+            match linked {
+                Ok(iterator) => self.lasting = Some(iterator),
+                Err(reason) => state.down_because = Some(reason),
+            }
+        }
+    }
+
+    fn link_iterator(&self) -> Result<LastingTasks, String> {
+        let program = self.ebpf.program(program::LASTING).ok_or("the object does not hold it")?;
+        let program = program.fd().map_err(|error| causes::in_one_line(&error))?;
+        LastingTasks::new(program.as_fd(), self.turns.fd().as_fd())
+            .map_err(|error| format!("cannot link the iterator: {error}"))
+    }
+
+    /// Adds who waited for whom since the last time, and takes it out of the kernel.
+    pub fn fetch_wait_pairs(&mut self, sample: &mut Sample) -> io::Result<()> {
+        self.wait_pairs.fetch(&mut sample.caused)
+    }
+
+    /// Adds the turns on a CPU and the waits that last; nothing where the iterator is down.
+    pub fn read_lasting(&mut self, sample: &mut Sample) -> io::Result<()> {
+        self.lasting.as_mut().map_or(Ok(()), |iterator| iterator.read(&mut sample.lasting))
     }
 
     /// Takes every program out of the kernel; what was counted can still be read.
     pub fn detach(&mut self) {
         for (name, program) in self.ebpf.programs_mut() {
-            let unloaded = match program {
-                Program::CgroupSkb(program) => program.unload(),
-                Program::BtfTracePoint(program) => program.unload(),
-                _ => continue,
-            };
-            if let Err(error) = unloaded
+            if let Err(error) = programs::unload(program)
                 && !matches!(error, ProgramError::NotLoaded)
             {
                 tracing::warn!(program = name, %error, "cannot be detached; it goes with this process");
@@ -160,16 +175,15 @@ impl Kernel {
         }
     }
 
-    fn attach(&mut self, names: &[&'static str], attach: impl Fn(&mut Ebpf, &str) -> Result<(), String>) {
-        for state in self.states.iter_mut().filter(|state| names.contains(&state.name) && state.down_because.is_none())
-        {
-            state.down_because = attach(&mut self.ebpf, state.name).err();
+    fn attach(&mut self, root: BorrowedFd<'_>, wanted: impl Fn(&str) -> bool) {
+        for state in self.states.iter_mut().filter(|state| wanted(state.entry.name) && state.down_because.is_none()) {
+            state.down_because = state.entry.attach(&mut self.ebpf, root).err();
         }
     }
 
     /// Whether a program is loaded and, where it was tried, attached.
     pub fn is_up(&self, name: &str) -> bool {
-        self.states.iter().any(|state| state.name == name && state.down_because.is_none())
+        self.states.iter().any(|state| state.entry.name == name && state.down_because.is_none())
     }
 
     /// One program, loaded: for the benchmark, which attaches and runs them one at a time.
@@ -187,12 +201,7 @@ impl Kernel {
 
     /// Every program with its state, and its cost where the kernel keeps statistics.
     pub fn programs(&self) -> Vec<ProgramFacts> {
-        let facts = |state: &ProgramState| ProgramFacts {
-            name: state.name,
-            down_because: state.down_because.clone(),
-            run_time: self.run_time(state.name).filter(|(nanoseconds, _)| *nanoseconds > 0),
-        };
-        self.states.iter().map(facts).collect()
+        self.states.iter().map(|state| state.facts(self.run_time(state.entry.name))).collect()
     }
 
     fn run_time(&self, name: &str) -> Option<(u64, u64)> {
@@ -215,36 +224,27 @@ impl Kernel {
     }
 }
 
-/// The globals of a program, or why it cannot be had.
-type Fields = Result<Vec<offsets::Global>, String>;
-
-/// Without type information the programs that read the kernel's structures stay down; bytes are counted all the same.
-fn find_offsets(types: &Path) -> (Fields, Fields) {
-    let read = btf::read(types);
-    let parsed = read
-        .as_ref()
-        .map_err(ToString::to_string)
-        .and_then(|bytes| Btf::parse(bytes).map_err(|error| error.to_string()));
-    let find = |of: fn(&Btf<'_>) -> Result<Vec<offsets::Global>, BtfError>| {
-        parsed.as_ref().map_err(Clone::clone).and_then(|types| of(types).map_err(|error| error.to_string()))
-    };
-    (find(offsets::switch), find(offsets::lifetimes))
-}
-
-fn create_maps(options: &LoadOptions<'_>, cpus: u32, fields: [&Fields; 2]) -> Result<Ebpf, LoadError> {
+fn create_maps<'a>(
+    options: &LoadOptions<'_>,
+    cpus: u32,
+    fields: impl Iterator<Item = &'a Global>,
+) -> Result<Ebpf, LoadError> {
     let cpus_global = u64::from(cpus);
     let mut loader = EbpfLoader::new();
     loader
         .btf(None)
         .verifier_log_level(VerifierLogLevel::STATS)
         .override_global("CPUS", &cpus_global, true)
+        .override_global("WAIT_THRESHOLD_NS", &options.wait_threshold_ns, true)
         .map_max_entries("CGROUP_SLOTS", options.slots)
         .map_max_entries("FREE_SLOTS", options.slots)
         .map_max_entries("OWNERS", options.slots)
         .map_max_entries("NET", options.slots * cpus)
         .map_max_entries("SCHED", options.slots * cpus)
-        .map_max_entries("SLOT_CACHE", SLOT_CACHE_ENTRIES * cpus);
-    for (name, value) in fields.into_iter().flatten().flatten() {
+        .map_max_entries("SLOT_CACHE", SLOT_CACHE_ENTRIES * cpus)
+        .map_max_entries("TURNS", cpus)
+        .map_max_entries("THROTTLES", THROTTLES_PER_CPU * cpus);
+    for (name, value) in fields {
         loader.override_global(name, value, true);
     }
     loader.load(options.object).map_err(|error| {
@@ -269,59 +269,17 @@ fn lacks_memory(error: &EbpfError) -> bool {
     false
 }
 
-fn load_program(ebpf: &mut Ebpf, name: &str, targets: &Result<aya::Btf, String>) -> Result<(), String> {
-    let program = ebpf.program_mut(name).ok_or("the object does not hold it")?;
-    let loaded = match name {
-        program::EGRESS | program::INGRESS => <&mut CgroupSkb>::try_from(program).and_then(CgroupSkb::load),
-        _ => {
-            let targets = targets.as_ref().map_err(Clone::clone)?;
-            let hook = match name {
-                program::SWITCH => "sched_switch",
-                program::MKDIR => "cgroup_mkdir",
-                _ => "cgroup_rmdir",
-            };
-            <&mut BtfTracePoint>::try_from(program).and_then(|program| program.load(hook, targets))
-        }
-    };
-    loaded.map_err(|error| reason(&error))
+/// What is read of the maps.
+struct Tables {
+    books: SlotBooks,
+    sleeps: OpenSleeps,
+    wait_pairs: WaitPairs,
+    turns: MapData,
+    scopes: LpmTrie<MapData, Address, u32>,
+    events: Events,
 }
 
-fn attach_to_cgroup(ebpf: &mut Ebpf, name: &str, root: BorrowedFd<'_>) -> Result<(), String> {
-    let kind = if name == program::EGRESS { CgroupSkbAttachType::Egress } else { CgroupSkbAttachType::Ingress };
-    let program = ebpf.program_mut(name).ok_or("the object does not hold it")?;
-    <&mut CgroupSkb>::try_from(program)
-        // A link to a cgroup lets others attach beside it whatever the mode.
-        .and_then(|program| program.attach(root, kind, CgroupAttachMode::Single))
-        .map(drop)
-        .map_err(|error| reason(&error))
-}
-
-fn attach_tracepoint(ebpf: &mut Ebpf, name: &str) -> Result<(), String> {
-    let program = ebpf.program_mut(name).ok_or("the object does not hold it")?;
-    <&mut BtfTracePoint>::try_from(program).and_then(BtfTracePoint::attach).map(drop).map_err(|error| reason(&error))
-}
-
-/// One line that says why; the verifier's last words when it refused.
-fn reason(error: &ProgramError) -> String {
-    if let ProgramError::LoadError { io_error, verifier_log } = error {
-        let log = verifier_log.to_string();
-        tracing::debug!(log, "the verifier's log");
-        let statistics =
-            |line: &str| ["processed ", "verification time", "stack depth"].iter().any(|head| line.starts_with(head));
-        let words = log.lines().rev().find(|line| !line.is_empty() && !statistics(line)).unwrap_or("");
-        return match io_error.raw_os_error() {
-            Some(libc::EPERM) => {
-                "not permitted to load it: CAP_BPF, CAP_PERFMON or (for bytes) CAP_NET_ADMIN is missing".into()
-            }
-            _ => format!("the kernel refused it: {io_error}; {words}"),
-        };
-    }
-    causes::in_one_line(error)
-}
-
-type OpenMaps = (SlotBooks, OpenSleeps, LpmTrie<MapData, Address, u32>, Events);
-
-fn open_maps(ebpf: &mut Ebpf, cpus: u32, slots: u32) -> Result<OpenMaps, LoadError> {
+fn open_maps(ebpf: &mut Ebpf, cpus: u32, slots: u32) -> Result<Tables, LoadError> {
     let entries = (slots * cpus) as usize;
     let maps = SlotMaps {
         cgroup_slots: take(ebpf, "CGROUP_SLOTS", BpfHashMap::try_from)?,
@@ -337,9 +295,17 @@ fn open_maps(ebpf: &mut Ebpf, cpus: u32, slots: u32) -> Result<OpenMaps, LoadErr
         Map::HashMap(data) => OpenSleeps::new(data),
         _ => Err(MapError::InvalidMapType { map_type: 0 }),
     })?;
+    let wait_pairs = take(ebpf, "WAIT_PAIRS", |map| match map {
+        Map::HashMap(data) => WaitPairs::new(&data).map_err(MapError::IoError),
+        _ => Err(MapError::InvalidMapType { map_type: 0 }),
+    })?;
+    let turns = take(ebpf, "TURNS", |map| match map {
+        Map::Array(data) => Ok(data),
+        _ => Err(MapError::InvalidMapType { map_type: 0 }),
+    })?;
     let scopes = take(ebpf, "SCOPE_PREFIXES", LpmTrie::try_from)?;
     let events = Events::new(take(ebpf, "EVENTS", RingBuf::try_from)?);
-    Ok((books, sleeps, scopes, events))
+    Ok(Tables { books, sleeps, wait_pairs, turns, scopes, events })
 }
 
 fn take<T>(ebpf: &mut Ebpf, name: &'static str, open: impl FnOnce(Map) -> Result<T, MapError>) -> Result<T, LoadError> {

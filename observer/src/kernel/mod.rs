@@ -4,6 +4,7 @@
 mod books;
 pub mod btf;
 mod events;
+mod lasting;
 mod load;
 pub mod lock;
 mod memory;
@@ -11,10 +12,12 @@ mod object;
 mod offsets;
 pub mod privileges;
 pub mod probe;
+mod programs;
 mod scopes;
 mod shared;
 mod sleeps;
 mod sys;
+mod wait_pairs;
 
 pub use books::{Presence, SlotBooks};
 pub use events::{EventSignal, Events, Lifetime};

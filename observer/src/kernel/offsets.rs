@@ -8,8 +8,10 @@ pub mod program {
     pub const EGRESS: &str = "observer_egress";
     /// Bytes that sockets receive.
     pub const INGRESS: &str = "observer_ingress";
-    /// Waits and uninterruptible sleep.
+    /// Turns on a CPU, waits for one, and uninterruptible sleep.
     pub const SWITCH: &str = "observer_switch";
+    /// Turns and waits that have not ended, on demand.
+    pub const LASTING: &str = "observer_lasting";
     /// Cgroups that are made.
     pub const MKDIR: &str = "observer_mkdir";
     /// Cgroups that are removed.
@@ -24,14 +26,29 @@ struct Field(&'static str, &'static str, &'static str);
 
 const CGROUP_ID: [Field; 2] = [Field("CGROUP_KN", "cgroup", "kn"), Field("KERNFS_NODE_ID", "kernfs_node", "id")];
 
-const SWITCH: [Field; 7] = [
+const SWITCH: [Field; 8] = [
     Field("TASK_PID", "task_struct", "pid"),
     Field("TASK_LAST_QUEUED", "task_struct", "sched_info.last_queued"),
+    Field("TASK_LAST_ARRIVAL", "task_struct", "sched_info.last_arrival"),
     Field("TASK_CFS_RQ", "task_struct", "se.cfs_rq"),
     Field("TASK_CGROUPS", "task_struct", "cgroups"),
     Field("CFS_RQ_RQ", "cfs_rq", "rq"),
     Field("RQ_CLOCK", "rq", "clock"),
     Field("CSS_SET_DFL_CGRP", "css_set", "dfl_cgrp"),
+];
+
+/// The sum of what a group's run queue was throttled, and since when it is: in 6.6 by the clock of the run queue; before, by
+/// that of the tasks, which stands still in interrupts.
+const THROTTLED: [[&str; 2]; 3] = [
+    ["throttled_clock_self_time", "throttled_clock_self"],
+    ["throttled_clock_pelt_time", "throttled_clock_pelt"],
+    ["throttled_clock_task_time", "throttled_clock_task"],
+];
+
+const LASTING: [Field; 3] = [
+    Field("RQ_CURR", "rq", "curr"),
+    Field("RQ_CFS_TASKS", "rq", "cfs_tasks"),
+    Field("TASK_GROUP_NODE", "task_struct", "se.group_node"),
 ];
 
 const LIFETIMES: [Field; 2] =
@@ -49,7 +66,26 @@ pub(super) fn switch(btf: &Btf<'_>) -> Result<Vec<Global>, BtfError> {
     globals.push(("SWITCH_HAS_STATE", u64::from(has_state)));
     let state = btf.field("task_struct", "__state").or_else(|_| btf.field("task_struct", "state"))?;
     globals.push(("TASK_STATE", u64::from(state.byte_offset)));
+    globals.extend(quotas(btf));
     Ok(globals)
+}
+
+/// The globals that tell waits for a quota from others; none where the kernel has no quotas.
+fn quotas(btf: &Btf<'_>) -> Vec<Global> {
+    let place = |field: &str| btf.field("cfs_rq", field).ok().map(|field| u64::from(field.byte_offset));
+    let known = THROTTLED.iter().find_map(|[sum, since]| place(sum).zip(place(since)));
+    let Some(((sum, since), count)) = known.zip(place("throttle_count")) else { return Vec::new() };
+    vec![
+        ("CFS_RQ_THROTTLED_NS", sum),
+        ("CFS_RQ_THROTTLED_SINCE", since),
+        ("CFS_RQ_THROTTLE_COUNT", count),
+        ("HAS_QUOTAS", 1),
+    ]
+}
+
+/// The globals of the iterator over what lasts.
+pub(super) fn lasting(btf: &Btf<'_>) -> Result<Vec<Global>, BtfError> {
+    places(btf, CGROUP_ID.iter().chain(&SWITCH).chain(&LASTING))
 }
 
 /// The globals of the programs that follow the lifetimes of cgroups.

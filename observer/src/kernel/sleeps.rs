@@ -6,7 +6,7 @@
 //! it may just have been woken, and the program books it when it gets its CPU.
 
 use super::sys;
-use crate::ledger::{Added, Sample};
+use crate::ledger::{Added, Lasting, Sample};
 use aya::maps::{HashMap as BpfHashMap, Map, MapData, MapError};
 use observer_ebpf::Sleep;
 use std::{
@@ -106,6 +106,7 @@ impl OpenSleeps {
         for (thread, SleepValue(sleep)) in keys.iter().zip(&values) {
             let age_ns = now_ns.saturating_sub(sleep.start_ns);
             if age_ns < YOUNG_NS {
+                sample.lasting.push(Lasting { cgroup: sleep.cgroup, active_ns: age_ns });
                 continue;
             }
             let phantom = match state(*thread) {

@@ -1,10 +1,10 @@
-//! The bpf(2) calls that aya has no name for: a batch of a hash map, and what a program cost. Also the clock that the
+//! The bpf(2) calls that aya has no name for: batches of a hash map, iterators over a map, and what a program cost. Also the clock that the
 //! programs stamp with, and the number of CPUs that they index by.
 
-use aya_obj::generated::{bpf_attr, bpf_cmd, bpf_prog_info};
+use aya_obj::generated::{bpf_attach_type, bpf_attr, bpf_cmd, bpf_prog_info};
 use std::{
     fs, io, mem,
-    os::fd::{AsRawFd as _, BorrowedFd},
+    os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd},
 };
 
 /// `CLOCK_MONOTONIC` in nanoseconds: the clock of `bpf_ktime_get_ns`.
@@ -38,6 +38,24 @@ pub(super) fn read_hash<K: aya::Pod + Default, V: aya::Pod + Default>(
     keys: &mut Vec<K>,
     values: &mut Vec<V>,
 ) -> io::Result<()> {
+    batches(bpf_cmd::BPF_MAP_LOOKUP_BATCH, map, keys, values)
+}
+
+/// Takes all entries out of a hash map. After an error, `keys` and `values` hold what had been taken out before.
+pub(super) fn take_hash<K: aya::Pod + Default, V: aya::Pod + Default>(
+    map: BorrowedFd<'_>,
+    keys: &mut Vec<K>,
+    values: &mut Vec<V>,
+) -> io::Result<()> {
+    batches(bpf_cmd::BPF_MAP_LOOKUP_AND_DELETE_BATCH, map, keys, values)
+}
+
+fn batches<K: aya::Pod + Default, V: aya::Pod + Default>(
+    command: bpf_cmd,
+    map: BorrowedFd<'_>,
+    keys: &mut Vec<K>,
+    values: &mut Vec<V>,
+) -> io::Result<()> {
     keys.clear();
     values.clear();
     let mut chunk = 256;
@@ -50,7 +68,7 @@ pub(super) fn read_hash<K: aya::Pod + Default, V: aya::Pod + Default>(
         let mut next = 0u32;
         // SAFETY: all zeroes is a valid `bpf_attr`.
         let mut attr: bpf_attr = unsafe { mem::zeroed() };
-        // SAFETY: the member of the union that BPF_MAP_LOOKUP_BATCH reads.
+        // SAFETY: the member of the union that both commands read.
         let batch = unsafe { &mut attr.batch };
         batch.in_batch = if started { (&raw const position) as u64 } else { 0 };
         batch.out_batch = (&raw mut next) as u64;
@@ -58,7 +76,7 @@ pub(super) fn read_hash<K: aya::Pod + Default, V: aya::Pod + Default>(
         batch.values = values[at..].as_mut_ptr() as u64;
         batch.count = chunk as u32;
         batch.map_fd = map.as_raw_fd() as u32;
-        let result = bpf(bpf_cmd::BPF_MAP_LOOKUP_BATCH, &mut attr);
+        let result = bpf(command, &mut attr);
         // SAFETY: the kernel wrote how many entries it copied.
         let count = unsafe { attr.batch.count } as usize;
         let finished = match result {
@@ -85,6 +103,33 @@ pub(super) fn read_hash<K: aya::Pod + Default, V: aya::Pod + Default>(
         position = next;
         started = true;
     }
+}
+
+/// Links an iterator over the elements of maps with one map.
+pub(super) fn link_map_iterator(program: BorrowedFd<'_>, map: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    // SAFETY: all zeroes is a valid `bpf_attr`.
+    let mut attr: bpf_attr = unsafe { mem::zeroed() };
+    // `union bpf_iter_link_info`, of which this is all that an iterator over elements has.
+    let map_fd = map.as_raw_fd() as u32;
+    attr.link_create.__bindgen_anon_1.prog_fd = program.as_raw_fd() as u32;
+    attr.link_create.attach_type = bpf_attach_type::BPF_TRACE_ITER as u32;
+    attr.link_create.__bindgen_anon_3.__bindgen_anon_1.iter_info = (&raw const map_fd) as u64;
+    attr.link_create.__bindgen_anon_3.__bindgen_anon_1.iter_info_len = size_of_val(&map_fd) as u32;
+    descriptor(bpf(bpf_cmd::BPF_LINK_CREATE, &mut attr)?)
+}
+
+/// A pass of a linked iterator: a file to be read to its end.
+pub(super) fn begin_iterator(link: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    // SAFETY: all zeroes is a valid `bpf_attr`.
+    let mut attr: bpf_attr = unsafe { mem::zeroed() };
+    attr.iter_create.link_fd = link.as_raw_fd() as u32;
+    descriptor(bpf(bpf_cmd::BPF_ITER_CREATE, &mut attr)?)
+}
+
+fn descriptor(result: i64) -> io::Result<OwnedFd> {
+    let number = i32::try_from(result).map_err(io::Error::other)?;
+    // SAFETY: a descriptor that bpf(2) has just made for us.
+    Ok(unsafe { OwnedFd::from_raw_fd(number) })
 }
 
 /// Nanoseconds a program ran and how often. Both are zero unless the kernel's statistics are on.

@@ -3,11 +3,12 @@
 use super::{
     Added, Books, Cgroup, CpuUsage, Entity, EntityId, Identity, Names, Recent, Sample, Workload,
     account::{Account, KEEP_NS, Member},
+    blame::Pairs,
     identity::identify,
     pods::Pods,
     workloads::Workloads,
 };
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 #[cfg(test)]
 mod tests;
@@ -25,6 +26,7 @@ pub struct Ledger {
     pub(super) by_cgroup: HashMap<u64, usize>,
     pub(super) pods: Pods,
     pub(super) workloads: Workloads,
+    pub(super) pairs: Pairs,
     next_id: u64,
     pub(super) window_ended_ns: u64,
     /// How much of the period of the load averages has passed.
@@ -43,6 +45,7 @@ impl Default for Ledger {
             by_cgroup: HashMap::new(),
             pods: Pods::default(),
             workloads: Workloads::default(),
+            pairs: Pairs::default(),
             next_id: 0,
             window_ended_ns: 0,
             period_ns: 0,
@@ -96,6 +99,7 @@ impl Ledger {
                 workload.add(added);
             }
         }
+        self.book_caused(&sample.caused, names, now_ns);
     }
 
     fn add(&mut self, at: usize, added: &Added) {
@@ -175,6 +179,8 @@ impl Ledger {
             let expired: Vec<bool> = self.accounts.iter().map(|account| account.has_expired(now_ns)).collect();
             self.bequeath_load(&expired);
             self.remove(|at| expired[at]);
+            let there: HashSet<EntityId> = self.entities.iter().map(|entity| entity.id).collect();
+            self.pairs.retain(|id| there.contains(&id));
         }
         self.workloads.expire(now_ns);
     }

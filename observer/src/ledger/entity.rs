@@ -1,6 +1,6 @@
 //! An entity with its books.
 
-use super::{Added, Identity, Recent};
+use super::{Added, CAUSES, Identity, Recent};
 use observer_ebpf::{SCOPES, Traffic, histogram};
 
 /// Never reused while the agent runs.
@@ -35,6 +35,8 @@ pub struct Books {
     pub run_ns: u64,
     /// Task-nanoseconds in uninterruptible sleep.
     pub uninterruptible_ns: u64,
+    /// Nanoseconds of waits above the threshold by who had the CPU, by [`By`](super::By).
+    pub caused_ns: [u64; CAUSES],
     /// `cpu.stat`, once it has been read.
     pub cpu: Option<CpuUsage>,
 }
@@ -76,7 +78,7 @@ impl Books {
 
     /// Adds other books to these.
     pub(super) fn merge(&mut self, other: &Self) {
-        let Self { traffic, waits, wait_ns, run_ns, uninterruptible_ns, cpu } = other;
+        let Self { traffic, waits, wait_ns, run_ns, uninterruptible_ns, caused_ns, cpu } = other;
         for (sum, more) in self.traffic.iter_mut().zip(traffic) {
             add_traffic(sum, more);
         }
@@ -86,6 +88,9 @@ impl Books {
         self.wait_ns += wait_ns;
         self.run_ns += run_ns;
         self.uninterruptible_ns += uninterruptible_ns;
+        for (sum, more) in self.caused_ns.iter_mut().zip(caused_ns) {
+            *sum += more;
+        }
         if let Some(cpu) = cpu {
             self.cpu.get_or_insert_default().add(*cpu, CpuUsage::default());
         }

@@ -90,6 +90,9 @@ pub trait Names {
     /// What a pod is called, by the UID of its cgroup; `None` until it is known, its workload included.
     fn pod(&self, uid: &str) -> Option<Arc<PodNames>>;
 
+    /// The UID of the pod that a cgroup is in by its path, whether or not anybody names pods.
+    fn pod_of(&self, cgroup: u64) -> Option<Arc<str>>;
+
     /// A container's name by its pod and its id; `None` until it is known.
     fn container(&self, uid: &str, id: &str) -> Option<Arc<str>>;
 }

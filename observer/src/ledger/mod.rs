@@ -1,6 +1,7 @@
 //! The books: samples and identities in, a snapshot out. Pure: no clock, no I/O, no kernel.
 
 mod account;
+mod blame;
 mod books;
 mod budget;
 mod entity;
@@ -14,15 +15,15 @@ mod snapshot;
 mod windows;
 mod workloads;
 
+pub use blame::{By, CAUSES, Cause};
 pub use books::Ledger;
 pub use entity::{Books, CpuUsage, Entity, EntityId, Throttling};
 pub use identity::{Cgroup, Identity, InPod, Names, PodNames, WorkloadNames};
 pub use peak::Peak;
 pub use recent::{Recent, Window};
-pub use sample::{Added, Sample};
+pub use sample::{Added, Caused, Culprit, Lasting, Sample};
 pub use snapshot::{
     AgentFacts, Device, KubeFacts, LoadAverages, MapFacts, NodeFacts, PodFacts, ProcessFacts, ProgramFacts, Snapshot,
 };
 use windows::Active;
-pub use windows::Lasting;
 pub use workloads::{Workload, WorkloadId, WorkloadKey};

@@ -57,6 +57,7 @@ impl Ledger {
             self.hide_load(to);
         }
         self.accounts[to].absorb(account);
+        self.pairs.rename(self.entities[from].id, self.entities[to].id);
     }
 
     /// Books what an entity of a pod with names has counted so far on its workload, and from now on all else.

@@ -7,6 +7,51 @@ use observer_ebpf::{SCOPES, Traffic, histogram};
 pub struct Sample {
     /// Only cgroups to which something was added; a cgroup may stand here twice.
     pub added: Vec<Added>,
+    /// Who waited for whom, of the waits that have ended.
+    pub caused: Vec<Caused>,
+    /// What has not ended; a cgroup may stand here several times.
+    pub lasting: Vec<Lasting>,
+}
+
+impl Sample {
+    /// Empties it for the next reading.
+    pub fn clear(&mut self) {
+        let Self { added, caused, lasting } = self;
+        added.clear();
+        caused.clear();
+        lasting.clear();
+    }
+}
+
+/// Time that a cgroup's tasks waited for a CPU that somebody else had.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Caused {
+    /// The cgroup that waited.
+    pub victim: u64,
+    /// Who had the CPU.
+    pub culprit: Culprit,
+    /// Task-nanoseconds.
+    pub ns: u64,
+}
+
+/// Who had a CPU.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Culprit {
+    /// Tasks of a cgroup.
+    Cgroup(u64),
+    /// Nobody: it was idle and had yet to wake up.
+    Idle,
+    /// Whoever; the victim's CPU quota was used up.
+    Throttled,
+}
+
+/// What lasts: turns on a CPU, waits and sleeps of a cgroup's tasks that have not ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Lasting {
+    /// The cgroup's id.
+    pub cgroup: u64,
+    /// How long they have lasted so far, together.
+    pub active_ns: u64,
 }
 
 /// What was added to a cgroup's books.

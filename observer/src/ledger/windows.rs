@@ -5,19 +5,10 @@
 //! that comes a little late or early is made good by the next, and nothing can drift.
 
 use super::{
-    Added, Ledger, Names, Recent,
+    Added, Lasting, Ledger, Names, Recent,
     books::UNATTRIBUTED,
     recent::{PERIOD_NS, PERIOD_SLACK_NS},
 };
-
-/// What lasts: turns on a CPU, waits and sleeps of a cgroup's tasks that have not ended.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Lasting {
-    /// The cgroup's id.
-    pub cgroup: u64,
-    /// How long they have lasted so far, together.
-    pub active_ns: u64,
-}
 
 /// An entity's time in the load average.
 #[derive(Clone, Copy, Debug, Default)]
@@ -35,6 +26,11 @@ impl Active {
     /// Something has ended.
     pub(super) fn ended(&mut self, added: &Added) {
         self.ended_ns += added.active_ns().cast_signed();
+    }
+
+    /// So much of the waits was no wait for a CPU: the kernel does not count what is throttled.
+    pub(super) fn throttled(&mut self, ns: u64) {
+        self.ended_ns -= ns.cast_signed();
     }
 
     pub(super) fn absorb(&mut self, other: Self) {
@@ -71,6 +67,13 @@ impl Ledger {
         for Lasting { cgroup, active_ns } in lasting {
             let at = self.entity_of(*cgroup, 0, names, now_ns);
             self.accounts[at].active.lasting_ns += active_ns;
+        }
+    }
+
+    /// Nothing of what lasts now counts: it began before anybody looked.
+    pub fn begin_windows(&mut self) {
+        for account in &mut self.accounts {
+            account.active.charged_ns = account.active.lasting_ns;
         }
     }
 

@@ -90,6 +90,7 @@ fn write_label_values(text: &mut String) -> fmt::Result {
     writeln!(
         text,
         "| `cgroup_gone` | packets, waits and sleeps on `unattributed` because nobody knew their cgroup's name any more |\n\
+         | `wait_pair_ledger` | waits booked by cause, but on no pair of victim and culprit: the agent keeps 8192 pairs |\n\
          | `sleep_unconfirmed` | uninterruptible sleeps not counted: for an hour nobody could tell whether the task still slept |"
     )?;
     let bounds = BOUND_LABELS.map(|label| format!("`{}`", label.trim_start_matches(",le=\"").trim_end_matches('"')));
@@ -128,7 +129,14 @@ const fn drop_meaning(reason: Drop) -> &'static str {
         }
         Drop::PacketNewCpu => "packets on a CPU that was added after the start: counted all the same",
         Drop::SwitchNewCpu => {
-            "waits and sleeps not counted because their CPU was added after the start; restart the agent"
+            "turns, waits and sleeps not counted because their CPU was added after the start; restart the agent"
+        }
+        Drop::RunNoSlot => "turns on a CPU on `unattributed` because no slot was free; raise --max-cgroups",
+        Drop::RunSlotTable => {
+            "turns on a CPU on `unattributed` because the kernel refused the cgroup's slot (memory, contention)"
+        }
+        Drop::WaitPairTable => {
+            "waits not booked by cause: more pairs of victim and culprit within a second than the table holds"
         }
     }
 }

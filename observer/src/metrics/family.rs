@@ -126,6 +126,8 @@ pub enum Series {
     PerEntity(fn(&Entity, u64) -> Option<Value>),
     /// The wait histogram of each entity that ever waited.
     Waits,
+    /// Each entity and each kind of cause for which it waited.
+    Caused,
     /// Each workload and each scope in which its pods had traffic.
     PerWorkloadScope(fn(&Traffic) -> u64),
     /// Each workload; the second argument is when the newest window ended.
@@ -165,6 +167,7 @@ impl Series {
             Self::PerScope(_) => &["node", ENTITY, "scope"],
             Self::PerEntity(_) => &["node", ENTITY],
             Self::Waits => &["node", ENTITY, "le"],
+            Self::Caused => &["node", ENTITY, "by"],
             Self::PerWorkloadScope(_) => &["node", "namespace", "workload", "workload_type", "scope"],
             Self::PerWorkload(_) => &["node", "namespace", "workload", "workload_type"],
             Self::PerPod => &[

@@ -4,8 +4,8 @@ use super::label_sets::LabelSets;
 use super::page::Page;
 use super::{Family, Series, Value, families};
 use crate::ledger::{
-    AgentFacts, Books, Device, Entity, Identity, KubeFacts, MapFacts, NodeFacts, PodFacts, ProgramFacts, Snapshot,
-    Workload,
+    AgentFacts, Books, CAUSES, Device, Entity, Identity, KubeFacts, MapFacts, NodeFacts, PodFacts, ProgramFacts,
+    Snapshot, Workload,
 };
 use observer_ebpf::{SCOPES, Traffic, histogram};
 
@@ -22,6 +22,9 @@ pub const UNKNOWN: &str = "unknown";
 /// What follows an entity's labels in a series of each scope.
 const SCOPE_LABELS: [&str; SCOPES] =
     [",scope=\"loopback\"", ",scope=\"node\"", ",scope=\"intranet\"", ",scope=\"internet\""];
+/// What follows an entity's labels in a series of each cause.
+const CAUSE_LABELS: [&str; CAUSES] =
+    [",by=\"same_container\"", ",by=\"same_pod\"", ",by=\"other_pod\"", ",by=\"host\"", ",by=\"throttled\""];
 /// What follows an entity's labels in each exported bucket, written as Prometheus normalises it.
 pub(super) const BOUND_LABELS: [&str; histogram::EXPORTED] = [
     ",le=\"1.024e-06\"",
@@ -59,6 +62,7 @@ impl Samples<'_> {
             Series::PerScope(read) => self.scopes(page, name, read),
             Series::PerEntity(read) => self.entities(page, name, read),
             Series::Waits => self.waits(page, name),
+            Series::Caused => self.caused(page, name),
             Series::PerWorkloadScope(read) => self.workload_scopes(page, name, read),
             Series::PerWorkload(read) => self.workloads(page, name, read),
             Series::PerPod => self.pods(page, name),
@@ -153,6 +157,14 @@ impl Samples<'_> {
         }
     }
 
+    fn caused(self, page: &mut Page<'_>, name: &str) {
+        for (entity, labels) in self.shown() {
+            for (ns, by) in entity.books.caused_ns.iter().zip(CAUSE_LABELS).filter(|(ns, _)| **ns > 0) {
+                page.sample([name, ""], labels, by, Value::Nanoseconds(*ns));
+            }
+        }
+    }
+
     fn unattributed(self, page: &mut Page<'_>, name: &str, read: fn(&Traffic) -> u64) {
         let nobody = self.snapshot.entities.iter().filter(|entity| entity.identity == Identity::Unattributed);
         let sum = nobody.flat_map(|entity| &entity.books.traffic).map(read).sum();
@@ -224,9 +236,11 @@ pub const MOST_SERIES: u64 = 64;
 pub fn series_of(entity: &Entity) -> usize {
     let scopes = entity.books.traffic.iter().filter(|traffic| **traffic != Traffic::default()).count();
     let waits = if entity.books.waits.iter().any(|count| *count > 0) { BOUND_LABELS.len() + 3 } else { 0 };
+    let causes = entity.books.caused_ns.iter().filter(|ns| **ns > 0).count();
     let series = |family: &Family| match family.series {
         Series::PerScope(_) => scopes,
         Series::Waits => waits,
+        Series::Caused => causes,
         Series::PerEntity(read) => usize::from(read(entity, u64::MAX).is_some()),
         _ => 0,
     };
@@ -255,12 +269,20 @@ fn write_waits(page: &mut Page<'_>, name: &str, labels: &[u8], books: &Books) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ledger::By;
     use observer_ebpf::Scope;
 
     #[test]
     fn the_scope_labels_are_the_scopes() {
         for scope in Scope::ALL {
             assert_eq!(SCOPE_LABELS[scope as usize], format!(",scope=\"{}\"", scope.label()));
+        }
+    }
+
+    #[test]
+    fn the_cause_labels_are_the_causes() {
+        for by in By::ALL {
+            assert_eq!(CAUSE_LABELS[by as usize], format!(",by=\"{}\"", by.label()));
         }
     }
 

@@ -10,7 +10,7 @@ use aya::{
     },
 };
 use observer::kernel::{Events, Kernel, LoadOptions, btf};
-use observer_ebpf::DEFAULT_SLOTS;
+use observer_ebpf::{DEFAULT_SLOTS, DEFAULT_WAIT_THRESHOLD_NS};
 use std::{
     fs,
     os::fd::{AsFd as _, AsRawFd as _},
@@ -74,7 +74,12 @@ impl Programs {
             })
         };
         let (shapes, observer) = (read("shapes.bpf.o")?, read("observer.bpf.o")?);
-        let options = LoadOptions { object: &observer, slots: DEFAULT_SLOTS + 1, btf: Path::new(btf::VMLINUX) };
+        let options = LoadOptions {
+            object: &observer,
+            slots: DEFAULT_SLOTS + 1,
+            btf: Path::new(btf::VMLINUX),
+            wait_threshold_ns: DEFAULT_WAIT_THRESHOLD_NS,
+        };
         Ok(Self { objects: objects.to_owned(), shapes: load_shapes(&shapes)?, observer: Kernel::load(&options)? })
     }
 

@@ -38,7 +38,7 @@ impl Node {
         let mut added = Added { cgroup: self.id(path), ..Added::default() };
         added.waits[0] = 1;
         let names = Directory { tree: &self.tree, pods: None };
-        self.ledger.book(&Sample { added: vec![added] }, &names, 1);
+        self.ledger.book(&Sample { added: vec![added], ..Sample::default() }, &names, 1);
     }
 
     fn read(&mut self, waits_are_counted: bool) {

@@ -28,6 +28,10 @@ impl Names for Known {
         self.pods.borrow().get(uid).cloned()
     }
 
+    fn pod_of(&self, cgroup: u64) -> Option<Arc<str>> {
+        self.cgroups.borrow().get(&cgroup)?.pod.as_ref().map(|place| Arc::clone(&place.uid))
+    }
+
     fn container(&self, _uid: &str, id: &str) -> Option<Arc<str>> {
         self.containers.borrow().get(id).cloned()
     }
@@ -62,7 +66,7 @@ impl Known {
 fn bytes(cgroup: u64, transmit_bytes: u64) -> Sample {
     let mut added = Added { cgroup, ..Added::default() };
     added.traffic[Scope::Internet as usize] = Traffic { transmit_bytes, transmit_packets: 1, ..Traffic::default() };
-    Sample { added: vec![added] }
+    Sample { added: vec![added], ..Sample::default() }
 }
 
 fn sum(books: &Books) -> u64 {

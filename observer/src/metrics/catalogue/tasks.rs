@@ -17,6 +17,15 @@ pub(super) static FAMILIES: &[Family] = &[
                number of its tasks that wait, so a rise means too few CPUs, a quota or a neighbour.",
     },
     Family {
+        name: "observer_run_queue_wait_caused_seconds_total",
+        kind: Kind::Counter,
+        unit: Unit::Seconds,
+        room: Room::Kernel,
+        series: Series::Caused,
+        help: "Waits for a CPU longer than --wait-threshold, by who had the CPU meanwhile: other_pod is a neighbour, \
+               same_container too few CPUs for its own threads, throttled its own CPU limit.",
+    },
+    Family {
         name: "observer_uninterruptible_seconds_total",
         kind: Kind::Counter,
         unit: Unit::Seconds,

@@ -119,6 +119,7 @@ fn busy_entity(id: u64, identity: Identity) -> Entity {
     }
     entity.books.wait_ns = base * 7 + 123_456_789;
     entity.books.run_ns = base + 4;
+    entity.books.caused_ns = std::array::from_fn(|by| base + 20 + by as u64);
     entity.books.uninterruptible_ns = base + 5;
     let throttling = Throttling { periods: base + 6, throttled_periods: base / 2, throttled_us: base + 8 };
     entity.books.cpu = Some(CpuUsage { usage_us: base + 9, throttling: Some(throttling) });

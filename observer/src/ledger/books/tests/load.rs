@@ -6,7 +6,7 @@ use crate::ledger::{Lasting, LoadAverages};
 const SECOND: u64 = 1_000_000_000;
 
 fn ran(cgroup: u64, run_ns: u64) -> Sample {
-    Sample { added: vec![Added { cgroup, run_ns, ..Added::default() }] }
+    Sample { added: vec![Added { cgroup, run_ns, ..Added::default() }], ..Sample::default() }
 }
 
 fn load_of(ledger: &Ledger, path: &str) -> Option<LoadAverages> {

@@ -1,0 +1,80 @@
+//! Who runs and who waits at this moment: what no switch has told yet.
+//!
+//! An iterator over the map of turns, called once for each CPU, in the context of whoever reads it. It looks at the run queue
+//! without its lock: a task that comes or goes meanwhile may be missed or told twice, and is told right the next time.
+
+use crate::{
+    offsets::{
+        RQ_CFS_TASKS, RQ_CLOCK, RQ_CURR, TASK_CFS_RQ, TASK_GROUP_NODE, TASK_LAST_ARRIVAL, TASK_LAST_QUEUED, TASK_PID,
+        peek, peek_cgroup_id,
+    },
+    throttle,
+};
+use aya_ebpf::{
+    bindings::seq_file,
+    helpers::{bpf_probe_read_kernel, generated::bpf_seq_write},
+};
+use observer_ebpf::{LastingTask, MAX_LASTING, Turns};
+
+/// `struct bpf_iter__bpf_map_elem`
+#[repr(C)]
+pub(crate) struct Element {
+    meta: *const Meta,
+    map: *const u8,
+    key: *const u32,
+    value: *const Turns,
+}
+
+/// The head of `struct bpf_iter_meta`
+#[repr(C)]
+struct Meta {
+    seq: *mut seq_file,
+}
+
+/// Tells of one CPU.
+#[inline(always)]
+pub(crate) fn tell(element: *const Element) {
+    // SAFETY: the program's context; the verifier knows its fields.
+    let (seq, turns) = unsafe { ((*(*element).meta).seq, (*element).value) };
+    // After the last CPU there is a call without one.
+    if turns.is_null() {
+        return;
+    }
+    // SAFETY: not null.
+    let run_queue = unsafe { (*turns).run_queue };
+    if run_queue == 0 {
+        return;
+    }
+    let now_ns: u64 = peek(run_queue, &RQ_CLOCK);
+    write(seq, LastingTask { cgroup: LastingTask::CLOCK, since_ns: now_ns });
+    let current: u64 = peek(run_queue, &RQ_CURR);
+    if peek::<u32>(current, &TASK_PID) != 0 {
+        write(seq, LastingTask { cgroup: peek_cgroup_id(current), since_ns: peek(current, &TASK_LAST_ARRIVAL) });
+    }
+    let head = run_queue + RQ_CFS_TASKS.load();
+    let mut node = head;
+    for _ in 0..MAX_LASTING {
+        // `list_head.next`
+        // SAFETY: the helper checks the address.
+        node = unsafe { bpf_probe_read_kernel(node as *const u64) }.unwrap_or(head);
+        if node == head {
+            break;
+        }
+        let task = node - TASK_GROUP_NODE.load();
+        let queued_ns: u64 = peek(task, &TASK_LAST_QUEUED);
+        if queued_ns == 0 {
+            // It runs, or it sleeps and has not been taken off the queue yet.
+            continue;
+        }
+        let since_ns = queued_ns + throttle::so_far(peek(task, &TASK_CFS_RQ), queued_ns, now_ns);
+        if since_ns < now_ns {
+            write(seq, LastingTask { cgroup: peek_cgroup_id(task), since_ns });
+        }
+    }
+}
+
+#[inline(always)]
+fn write(seq: *mut seq_file, task: LastingTask) {
+    // SAFETY: the helper copies the record; what does not fit makes the reading fail, which user space sees.
+    unsafe { bpf_seq_write(seq, (&raw const task).cast_mut().cast(), size_of::<LastingTask>() as u32) };
+}

@@ -1,0 +1,79 @@
+//! How much of a wait was a CPU quota's, so that it can be told from one for a neighbour.
+//!
+//! The kernel adds up for each group's run queue how long its tasks were kept from running by a quota, its own or one above, when the
+//! quota is there again. Whoever then runs first has waited for it, looks at the sum, and writes down the span for those who
+//! have waited beside. No hook, and nothing at all where no quota ever ran out.
+
+use crate::offsets::{CFS_RQ_THROTTLE_COUNT, CFS_RQ_THROTTLED_NS, CFS_RQ_THROTTLED_SINCE, HAS_QUOTAS, peek};
+use aya_ebpf::{macros::map, maps::LruHashMap};
+use observer_ebpf::{THROTTLE_SPANS, THROTTLES_PER_CPU, Throttle};
+
+/// The size is set at load. The queues that were throttled last are kept: an address can be another's one day.
+#[map]
+static THROTTLES: LruHashMap<u64, Throttle> = LruHashMap::with_max_entries(THROTTLES_PER_CPU, 0);
+
+/// How much of a wait in a queue, which ends now, was throttled. `sum_ns` is the kernel's.
+#[inline(always)]
+pub(crate) fn look(queue: u64, sum_ns: u64, from_ns: u64, now_ns: u64) -> u64 {
+    if sum_ns == 0 {
+        return 0;
+    }
+    let Some(throttle) = THROTTLES.get_ptr_mut(queue) else {
+        // It may have been throttled long before this wait. Without memory the waits are blamed on others.
+        let mut first = Throttle { seen_ns: sum_ns, seen: 1, ..Throttle::default() };
+        first.spans[1] = [now_ns.saturating_sub(sum_ns), now_ns];
+        let _ = THROTTLES.insert(queue, first, 0);
+        return sum_ns.min(now_ns - from_ns);
+    };
+    // SAFETY: a valid entry, which only the CPU of that queue writes, with interrupts off.
+    unsafe {
+        let new_ns = sum_ns.wrapping_sub((*throttle).seen_ns);
+        if new_ns > 0 {
+            (*throttle).seen_ns = sum_ns;
+            (*throttle).seen += 1;
+            *span(throttle, (*throttle).seen) = [now_ns.saturating_sub(new_ns), now_ns];
+        }
+    }
+    let mut throttled_ns = 0;
+    for number in 0..THROTTLE_SPANS as u64 {
+        // SAFETY: as above.
+        throttled_ns += overlap(unsafe { *span(throttle, number) }, from_ns);
+    }
+    throttled_ns.min(now_ns - from_ns)
+}
+
+/// How much of a wait that has not ended was throttled: the newest span, what nobody has looked at, and what lasts.
+#[inline(always)]
+pub(crate) fn so_far(queue: u64, from_ns: u64, now_ns: u64) -> u64 {
+    if HAS_QUOTAS.load() == 0 {
+        return 0;
+    }
+    let sum_ns: u64 = peek(queue, &CFS_RQ_THROTTLED_NS);
+    let lasts_ns = if peek::<u32>(queue, &CFS_RQ_THROTTLE_COUNT) == 0 {
+        0
+    } else {
+        now_ns.saturating_sub(peek::<u64>(queue, &CFS_RQ_THROTTLED_SINCE).max(from_ns))
+    };
+    let seen_ns = match THROTTLES.get_ptr_mut(queue) {
+        None => sum_ns,
+        // SAFETY: a valid entry; whoever writes it meanwhile is read right the next time.
+        Some(throttle) => unsafe {
+            sum_ns.saturating_sub((*throttle).seen_ns) + overlap(*span(throttle, (*throttle).seen), from_ns)
+        },
+    };
+    (lasts_ns + seen_ns).min(now_ns.saturating_sub(from_ns))
+}
+
+/// How much of a span came after a time.
+#[inline(always)]
+fn overlap([begin, end]: [u64; 2], from_ns: u64) -> u64 {
+    end.saturating_sub(begin.max(from_ns))
+}
+
+/// # Safety
+/// `throttle` must be a valid entry of the map.
+#[inline(always)]
+unsafe fn span(throttle: *mut Throttle, number: u64) -> *mut [u64; 2] {
+    // SAFETY: the caller's, and masked.
+    unsafe { (&raw mut (*throttle).spans).cast::<[u64; 2]>().add(number as usize & (THROTTLE_SPANS - 1)) }
+}

@@ -1,0 +1,79 @@
+//! Turns on a CPU and waits for one that have not ended, asked of the run queues themselves.
+//!
+//! An iterator over the map of turns: reading it runs the program once for each CPU. It needs no privilege once the link is
+//! made, and, unlike an iterator over tasks, sees those outside of the reader's pid namespace.
+
+use super::sys;
+use crate::ledger::Lasting;
+use observer_ebpf::LastingTask;
+use std::{
+    fs::File,
+    io::{self, Read as _},
+    os::fd::{AsFd as _, BorrowedFd, OwnedFd},
+};
+
+/// As much as the kernel hands out at once.
+const BUFFER_BYTES: usize = 32 * 1024;
+const RECORD_BYTES: usize = size_of::<LastingTask>();
+
+/// The iterator.
+pub(super) struct LastingTasks {
+    link: OwnedFd,
+    records: Vec<LastingTask>,
+}
+
+impl LastingTasks {
+    /// Links the program, which must be loaded, with the map of turns.
+    pub(super) fn new(program: BorrowedFd<'_>, turns: BorrowedFd<'_>) -> io::Result<Self> {
+        Ok(Self { link: sys::link_map_iterator(program, turns)?, records: Vec::new() })
+    }
+
+    /// Adds everything that lasts.
+    pub(super) fn read(&mut self, lasting: &mut Vec<Lasting>) -> io::Result<()> {
+        self.records.clear();
+        let mut file = File::from(sys::begin_iterator(self.link.as_fd())?);
+        let mut buffer = vec![0; BUFFER_BYTES];
+        loop {
+            let bytes = file.read(&mut buffer)?;
+            if bytes == 0 {
+                break;
+            }
+            self.records.extend(buffer[..bytes].chunks_exact(RECORD_BYTES).map(record));
+        }
+        lasting.extend(told(&self.records));
+        Ok(())
+    }
+}
+
+fn record(bytes: &[u8]) -> LastingTask {
+    let word = |at: usize| bytes[at..].first_chunk().map_or(0, |bytes| u64::from_ne_bytes(*bytes));
+    LastingTask { cgroup: word(0), since_ns: word(size_of::<u64>()) }
+}
+
+/// A run queue's clock stands still while nothing happens there: the time is that of the latest.
+fn told(records: &[LastingTask]) -> impl Iterator<Item = Lasting> {
+    let clocks = records.iter().filter(|record| record.cgroup == LastingTask::CLOCK);
+    let now_ns = clocks.map(|record| record.since_ns).max().unwrap_or(0);
+    let tasks = records.iter().filter(|record| record.cgroup != LastingTask::CLOCK);
+    tasks.map(move |task| Lasting { cgroup: task.cgroup, active_ns: now_ns.saturating_sub(task.since_ns) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_lasts_lasts_until_the_latest_clock() {
+        let records = [(LastingTask::CLOCK, 900), (7, 400), (LastingTask::CLOCK, 1000), (8, 300), (8, 999), (9, 2000)];
+        let records = records.map(|(cgroup, since_ns)| LastingTask { cgroup, since_ns });
+        let lasting = |cgroup, active_ns| Lasting { cgroup, active_ns };
+        let told: Vec<_> = told(&records).collect();
+        assert_eq!(told, [lasting(7, 600), lasting(8, 700), lasting(8, 1), lasting(9, 0)]);
+    }
+
+    #[test]
+    fn a_record_is_two_words() {
+        let bytes: Vec<u8> = [7u64, 9].into_iter().flat_map(u64::to_ne_bytes).collect();
+        assert_eq!(record(&bytes), LastingTask { cgroup: 7, since_ns: 9 });
+    }
+}

@@ -1,0 +1,148 @@
+//! The programs of the object: where each is attached, what it needs, and why it is down if it is.
+
+use super::{
+    btf::{self, Btf, BtfError},
+    offsets::{self, Global, program},
+};
+use crate::{causes, ledger::ProgramFacts};
+use aya::{
+    Ebpf,
+    programs::{BtfTracePoint, CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, Iter, Program, ProgramError},
+};
+use std::{os::fd::BorrowedFd, path::Path};
+
+/// Where a program is attached.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Hook {
+    /// The root of the cgroup hierarchy.
+    Packets(CgroupSkbAttachType),
+    /// A tracepoint with typed arguments.
+    Tracepoint(&'static str),
+    /// An iterator's element, on demand.
+    Iterator(&'static str),
+}
+
+/// Finds the places of fields.
+type Fields = fn(&Btf<'_>) -> Result<Vec<Global>, BtfError>;
+
+/// A program of the object.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Entry {
+    pub(super) name: &'static str,
+    hook: Hook,
+    /// The places of fields that it is to be told.
+    fields: Option<Fields>,
+}
+
+/// Every program, in the order in which they are loaded and attached: lifetimes first, so that no cgroup is missed between
+/// the walk of the tree and the first count.
+pub(super) const PROGRAMS: [Entry; 6] = [
+    Entry { name: program::MKDIR, hook: Hook::Tracepoint("cgroup_mkdir"), fields: Some(offsets::lifetimes) },
+    Entry { name: program::RMDIR, hook: Hook::Tracepoint("cgroup_rmdir"), fields: Some(offsets::lifetimes) },
+    Entry { name: program::EGRESS, hook: Hook::Packets(CgroupSkbAttachType::Egress), fields: None },
+    Entry { name: program::INGRESS, hook: Hook::Packets(CgroupSkbAttachType::Ingress), fields: None },
+    Entry { name: program::SWITCH, hook: Hook::Tracepoint("sched_switch"), fields: Some(offsets::switch) },
+    Entry { name: program::LASTING, hook: Hook::Iterator("bpf_map_elem"), fields: Some(offsets::lasting) },
+];
+
+/// A program and why it does not run, if it does not.
+#[derive(Clone, Debug)]
+pub(super) struct ProgramState {
+    pub(super) entry: Entry,
+    pub(super) down_because: Option<String>,
+}
+
+impl ProgramState {
+    /// What is told of it; `run_time` is nanoseconds and runs.
+    pub(super) fn facts(&self, run_time: Option<(u64, u64)>) -> ProgramFacts {
+        ProgramFacts {
+            name: self.entry.name,
+            down_because: self.down_because.clone(),
+            run_time: run_time.filter(|(nanoseconds, _)| *nanoseconds > 0),
+        }
+    }
+}
+
+/// The places of fields, for each of [`PROGRAMS`], or why they are not known: without type information the programs that read
+/// the kernel's structures stay down; bytes are counted all the same.
+pub(super) fn find_fields(types: &Path) -> Vec<Result<Vec<Global>, String>> {
+    let read = btf::read(types);
+    let parsed = read
+        .as_ref()
+        .map_err(ToString::to_string)
+        .and_then(|bytes| Btf::parse(bytes).map_err(|error| error.to_string()));
+    let find = |entry: &Entry| match entry.fields {
+        None => Ok(Vec::new()),
+        Some(of) => {
+            parsed.as_ref().map_err(Clone::clone).and_then(|types| of(types).map_err(|error| error.to_string()))
+        }
+    };
+    PROGRAMS.iter().map(find).collect()
+}
+
+impl Entry {
+    /// Loads it; the error says in one line why it cannot be had.
+    pub(super) fn load(self, ebpf: &mut Ebpf, targets: &Result<aya::Btf, String>) -> Result<(), String> {
+        let program = self.of(ebpf)?;
+        let targets = || targets.as_ref().map_err(Clone::clone);
+        let loaded = match self.hook {
+            Hook::Packets(_) => <&mut CgroupSkb>::try_from(program).and_then(CgroupSkb::load),
+            Hook::Tracepoint(name) => {
+                let targets = targets()?;
+                <&mut BtfTracePoint>::try_from(program).and_then(|program| program.load(name, targets))
+            }
+            Hook::Iterator(name) => {
+                let targets = targets()?;
+                <&mut Iter>::try_from(program).and_then(|program| program.load(name, targets))
+            }
+        };
+        loaded.map_err(|error| reason(&error))
+    }
+
+    /// Attaches it, to `root` if it counts packets. An iterator is attached by who reads it.
+    pub(super) fn attach(self, ebpf: &mut Ebpf, root: BorrowedFd<'_>) -> Result<(), String> {
+        let program = self.of(ebpf)?;
+        let attached = match self.hook {
+            // A link to a cgroup lets others attach beside it whatever the mode.
+            Hook::Packets(kind) => <&mut CgroupSkb>::try_from(program)
+                .and_then(|program| program.attach(root, kind, CgroupAttachMode::Single).map(drop)),
+            Hook::Tracepoint(_) => {
+                <&mut BtfTracePoint>::try_from(program).and_then(|program| program.attach().map(drop))
+            }
+            Hook::Iterator(_) => return Ok(()),
+        };
+        attached.map_err(|error| reason(&error))
+    }
+
+    fn of(self, ebpf: &mut Ebpf) -> Result<&mut Program, String> {
+        ebpf.program_mut(self.name).ok_or_else(|| "the object does not hold it".into())
+    }
+}
+
+/// Takes a program out of the kernel.
+pub(super) fn unload(program: &mut Program) -> Result<(), ProgramError> {
+    match program {
+        Program::CgroupSkb(program) => program.unload(),
+        Program::BtfTracePoint(program) => program.unload(),
+        Program::Iter(program) => program.unload(),
+        _ => Ok(()),
+    }
+}
+
+/// One line that says why; the verifier's last words when it refused.
+fn reason(error: &ProgramError) -> String {
+    if let ProgramError::LoadError { io_error, verifier_log } = error {
+        let log = verifier_log.to_string();
+        tracing::debug!(log, "the verifier's log");
+        let statistics =
+            |line: &str| ["processed ", "verification time", "stack depth"].iter().any(|head| line.starts_with(head));
+        let words = log.lines().rev().find(|line| !line.is_empty() && !statistics(line)).unwrap_or("");
+        return match io_error.raw_os_error() {
+            Some(libc::EPERM) => {
+                "not permitted to load it: CAP_BPF, CAP_PERFMON or (for bytes) CAP_NET_ADMIN is missing".into()
+            }
+            _ => format!("the kernel refused it: {io_error}; {words}"),
+        };
+    }
+    causes::in_one_line(error)
+}

@@ -1,0 +1,47 @@
+//! Who waited for whom: fetched from the programs' table, which is empty afterwards.
+
+use super::sys;
+use crate::ledger::{Caused, Culprit};
+use aya::maps::MapData;
+use observer_ebpf::{IDLE, THROTTLED, WaitPair};
+use std::{
+    io,
+    os::fd::{AsFd as _, OwnedFd},
+};
+
+/// The table of pairs.
+pub(super) struct WaitPairs {
+    fd: OwnedFd,
+    keys: Vec<PairKey>,
+    sums: Vec<u64>,
+}
+
+/// [`WaitPair`] as aya wants it.
+#[derive(Clone, Copy, Default)]
+#[repr(transparent)]
+struct PairKey(WaitPair);
+
+// SAFETY: two words of plain data.
+unsafe impl aya::Pod for PairKey {}
+
+impl WaitPairs {
+    pub(super) fn new(data: &MapData) -> io::Result<Self> {
+        Ok(Self { fd: data.fd().as_fd().try_clone_to_owned()?, keys: Vec::new(), sums: Vec::new() })
+    }
+
+    /// Takes every pair out of the table.
+    pub(super) fn fetch(&mut self, caused: &mut Vec<Caused>) -> io::Result<()> {
+        let fetched = sys::take_hash(self.fd.as_fd(), &mut self.keys, &mut self.sums);
+        // What came before an error is not there any more.
+        caused.extend(self.keys.iter().zip(&self.sums).map(|(PairKey(WaitPair { victim, culprit }), ns)| Caused {
+            victim: *victim,
+            culprit: match *culprit {
+                IDLE => Culprit::Idle,
+                THROTTLED => Culprit::Throttled,
+                cgroup => Culprit::Cgroup(cgroup),
+            },
+            ns: *ns,
+        }));
+        fetched
+    }
+}

@@ -1,0 +1,137 @@
+//! Who made whom wait: by kind for the metrics, and pair by pair for whoever looks closer.
+
+use super::{Caused, Culprit, EntityId, Ledger, Names};
+use std::collections::HashMap;
+
+/// Who had the CPU while somebody waited for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub enum By {
+    /// The victim's own container, or cgroup.
+    SameContainer = 0,
+    /// Another container of its pod.
+    SamePod = 1,
+    /// Another pod.
+    OtherPod = 2,
+    /// What belongs to no pod: services, kernel threads, a CPU that had yet to wake up.
+    Host = 3,
+    /// Nobody: the victim's CPU quota was used up.
+    Throttled = 4,
+}
+
+/// How many kinds there are.
+pub const CAUSES: usize = 5;
+
+impl By {
+    /// Every kind, by its number.
+    pub const ALL: [Self; CAUSES] = [Self::SameContainer, Self::SamePod, Self::OtherPod, Self::Host, Self::Throttled];
+
+    /// The value of the `by` label.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::SameContainer => "same_container",
+            Self::SamePod => "same_pod",
+            Self::OtherPod => "other_pod",
+            Self::Host => "host",
+            Self::Throttled => "throttled",
+        }
+    }
+}
+
+/// Who had the CPU, as the pairs tell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Cause {
+    /// An entity.
+    Entity(EntityId),
+    /// Nobody: the CPU was idle and had yet to wake up.
+    Idle,
+    /// Nobody: the victim's CPU quota was used up.
+    Throttled,
+}
+
+/// Pairs that are kept.
+const MAX_PAIRS: usize = 8192;
+
+/// Nanoseconds by victim and cause, since the agent started.
+#[derive(Debug, Default)]
+pub(super) struct Pairs {
+    sums: HashMap<(EntityId, Cause), u64>,
+    left_out: u64,
+}
+
+impl Pairs {
+    fn add(&mut self, victim: EntityId, cause: Cause, ns: u64) {
+        let full = self.sums.len() >= MAX_PAIRS;
+        match self.sums.get_mut(&(victim, cause)) {
+            Some(sum) => *sum += ns,
+            None if full => self.left_out += 1,
+            None => drop(self.sums.insert((victim, cause), ns)),
+        }
+    }
+
+    /// One entity has become another.
+    pub(super) fn rename(&mut self, from: EntityId, to: EntityId) {
+        let moved = |id| if id == from { to } else { id };
+        let concerned = |(victim, cause): &(EntityId, Cause)| *victim == from || *cause == Cause::Entity(from);
+        let pairs: Vec<_> = self.sums.extract_if(|pair, _| concerned(pair)).collect();
+        for ((victim, cause), ns) in pairs {
+            let cause = if let Cause::Entity(id) = cause { Cause::Entity(moved(id)) } else { cause };
+            self.add(moved(victim), cause, ns);
+        }
+    }
+
+    /// Forgets the pairs of entities that are gone.
+    pub(super) fn retain(&mut self, is_there: impl Fn(EntityId) -> bool) {
+        let there = |cause: &Cause| if let Cause::Entity(id) = cause { is_there(*id) } else { true };
+        self.sums.retain(|(victim, cause), _| is_there(*victim) && there(cause));
+    }
+}
+
+impl Ledger {
+    /// Who waited for whom, and how many nanoseconds, since the agent started; of entities that are there.
+    pub fn wait_pairs(&self) -> impl Iterator<Item = (EntityId, Cause, u64)> {
+        self.pairs.sums.iter().map(|((victim, cause), ns)| (*victim, *cause, *ns))
+    }
+
+    /// Waits of pairs for which there was no room.
+    pub fn pairs_left_out(&self) -> u64 {
+        self.pairs.left_out
+    }
+
+    pub(super) fn book_caused(&mut self, caused: &[Caused], names: &impl Names, now_ns: u64) {
+        for Caused { victim, culprit, ns } in caused {
+            let at = self.entity_of(*victim, 0, names, now_ns);
+            let (by, cause) = match *culprit {
+                Culprit::Idle => (By::Host, Cause::Idle),
+                Culprit::Throttled => {
+                    self.accounts[at].active.throttled(*ns);
+                    (By::Throttled, Cause::Throttled)
+                }
+                Culprit::Cgroup(cgroup) => {
+                    let by = self.entity_of(cgroup, 0, names, now_ns);
+                    let kind = if by == at { By::SameContainer } else { kind(names, *victim, cgroup) };
+                    (kind, Cause::Entity(self.entities[by].id))
+                }
+            };
+            self.pairs.add(self.entities[at].id, cause, *ns);
+            if let Some(workload) = self.accounts[at].workload.and_then(|id| self.workloads.get_mut(id)) {
+                workload.books.caused_ns[by as usize] += ns;
+            }
+            if self.entities[at].shown {
+                self.entities[at].books.caused_ns[by as usize] += ns;
+            } else {
+                self.accounts[at].on_other.get_or_insert_default().caused_ns[by as usize] += ns;
+                let other = self.other_of(at);
+                self.entities[other].books.caused_ns[by as usize] += ns;
+            }
+        }
+    }
+}
+
+fn kind(names: &impl Names, victim: u64, culprit: u64) -> By {
+    match (names.pod_of(victim), names.pod_of(culprit)) {
+        (_, None) => By::Host,
+        (Some(victim), Some(culprit)) if victim == culprit => By::SamePod,
+        _ => By::OtherPod,
+    }
+}
