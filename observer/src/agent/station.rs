@@ -57,7 +57,7 @@ pub(super) struct Station {
     node: NodeFacts,
     devices: DeviceReader,
     facts: AgentFacts,
-    window_started_ns: u64,
+    window_started: Moment,
     walked_ns: u64,
     /// A walk is wanted whenever the last one was.
     walk_wanted: bool,
@@ -75,13 +75,30 @@ pub(super) struct Station {
     is_sharing: bool,
 }
 
+/// A moment by two clocks.
+#[derive(Clone, Copy, Debug)]
+struct Moment {
+    agent_ns: u64,
+    /// By the clock of the run queues, where they were asked: what lasts is measured by it.
+    queues_ns: Option<u64>,
+}
+
+impl Moment {
+    fn since(self, before: Self) -> u64 {
+        match self.queues_ns.zip(before.queues_ns) {
+            Some((now_ns, before_ns)) => now_ns.saturating_sub(before_ns),
+            None => self.agent_ns - before.agent_ns,
+        }
+    }
+}
+
 impl Station {
     /// Starts with what has been counted since the programs were attached.
     pub(super) fn new(parts: Parts) -> Self {
         let now_ns = monotonic_ns();
         Self {
             own_cpu: OwnCpu::new(parts.spare_descriptors),
-            window_started_ns: parts.counting_since_ns,
+            window_started: Moment { agent_ns: parts.counting_since_ns, queues_ns: None },
             ledger: Ledger::default(),
             sample: Sample::default(),
             node: NodeFacts::default(),
@@ -150,17 +167,32 @@ impl Station {
     }
 
     /// Takes note of what lasts, after a reading of what has ended.
-    fn note_lasting(&mut self) -> io::Result<()> {
-        self.parts.kernel.read_lasting(&mut self.sample)?;
-        self.ledger.note_lasting(&self.sample.lasting, &self.parts.directory(), monotonic_ns());
-        Ok(())
+    fn note_lasting(&mut self) -> io::Result<Moment> {
+        let queues_ns = self.parts.kernel.read_lasting(&mut self.sample)?;
+        let agent_ns = monotonic_ns();
+        self.ledger.note_lasting(&self.sample.lasting, &self.parts.directory(), agent_ns);
+        Ok(Moment { agent_ns, queues_ns })
+    }
+
+    /// Ends a window, after a reading.
+    fn end_window(&mut self) -> io::Result<()> {
+        // What lasts and cannot be read is what it was: the next window has it.
+        let (ended, noted) = match self.note_lasting() {
+            Ok(moment) => (moment, Ok(())),
+            Err(error) => (Moment { agent_ns: monotonic_ns(), queues_ns: None }, Err(error)),
+        };
+        self.ledger.end_window(ended.since(self.window_started));
+        self.window_started = ended;
+        noted
     }
 
     /// The first reading, from which the windows count.
     pub(super) fn begin(&mut self) -> io::Result<()> {
         self.read()?;
-        self.note_lasting()?;
+        let begun = self.note_lasting()?;
         self.ledger.begin_windows();
+        // Bytes count from the attach.
+        self.window_started.queues_ns = begun.queues_ns;
         Ok(())
     }
 
@@ -182,14 +214,12 @@ impl Station {
 
     /// Books, ends a window if it is a second old, and lets go what is long gone.
     pub(super) fn tick(&mut self) -> io::Result<()> {
-        let read = self.read().and(self.note_lasting());
+        let mut read = self.read();
         #[cfg(feature = "kernel-log")]
         self.parts.kernel.flush_log();
         let now_ns = monotonic_ns();
-        let elapsed_ns = now_ns - self.window_started_ns;
-        if elapsed_ns >= WINDOW_NS {
-            self.ledger.end_window(elapsed_ns);
-            self.window_started_ns = now_ns;
+        if now_ns - self.window_started.agent_ns >= WINDOW_NS {
+            read = read.and(self.end_window());
         }
         self.ledger.expire(now_ns);
         self.keep_within_budget();
@@ -209,10 +239,6 @@ impl Station {
         let names = self.parts.directory();
         self.own_cpu.read(names, &mut self.ledger, waits_are_counted, monotonic_ns());
         self.node.load = procfs::loadavg(&self.parts.proc_path).ok();
-        self.node.unattributed_load = self.node.load.filter(|_| waits_are_counted).map(|load| {
-            let shown = self.ledger.entities().iter().filter(|entity| entity.shown);
-            load.one - shown.map(|entity| entity.recent.load.rounded().one).sum::<f64>()
-        });
         if self.devices.read(&self.parts.proc_path, &mut self.node.devices).is_err() {
             self.node.devices.clear();
         }
@@ -306,6 +332,11 @@ impl Station {
 
     /// The books as they are.
     pub(super) fn snapshot(&mut self) -> Snapshot<'_> {
+        let follows_tasks = self.parts.kernel.is_up(program::SWITCH);
+        self.node.unattributed_load = self.node.load.filter(|_| follows_tasks).map(|load| {
+            let shown = self.ledger.entities().iter().filter(|entity| entity.shown);
+            load.one - shown.map(|entity| entity.recent.load.rounded().one).sum::<f64>()
+        });
         Snapshot {
             window_ended_ns: self.ledger.window_ended_ns(),
             node_name: &self.parts.node_name,

@@ -28,8 +28,8 @@ impl LastingTasks {
         Ok(Self { link: sys::link_map_iterator(program, turns)?, records: Vec::new() })
     }
 
-    /// Adds everything that lasts.
-    pub(super) fn read(&mut self, lasting: &mut Vec<Lasting>) -> io::Result<()> {
+    /// Adds everything that lasts; returns when that was, by the run queues' clock.
+    pub(super) fn read(&mut self, lasting: &mut Vec<Lasting>) -> io::Result<u64> {
         self.records.clear();
         let mut file = File::from(sys::begin_iterator(self.link.as_fd())?);
         let mut buffer = vec![0; BUFFER_BYTES];
@@ -40,8 +40,9 @@ impl LastingTasks {
             }
             self.records.extend(buffer[..bytes].chunks_exact(RECORD_BYTES).map(record));
         }
-        lasting.extend(told(&self.records));
-        Ok(())
+        let now_ns = latest_clock(&self.records);
+        lasting.extend(told(&self.records, now_ns));
+        Ok(now_ns)
     }
 }
 
@@ -51,9 +52,12 @@ fn record(bytes: &[u8]) -> LastingTask {
 }
 
 /// A run queue's clock stands still while nothing happens there: the time is that of the latest.
-fn told(records: &[LastingTask]) -> impl Iterator<Item = Lasting> {
+fn latest_clock(records: &[LastingTask]) -> u64 {
     let clocks = records.iter().filter(|record| record.cgroup == LastingTask::CLOCK);
-    let now_ns = clocks.map(|record| record.since_ns).max().unwrap_or(0);
+    clocks.map(|record| record.since_ns).max().unwrap_or(0)
+}
+
+fn told(records: &[LastingTask], now_ns: u64) -> impl Iterator<Item = Lasting> {
     let tasks = records.iter().filter(|record| record.cgroup != LastingTask::CLOCK);
     tasks.map(move |task| Lasting { cgroup: task.cgroup, active_ns: now_ns.saturating_sub(task.since_ns) })
 }
@@ -67,7 +71,7 @@ mod tests {
         let records = [(LastingTask::CLOCK, 900), (7, 400), (LastingTask::CLOCK, 1000), (8, 300), (8, 999), (9, 2000)];
         let records = records.map(|(cgroup, since_ns)| LastingTask { cgroup, since_ns });
         let lasting = |cgroup, active_ns| Lasting { cgroup, active_ns };
-        let told: Vec<_> = told(&records).collect();
+        let told: Vec<_> = told(&records, latest_clock(&records)).collect();
         assert_eq!(told, [lasting(7, 600), lasting(8, 700), lasting(8, 1), lasting(9, 0)]);
     }
 

@@ -159,9 +159,10 @@ impl Kernel {
         self.wait_pairs.fetch(&mut sample.caused)
     }
 
-    /// Adds the turns on a CPU and the waits that last; nothing where the iterator is down.
-    pub fn read_lasting(&mut self, sample: &mut Sample) -> io::Result<()> {
-        self.lasting.as_mut().map_or(Ok(()), |iterator| iterator.read(&mut sample.lasting))
+    /// Adds the turns on a CPU and the waits that last; returns when that was, by the run queues' clock. `None` where the
+    /// iterator is down.
+    pub fn read_lasting(&mut self, sample: &mut Sample) -> io::Result<Option<u64>> {
+        self.lasting.as_mut().map(|iterator| iterator.read(&mut sample.lasting)).transpose()
     }
 
     /// Takes every program out of the kernel; what was counted can still be read.

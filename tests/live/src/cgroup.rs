@@ -123,7 +123,7 @@ pub(crate) fn join(path: &Path, pid: u32) -> Result<()> {
     fs::write(path.join("cgroup.procs"), pid.to_string()).with_context(|| format!("move {pid} to {}", path.display()))
 }
 
-fn remove_tree(path: &Path) -> Result<()> {
+pub(crate) fn remove_tree(path: &Path) -> Result<()> {
     if !path.exists() {
         return Ok(());
     }

@@ -12,6 +12,7 @@ mod cgroup;
 mod loss;
 mod machine;
 mod netns;
+mod quota;
 mod scenarios;
 mod syscalls;
 mod trial;

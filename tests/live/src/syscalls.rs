@@ -283,3 +283,16 @@ pub(crate) fn reap_all() -> bool {
         }
     }
 }
+
+/// Gives the calling process a high priority, or has it run only when nobody else wants to.
+pub(crate) fn set_priority(high: bool) -> io::Result<()> {
+    let result = if high {
+        // SAFETY: no memory is passed.
+        unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, -10) }
+    } else {
+        let parameters = libc::sched_param { sched_priority: 0 };
+        // SAFETY: the parameters outlive the call.
+        unsafe { libc::sched_setscheduler(0, libc::SCHED_IDLE, &raw const parameters) }
+    };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}

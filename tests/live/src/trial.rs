@@ -24,6 +24,8 @@ pub(crate) enum Need {
     CgroupV1,
     /// The cpu controller in the v2 hierarchy.
     CpuController,
+    /// The cpu controller, with quotas, in either.
+    Quota,
 }
 
 impl Need {
@@ -37,6 +39,11 @@ impl Need {
             }
             Self::CpuController => {
                 (!crate::cgroup::has_controller("cpu")).then(|| "needs the cpu controller in the v2 hierarchy".into())
+            }
+            Self::Quota => {
+                let v1 = crate::quota::v1_root("cpu")
+                    .is_ok_and(|root| root.join("cpu.cfs_quota_us").exists() || root.join("cpu.stat").exists());
+                (!v1 && !crate::cgroup::has_controller("cpu")).then(|| "needs the cpu controller".into())
             }
             Self::CgroupV1 => {
                 let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();

@@ -2,10 +2,12 @@
 
 mod budget;
 mod cpu;
+mod culprits;
 mod endings;
 mod ends;
 mod fixtures;
 mod lifetimes;
+mod load;
 mod long_run;
 mod names;
 mod node_device;
@@ -33,6 +35,8 @@ pub(crate) fn all() -> Vec<Trial> {
     all.extend(ownership::tests());
     all.extend(run_queue::tests());
     all.extend(cpu::tests());
+    all.extend(load::tests());
+    all.extend(culprits::tests());
     all.extend(uninterruptible::tests());
     all.extend(lifetimes::tests());
     all.extend(slots::tests());

@@ -78,7 +78,7 @@ impl Crowd {
     }
 }
 
-fn last_cpu() -> Result<usize> {
+pub(super) fn last_cpu() -> Result<usize> {
     Ok(std::thread::available_parallelism()?.get() - 1)
 }
 

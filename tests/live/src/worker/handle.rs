@@ -20,6 +20,16 @@ pub(crate) struct Seat<'a> {
     pub(crate) netns: Option<u32>,
     pub(crate) cgroup: Option<&'a Cgroup>,
     pub(crate) cpu: Option<usize>,
+    pub(crate) priority: Option<Priority>,
+}
+
+/// How the scheduler is to treat a worker.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+pub(crate) enum Priority {
+    /// Before nearly everybody else.
+    High,
+    /// When nobody else wants the CPU.
+    Idle,
 }
 
 impl<'a> Seat<'a> {
@@ -40,6 +50,11 @@ impl<'a> Seat<'a> {
         }
         if let Some(cpu) = self.cpu {
             command.arg(format!("--cpu={cpu}"));
+        }
+        match self.priority {
+            Some(Priority::High) => _ = command.arg("--priority=high"),
+            Some(Priority::Idle) => _ = command.arg("--priority=idle"),
+            None => {}
         }
         command.args(job);
         command

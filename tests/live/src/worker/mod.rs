@@ -14,7 +14,7 @@ mod tasks;
 mod tcp;
 mod udp;
 
-pub(crate) use handle::{Seat, Worker};
+pub(crate) use handle::{Priority, Seat, Worker};
 
 use crate::agent::Agent;
 use anyhow::{Context as _, Result, bail};
@@ -44,6 +44,9 @@ struct Options {
     /// Stay on this CPU.
     #[arg(long)]
     cpu: Option<usize>,
+    /// Be treated so by the scheduler.
+    #[arg(long)]
+    priority: Option<Priority>,
     #[command(subcommand)]
     job: Job,
 }
@@ -122,6 +125,9 @@ fn work(options: Options) -> Result<()> {
         let mut set = CpuSet::new();
         set.set(cpu)?;
         sched_setaffinity(Pid::from_raw(0), &set).context("stay on one CPU")?;
+    }
+    if let Some(priority) = options.priority {
+        crate::syscalls::set_priority(matches!(priority, Priority::High)).context("change the priority")?;
     }
     match options.job {
         Job::Namespace(job) => job.run(),
