@@ -147,11 +147,18 @@ impl Station {
 
     /// Books everything up to now. What was read is booked whatever else fails: it cannot be read again.
     pub(super) fn read(&mut self) -> io::Result<()> {
+        self.read_all(false).0
+    }
+
+    /// Books everything up to now and, if a window ends, takes note of what lasts; returns when that was.
+    fn read_all(&mut self, window_ends: bool) -> (io::Result<()>, Moment) {
         self.drain_events();
         let now_ns = monotonic_ns();
         self.sample.clear();
         let mut unknown = Vec::new();
         let slots = self.read_slots(now_ns, &mut unknown);
+        // At once: what ends in between is in neither, and the next window has it.
+        let lasting = if window_ends { self.parts.kernel.read_lasting(&mut self.sample).map(Some) } else { Ok(None) };
         let sleeps = self.read_sleeps(now_ns);
         let pairs = self.parts.kernel.fetch_wait_pairs(&mut self.sample);
         // A cgroup is told of before its first packet: who is unknown still was made since the events were drained, or
@@ -161,39 +168,23 @@ impl Station {
         let walk = self.name(unknown, now_ns);
         let names = self.parts.directory();
         self.ledger.book(&self.sample, &names, now_ns);
-        slots.and(sleeps).and(pairs).and(walk)?;
-        self.samples += 1;
-        Ok(())
-    }
-
-    /// Takes note of what lasts, after a reading of what has ended.
-    fn note_lasting(&mut self) -> io::Result<Moment> {
-        let queues_ns = self.parts.kernel.read_lasting(&mut self.sample)?;
-        let agent_ns = monotonic_ns();
-        self.ledger.note_lasting(&self.sample.lasting, &self.parts.directory(), agent_ns);
-        Ok(Moment { agent_ns, queues_ns })
-    }
-
-    /// Ends a window, after a reading.
-    fn end_window(&mut self) -> io::Result<()> {
-        // What lasts and cannot be read is what it was: the next window has it.
-        let (ended, noted) = match self.note_lasting() {
-            Ok(moment) => (moment, Ok(())),
-            Err(error) => (Moment { agent_ns: monotonic_ns(), queues_ns: None }, Err(error)),
-        };
-        self.ledger.end_window(ended.since(self.window_started));
-        self.window_started = ended;
-        noted
+        // What lasts and cannot be read is what it was.
+        if let Ok(Some(_)) = lasting {
+            self.ledger.note_lasting(&self.sample.lasting, &names, now_ns);
+        }
+        let moment = Moment { agent_ns: now_ns, queues_ns: lasting.as_ref().ok().copied().flatten().flatten() };
+        let outcome = slots.and(sleeps).and(pairs).and(walk).and(lasting.map(drop));
+        self.samples += u64::from(outcome.is_ok());
+        (outcome, moment)
     }
 
     /// The first reading, from which the windows count.
     pub(super) fn begin(&mut self) -> io::Result<()> {
-        self.read()?;
-        let begun = self.note_lasting()?;
+        let (read, begun) = self.read_all(true);
         self.ledger.begin_windows();
         // Bytes count from the attach.
         self.window_started.queues_ns = begun.queues_ns;
-        Ok(())
+        read
     }
 
     /// Walks the tree if there is reason to, `unknown` cgroups for one; remembers those of them that have no name.
@@ -214,13 +205,15 @@ impl Station {
 
     /// Books, ends a window if it is a second old, and lets go what is long gone.
     pub(super) fn tick(&mut self) -> io::Result<()> {
-        let mut read = self.read();
+        let window_ends = monotonic_ns() - self.window_started.agent_ns >= WINDOW_NS;
+        let (read, ended) = self.read_all(window_ends);
         #[cfg(feature = "kernel-log")]
         self.parts.kernel.flush_log();
-        let now_ns = monotonic_ns();
-        if now_ns - self.window_started.agent_ns >= WINDOW_NS {
-            read = read.and(self.end_window());
+        if window_ends {
+            self.ledger.end_window(ended.since(self.window_started));
+            self.window_started = ended;
         }
+        let now_ns = ended.agent_ns;
         self.ledger.expire(now_ns);
         self.keep_within_budget();
         self.parts.tree.forget(now_ns);

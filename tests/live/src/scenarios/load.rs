@@ -44,30 +44,33 @@ fn agree(what: &str, shown: f64, truth: f64) -> Result<()> {
     Ok(())
 }
 
-/// What the kernel's recipe makes of as many tasks after some periods of 5 s.
-fn recipe(tasks: f64, exponent: f64, periods: i32) -> f64 {
-    tasks * (1.0 - (exponent / 2048.0).powi(periods))
+/// What the kernel keeps of its averages from one period of 5 s to the next.
+const KEPT: [f64; 3] = [1884.0 / 2048.0, 2014.0 / 2048.0, 2037.0 / 2048.0];
+
+/// What the kernel's recipe makes of as many tasks after some periods.
+fn recipe(tasks: f64, kept: f64, periods: f64) -> f64 {
+    tasks * (1.0 - kept.powf(periods))
 }
 
-/// Checks the averages of a cgroup whose tasks have been active since before the agent started: after one of the numbers
-/// of periods that can have passed.
+/// Checks the averages of a cgroup whose tasks have been active since before the agent started. How many periods had passed
+/// is what the averages over one and over fifteen minutes agree on.
 fn averages(agent: &Agent, cgroup: &Cgroup, tasks: f64) -> Result<()> {
-    let least = agent.ready.elapsed();
     let page = agent.scrape()?;
-    let most = agent.started.elapsed();
-    let periods = |time: Duration, period: f64| (time.as_secs_f64() / period).floor() as i32;
-    let possible = periods(least, 5.2)..=periods(most, 4.8);
-    ensure!(*possible.start() >= 1, "no period has passed in {least:?}");
-    let after = |passed: i32| -> Result<()> {
-        for (name, exponent) in [("1", 1884.0), ("5", 2014.0), ("15", 2037.0)] {
-            let name = format!("observer_load{name}");
-            agree(&name, gauge(&page, &name, &cgroup.label)?, recipe(tasks, exponent, passed))?;
-        }
-        agree("observer_load_peak", gauge(&page, "observer_load_peak", &cgroup.label)?, tasks)
-    };
-    let mut outcomes: Vec<_> = possible.map(after).collect();
-    let fits = outcomes.iter().position(Result::is_ok).unwrap_or(0);
-    outcomes.swap_remove(fits)
+    let most = agent.started.elapsed().as_secs_f64() / 5.0;
+    let load = |minutes: &str| gauge(&page, &format!("observer_load{minutes}"), &cgroup.label);
+    let [one, five, fifteen] = [load("1")?, load("5")?, load("15")?];
+    ensure!(one > 0.0 && fifteen > 0.0, "no period has passed");
+    let ratio = |periods: f64| recipe(1.0, KEPT[0], periods) / recipe(1.0, KEPT[2], periods);
+    let (mut low, mut high) = (0.5, most + 1.0);
+    for _ in 0..60 {
+        let middle = f64::midpoint(low, high);
+        if ratio(middle) > one / fifteen { low = middle } else { high = middle }
+    }
+    ensure!((most - 1.6..=most).contains(&low), "{low} periods of {most}");
+    agree("observer_load1", one, recipe(tasks, KEPT[0], low))?;
+    agree("observer_load5", five, recipe(tasks, KEPT[1], low))?;
+    agree("observer_load15", fifteen, recipe(tasks, KEPT[2], low))?;
+    agree("observer_load_peak", gauge(&page, "observer_load_peak", &cgroup.label)?, tasks)
 }
 
 /// How long a known load is looked at: two periods and some windows.
@@ -124,7 +127,7 @@ fn starves() -> Result<()> {
         for (cgroup, tasks) in [(&meek, 1.0), (&greedy, 2.0)] {
             agree("observer_load_peak", gauge(&page, "observer_load_peak", &cgroup.label)?, tasks)?;
             let load = gauge(&page, "observer_load1", &cgroup.label)?;
-            let possible = recipe(tasks, 1884.0, 1) * 0.5..=recipe(tasks, 1884.0, 4);
+            let possible = recipe(tasks, KEPT[0], 0.5)..=recipe(tasks, KEPT[0], 4.0);
             ensure!(possible.contains(&load), "observer_load1 is {load}, not within {possible:?}");
         }
         Ok(())
@@ -162,7 +165,7 @@ fn throttled() -> Result<()> {
         ensure!(!is_guest() || by("host") <= waited / 20, "neighbours are blamed: {caused:?}");
         // A fifth of a CPU, on which three tasks take turns: 0.6, and more where neighbours make them wait.
         let peak = gauge(&page, "observer_load_peak", &cgroup.label)?;
-        let most = if is_guest() { 0.75 } else { 1.5 };
+        let most = if is_guest() { 0.75 } else { 2.0 };
         ensure!((0.2..most).contains(&peak), "the load is {peak} at its peak");
         Ok(())
     };
@@ -245,7 +248,7 @@ fn mixed_loads() -> Result<()> {
         let page = agent.scrape()?;
         let (load, left) = sums(&page)?;
         // That of before fades as the kernel's own does.
-        let before = first * (1884f64 / 2048.0).powf(started.elapsed().as_secs_f64() / 5.0);
+        let before = first * KEPT[0].powf(started.elapsed().as_secs_f64() / 5.0);
         kernels += load - before;
         ours += load - left;
         samples += 1;
