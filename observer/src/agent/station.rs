@@ -21,6 +21,11 @@ const NAMELESS_NS: u64 = 120_000_000_000;
 /// How long a window of the peaks is at least. A little less than a second, since ticks are not exact.
 const WINDOW_NS: u64 = 950_000_000;
 
+/// How long reading what has ended and what lasts may take together: less than most turns on a CPU.
+const HURRY_NS: u64 = 1_000_000;
+/// How often it is done again when somebody else had the CPU meanwhile.
+const RETRIES: usize = 2;
+
 /// What the station is made of.
 pub(super) struct Parts {
     pub(super) kernel: Kernel,
@@ -153,12 +158,24 @@ impl Station {
     /// Books everything up to now and, if a window ends, takes note of what lasts; returns when that was.
     fn read_all(&mut self, window_ends: bool) -> (io::Result<()>, Moment) {
         self.drain_events();
-        let now_ns = monotonic_ns();
+        let mut now_ns = monotonic_ns();
         self.sample.clear();
         let mut unknown = Vec::new();
-        let slots = self.read_slots(now_ns, &mut unknown);
-        // At once: what ends in between is in neither, and the next window has it.
-        let lasting = if window_ends { self.parts.kernel.read_lasting(&mut self.sample).map(Some) } else { Ok(None) };
+        let mut slots = self.read_slots(now_ns, &mut unknown);
+        let mut lasting = Ok(None);
+        if window_ends {
+            lasting = self.parts.kernel.read_lasting(&mut self.sample).map(Some);
+            // What ends in between is in neither, and only the next window has it: once more if that was long.
+            for _ in 0..RETRIES {
+                if monotonic_ns() - now_ns < HURRY_NS || slots.is_err() || lasting.is_err() {
+                    break;
+                }
+                now_ns = monotonic_ns();
+                slots = self.read_slots(now_ns, &mut unknown);
+                self.sample.lasting.clear();
+                lasting = self.parts.kernel.read_lasting(&mut self.sample).map(Some);
+            }
+        }
         let sleeps = self.read_sleeps(now_ns);
         let pairs = self.parts.kernel.fetch_wait_pairs(&mut self.sample);
         // A cgroup is told of before its first packet: who is unknown still was made since the events were drained, or

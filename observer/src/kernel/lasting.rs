@@ -28,8 +28,8 @@ impl LastingTasks {
         Ok(Self { link: sys::link_map_iterator(program, turns)?, records: Vec::new() })
     }
 
-    /// Adds everything that lasts; returns when that was, by the run queues' clock.
-    pub(super) fn read(&mut self, lasting: &mut Vec<Lasting>) -> io::Result<u64> {
+    /// Adds everything that lasts; returns when that was, by the run queues' clock: `None` as long as no CPU has switched.
+    pub(super) fn read(&mut self, lasting: &mut Vec<Lasting>) -> io::Result<Option<u64>> {
         self.records.clear();
         let mut file = File::from(sys::begin_iterator(self.link.as_fd())?);
         let mut buffer = vec![0; BUFFER_BYTES];
@@ -41,7 +41,7 @@ impl LastingTasks {
             self.records.extend(buffer[..bytes].chunks_exact(RECORD_BYTES).map(record));
         }
         let now_ns = latest_clock(&self.records);
-        lasting.extend(told(&self.records, now_ns));
+        lasting.extend(told(&self.records, now_ns.unwrap_or(0)));
         Ok(now_ns)
     }
 }
@@ -52,9 +52,9 @@ fn record(bytes: &[u8]) -> LastingTask {
 }
 
 /// A run queue's clock stands still while nothing happens there: the time is that of the latest.
-fn latest_clock(records: &[LastingTask]) -> u64 {
+fn latest_clock(records: &[LastingTask]) -> Option<u64> {
     let clocks = records.iter().filter(|record| record.cgroup == LastingTask::CLOCK);
-    clocks.map(|record| record.since_ns).max().unwrap_or(0)
+    clocks.map(|record| record.since_ns).max()
 }
 
 fn told(records: &[LastingTask], now_ns: u64) -> impl Iterator<Item = Lasting> {
@@ -71,8 +71,13 @@ mod tests {
         let records = [(LastingTask::CLOCK, 900), (7, 400), (LastingTask::CLOCK, 1000), (8, 300), (8, 999), (9, 2000)];
         let records = records.map(|(cgroup, since_ns)| LastingTask { cgroup, since_ns });
         let lasting = |cgroup, active_ns| Lasting { cgroup, active_ns };
-        let told: Vec<_> = told(&records, latest_clock(&records)).collect();
+        let told: Vec<_> = told(&records, latest_clock(&records).unwrap()).collect();
         assert_eq!(told, [lasting(7, 600), lasting(8, 700), lasting(8, 1), lasting(9, 0)]);
+    }
+
+    #[test]
+    fn before_any_switch_there_is_no_clock() {
+        assert_eq!(latest_clock(&[]), None);
     }
 
     #[test]

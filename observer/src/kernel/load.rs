@@ -160,9 +160,9 @@ impl Kernel {
     }
 
     /// Adds the turns on a CPU and the waits that last; returns when that was, by the run queues' clock. `None` where the
-    /// iterator is down.
+    /// iterator is down, and before any CPU has switched.
     pub fn read_lasting(&mut self, sample: &mut Sample) -> io::Result<Option<u64>> {
-        self.lasting.as_mut().map(|iterator| iterator.read(&mut sample.lasting)).transpose()
+        self.lasting.as_mut().map_or(Ok(None), |iterator| iterator.read(&mut sample.lasting))
     }
 
     /// Takes every program out of the kernel; what was counted can still be read.

@@ -55,7 +55,7 @@ impl Need {
 
 /// What every kernel has to show: known traffic and known waits, exactly. The rest takes minutes where instructions are
 /// emulated, and runs there with `OBSERVER_LONG=1`.
-const ON_EVERY_KERNEL: [&str; 10] = [
+const ON_EVERY_KERNEL: [&str; 13] = [
     "devices_without_offloads_count_what_a_wire_carries",
     "tcp_v4_by_write_equals_the_devices_at_both_ends",
     "tcp_v6_by_write_equals_the_devices_at_both_ends",
@@ -64,6 +64,9 @@ const ON_EVERY_KERNEL: [&str; 10] = [
     "tcp_v4_with_offloads_is_sent_as_it_is_received",
     "spinners_and_sleepers_on_one_cpu_wait_as_schedstat_says",
     "a_vfork_parent_sleeps_as_long_as_its_child_lives_to_the_millisecond",
+    "three_spinners_on_one_cpu_are_a_load_of_three",
+    "what_a_quota_keeps_from_running_is_no_load",
+    "containers_of_one_pod_and_threads_of_one_container_are_told_apart",
     "with_ten_times_more_cgroups_than_slots_the_sum_is_conserved",
     "after_the_attach_it_is_nobody_without_a_capability_and_goes_on_reading",
 ];

@@ -66,11 +66,18 @@ fn averages(agent: &Agent, cgroup: &Cgroup, tasks: f64) -> Result<()> {
         let middle = f64::midpoint(low, high);
         if ratio(middle) > one / fifteen { low = middle } else { high = middle }
     }
-    ensure!((most - 1.6..=most).contains(&low), "{low} periods of {most}");
+    ensure!((most - 2.5..=most).contains(&low), "{low} periods of {most}");
     agree("observer_load1", one, recipe(tasks, KEPT[0], low))?;
     agree("observer_load5", five, recipe(tasks, KEPT[1], low))?;
     agree("observer_load15", fifteen, recipe(tasks, KEPT[2], low))?;
-    agree("observer_load_peak", gauge(&page, "observer_load_peak", &cgroup.label)?, tasks)
+    peak(&page, cgroup, tasks)
+}
+
+/// Checks the peak: to the hundredth where nobody keeps the agent from a CPU between its two looks at the kernel.
+fn peak(page: &Page, cgroup: &Cgroup, tasks: f64) -> Result<()> {
+    let (peak, slack) = (gauge(page, "observer_load_peak", &cgroup.label)?, if is_guest() { 0.01 } else { 0.03 });
+    ensure!((peak - tasks).abs() <= tasks * slack, "observer_load_peak is {peak}, not {tasks}");
+    Ok(())
 }
 
 /// How long a known load is looked at: two periods and some windows.
@@ -125,7 +132,7 @@ fn starves() -> Result<()> {
     let page = agent.scrape()?;
     let outcome = || {
         for (cgroup, tasks) in [(&meek, 1.0), (&greedy, 2.0)] {
-            agree("observer_load_peak", gauge(&page, "observer_load_peak", &cgroup.label)?, tasks)?;
+            peak(&page, cgroup, tasks)?;
             let load = gauge(&page, "observer_load1", &cgroup.label)?;
             let possible = recipe(tasks, KEPT[0], 0.5)..=recipe(tasks, KEPT[0], 4.0);
             ensure!(possible.contains(&load), "observer_load1 is {load}, not within {possible:?}");
@@ -189,15 +196,15 @@ fn burst() -> Result<()> {
     }
     std::thread::sleep(Duration::from_secs(10));
     let page = agent.scrape()?;
-    let (peak, load) =
+    let (highest, load) =
         (gauge(&page, "observer_load_peak", &cgroup.label)?, gauge(&page, "observer_load1", &cgroup.label)?);
     let again = gauge(&agent.scrape()?, "observer_load_peak", &cgroup.label)?;
     let outcome = || {
         ensure!(before < 0.3, "{before} before anything ran");
         // Cut in two at worst by the end of a window.
-        ensure!((0.39..1.0).contains(&peak), "the peak is {peak}");
+        ensure!((0.39..1.0).contains(&highest), "the peak is {highest}");
         ensure!(load < 0.1, "the mean is {load}");
-        ensure!((again - peak).abs() < 1e-9, "a scrape changed the peak from {peak} to {again}");
+        ensure!((again - highest).abs() < 1e-9, "a scrape changed the peak from {highest} to {again}");
         Ok(())
     };
     explain(&agent, outcome())
