@@ -5,6 +5,7 @@ use crate::ledger::{InPod, PodNames, WorkloadNames};
 use observer_ebpf::{Scope, Traffic};
 use std::{cell::RefCell, sync::Arc};
 
+mod blame;
 mod budget;
 mod churn;
 mod load;
