@@ -5,6 +5,7 @@ mod agent;
 mod books;
 mod cgroups;
 mod churn;
+mod load;
 mod outages;
 mod parts;
 mod services;
@@ -20,6 +21,7 @@ pub(crate) fn all() -> Vec<Trial> {
     all.extend(books::tests());
     all.extend(churn::tests());
     all.extend(account::tests());
+    all.extend(load::tests());
     all.extend(outages::tests());
     all
 }
