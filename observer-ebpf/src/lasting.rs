@@ -6,14 +6,11 @@
 use crate::{
     offsets::{
         RQ_CFS_TASKS, RQ_CLOCK, RQ_CURR, TASK_CFS_RQ, TASK_GROUP_NODE, TASK_LAST_ARRIVAL, TASK_LAST_QUEUED, TASK_PID,
-        peek, peek_cgroup_id,
+        peek, peek_at, peek_cgroup_id,
     },
     throttle,
 };
-use aya_ebpf::{
-    bindings::seq_file,
-    helpers::{bpf_probe_read_kernel, generated::bpf_seq_write},
-};
+use aya_ebpf::{bindings::seq_file, helpers::generated::bpf_seq_write};
 use observer_ebpf::{LastingTask, MAX_LASTING, Turns};
 
 /// `struct bpf_iter__bpf_map_elem`
@@ -55,9 +52,8 @@ pub(crate) fn tell(element: *const Element) {
     let mut node = head;
     for _ in 0..MAX_LASTING {
         // `list_head.next`
-        // SAFETY: the helper checks the address.
-        node = unsafe { bpf_probe_read_kernel(node as *const u64) }.unwrap_or(head);
-        if node == head {
+        node = peek_at(node);
+        if node == head || node == 0 {
             break;
         }
         let task = node - TASK_GROUP_NODE.load();

@@ -58,7 +58,7 @@ pub const MAX_WAIT_PAIRS: u32 = 4096;
 /// Waits up to this long are not asked what they were for. A hundred microseconds.
 pub const DEFAULT_WAIT_THRESHOLD_NS: u64 = 100_000;
 /// Tasks of one run queue that [`LastingTask`]s tell of.
-pub const MAX_LASTING: usize = 512;
+pub const MAX_LASTING: usize = 256;
 /// Address prefixes that decide a scope.
 pub const MAX_SCOPE_PREFIXES: u32 = 4096;
 /// Bytes of the ring buffer of cgroup events.

@@ -2,7 +2,7 @@
 //! the load. The verifier sees constants, so an access is one load. Unset, an offset is out of any structure and the
 //! program is refused: never a silent zero.
 
-use aya_ebpf::{Global, helpers::bpf_probe_read_kernel};
+use aya_ebpf::{Global, helpers::generated::bpf_probe_read_kernel};
 use observer_ebpf::DEFAULT_WAIT_THRESHOLD_NS;
 
 /// An offset that nobody set.
@@ -80,8 +80,18 @@ pub(crate) static WAIT_THRESHOLD_NS: Global<u64> = Global::new(DEFAULT_WAIT_THRE
 /// Reads a field of a kernel structure at an address of which the verifier knows nothing; zero where nothing can be read.
 #[inline(always)]
 pub(crate) fn peek<T: Copy + Default>(base: u64, offset: &Global<u64>) -> T {
-    // SAFETY: the helper checks the address.
-    unsafe { bpf_probe_read_kernel((base + offset.load()) as *const T) }.unwrap_or_default()
+    peek_at(base + offset.load())
+}
+
+/// Reads kernel memory. Without a branch, since the verifier follows both sides of each: the helper zeroes what it cannot read.
+#[inline(always)]
+pub(crate) fn peek_at<T: Copy + Default>(address: u64) -> T {
+    let mut value = T::default();
+    // SAFETY: the helper checks the address, and writes as many bytes as the value has.
+    unsafe {
+        bpf_probe_read_kernel((&raw mut value).cast(), size_of::<T>() as u32, address as *const _);
+    }
+    value
 }
 
 /// The v2 cgroup id of the task at an address.
