@@ -97,6 +97,7 @@ mod tests {
             owner: None,
             cannot_start: false,
             containers: containers.iter().map(|(letter, name)| (id(letter).into(), Arc::from(*name))).collect(),
+            resources: Arc::new([]),
             host_network: false,
             qos_class: "BestEffort",
             phase: "Running",

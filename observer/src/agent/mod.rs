@@ -3,13 +3,20 @@
 //! [`start`] does everything that needs privileges and gives them up; [`serve`] is what then runs until it is told to stop.
 
 mod directory;
+mod homes;
+mod memory;
+mod oom_kills;
 mod own_cpu;
 mod pods;
+mod pressure;
+mod quotas;
+mod resources;
 mod scopes;
 mod serve;
 mod start;
 mod station;
 mod summary;
+mod turns;
 
 use crate::{config::AgentConfig, kernel};
 

@@ -4,12 +4,12 @@
 //! A child that vanishes takes its time out of reach but leaves it in its parent's: what was read of it last stays
 //! subtracted. What it used after that reading falls to the parent; docs/metrics.md says so.
 
-use super::directory::Directory;
+use super::{directory::Directory, homes::open_populated};
 use crate::{
-    cgroup::{Cgroup, CpuStats, Tree},
+    cgroup::{CpuStats, Tree},
     ledger::{CpuUsage, Ledger},
 };
-use std::{collections::HashMap, io::Read as _};
+use std::collections::HashMap;
 
 #[cfg(test)]
 mod tests;
@@ -52,18 +52,23 @@ impl OwnCpu {
         }
     }
 
-    /// Books the time of every cgroup that has an entity.
+    /// Books the time of every cgroup that has an entity, but for those that are there for their quota alone.
     ///
     /// While waits are counted, a cgroup that used nothing between two readings, and none of whose tasks got a CPU since,
     /// has used nothing since: its file need not be read. (One that spins without ever leaving its CPU was not idle at the
     /// last reading.) Where they are not counted, a cgroup may have run without anybody having booked anything on it:
     /// then every cgroup with processes has an entity, and every file is read.
-    pub(super) fn read(&mut self, names: Directory<'_>, ledger: &mut Ledger, waits_are_counted: bool, now_ns: u64) {
+    pub(super) fn read(
+        &mut self,
+        names: Directory<'_>,
+        ledger: &mut Ledger,
+        waits_are_counted: bool,
+        has_quota_alone: impl Fn(u64) -> bool,
+        now_ns: u64,
+    ) {
         let tree = names.tree;
         if !waits_are_counted {
-            for (id, _) in tree.live().filter(|(_, cgroup)| has_processes(tree, cgroup)) {
-                ledger.open_cgroup(id, &names, now_ns);
-            }
+            open_populated(names, ledger, now_ns);
         }
         // First: what has gone is not among the children any more.
         self.part_with_vanished(tree);
@@ -74,26 +79,24 @@ impl OwnCpu {
             if waits_are_counted && childless && last.is_some_and(|last| last.idle && last.waits == waits) {
                 continue;
             }
-            let Some(usage) = self.usage(cgroup, tree) else { continue };
+            if waits == 0 && has_quota_alone(cgroup) {
+                continue;
+            }
+            let Ok(usage) = self.stats.read(tree, cgroup, now_ns) else { continue };
             let idle = last.is_some_and(|last| last.usage == usage);
             self.read.insert(cgroup, Reading { usage, waits, idle });
-            let below_us = self.below(cgroup, tree) + self.departed_us.get(&cgroup).copied().unwrap_or(0);
+            let below_us = self.below(cgroup, tree, now_ns) + self.departed_us.get(&cgroup).copied().unwrap_or(0);
             ledger.book_cpu(cgroup, CpuUsage { usage_us: usage.usage_us.saturating_sub(below_us), ..usage });
         }
         self.read.retain(|cgroup, _| tree.is_live(*cgroup));
         self.stats.retain(|cgroup| tree.is_live(cgroup));
     }
 
-    fn usage(&mut self, cgroup: u64, tree: &Tree) -> Option<CpuUsage> {
-        let found = tree.get(cgroup)?;
-        self.stats.read(cgroup, || tree.directory(found)).ok()
-    }
-
     /// The time of a cgroup's children. One that cannot be read now has at least what it had.
-    fn below(&mut self, parent: u64, tree: &Tree) -> u64 {
+    fn below(&mut self, parent: u64, tree: &Tree, now_ns: u64) -> u64 {
         let mut sum = 0;
         for child in tree.children(parent) {
-            if let Some(CpuUsage { usage_us, .. }) = self.usage(*child, tree) {
+            if let Ok(CpuUsage { usage_us, .. }) = self.stats.read(tree, *child, now_ns) {
                 self.children.insert(*child, Child { parent, usage_us });
             }
             sum += self.children.get(child).map_or(0, |child| child.usage_us);
@@ -113,10 +116,4 @@ impl OwnCpu {
         });
         departed.retain(|parent, _| tree.is_live(*parent));
     }
-}
-
-fn has_processes(tree: &Tree, cgroup: &Cgroup) -> bool {
-    let mut first = [0];
-    let file = std::fs::File::open(tree.directory(cgroup).join("cgroup.procs"));
-    file.and_then(|mut file| file.read(&mut first)).is_ok_and(|count| count > 0)
 }

@@ -6,7 +6,7 @@ use super::{
     station::{Parts, Station},
 };
 use crate::{
-    cgroup::{Tree, mount},
+    cgroup::{Tree, mount, v1::V1Mounts},
     config::AgentConfig,
     kernel::{
         Kernel, LoadOptions, OBJECT, btf,
@@ -65,7 +65,7 @@ pub(super) fn start(config: AgentConfig, runtime: &Runtime) -> anyhow::Result<St
     let (mut kernel, events) = Kernel::load(&options)?;
     let root = File::open(&mount.path).with_context(|| format!("cannot open {}", mount.path.display()))?;
     kernel.attach_lifetimes(root.as_fd());
-    let mut tree = Tree::new(mount.path.clone());
+    let mut tree = Tree::new(mount.path.clone()).beside(V1Mounts::locate(&mount));
     tree.walk(monotonic_ns()).with_context(|| format!("cannot walk {}", mount.path.display()))?;
     let mut scopes = Scopes::new(config.proc_path.clone(), config.intranet_cidr);
     scopes.update(&mut kernel);
@@ -99,6 +99,7 @@ pub(super) fn start(config: AgentConfig, runtime: &Runtime) -> anyhow::Result<St
         counting_since_ns,
         pods: kube.as_ref().map(|connection| Pods::new(connection.pulse.clone())),
         series_limit: config.series_limit,
+        pressure: config.pressure,
     });
     let kube = kube.map(|Connection { watch, owners, pulse: _ }| (watch, owners));
     Ok(Started { station, listener, events: events_fd, lock, scopes, kube })

@@ -1,6 +1,6 @@
 //! Where the readings come together: kernel and cgroup tree in, ledger out. One at a time, under the agent's lock.
 
-use super::{directory::Directory, own_cpu::OwnCpu, pods::Pods};
+use super::{directory::Directory, own_cpu::OwnCpu, pods::Pods, resources::Resources};
 use crate::{
     cgroup::{Cgroup, Tree, Walked},
     kernel::{Events, Kernel, Lifetime, Presence, TaskState, monotonic_ns, program},
@@ -45,6 +45,8 @@ pub(super) struct Parts {
     pub(super) pods: Option<Pods>,
     /// The budget of series.
     pub(super) series_limit: u64,
+    /// Whether pressure is to be read.
+    pub(super) pressure: bool,
 }
 
 impl Parts {
@@ -59,6 +61,7 @@ pub(super) struct Station {
     ledger: Ledger,
     sample: Sample,
     own_cpu: OwnCpu,
+    resources: Resources,
     node: NodeFacts,
     devices: DeviceReader,
     facts: AgentFacts,
@@ -101,10 +104,15 @@ impl Station {
     /// Starts with what has been counted since the programs were attached.
     pub(super) fn new(parts: Parts) -> Self {
         let now_ns = monotonic_ns();
+        let mut ledger = Ledger::default();
+        let resources =
+            Resources::new(&parts.tree, &parts.proc_path, parts.spare_descriptors, parts.pressure, &mut ledger, now_ns);
         Self {
-            own_cpu: OwnCpu::new(parts.spare_descriptors),
+            // The rest is for what the other controllers tell.
+            own_cpu: OwnCpu::new(parts.spare_descriptors / 3 * 2),
             window_started: Moment { agent_ns: parts.counting_since_ns, queues_ns: None },
-            ledger: Ledger::default(),
+            ledger,
+            resources,
             sample: Sample::default(),
             node: NodeFacts::default(),
             devices: DeviceReader::default(),
@@ -231,6 +239,7 @@ impl Station {
             self.window_started = ended;
         }
         let now_ns = ended.agent_ns;
+        self.resources.sample(self.parts.directory(), &self.parts.proc_path, &mut self.ledger, now_ns);
         self.ledger.expire(now_ns);
         self.keep_within_budget();
         self.parts.tree.forget(now_ns);
@@ -247,7 +256,10 @@ impl Station {
         self.read()?;
         let waits_are_counted = self.parts.kernel.is_up(program::SWITCH);
         let names = self.parts.directory();
-        self.own_cpu.read(names, &mut self.ledger, waits_are_counted, monotonic_ns());
+        let now_ns = monotonic_ns();
+        let resources = &mut self.resources;
+        self.own_cpu.read(names, &mut self.ledger, waits_are_counted, |id| resources.has_quota_alone(id), now_ns);
+        resources.scrape(names, &mut self.ledger, now_ns);
         self.node.load = procfs::loadavg(&self.parts.proc_path).ok();
         if self.devices.read(&self.parts.proc_path, &mut self.node.devices).is_err() {
             self.node.devices.clear();

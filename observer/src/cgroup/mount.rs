@@ -15,7 +15,7 @@ mod tests;
 /// This process's own mounts; the paths in it are the ones this process can open, whatever `--proc-path` says.
 pub const MOUNTINFO: &str = "/proc/self/mountinfo";
 /// The inode, and so the cgroup id, of the hierarchy's root on every kernel.
-const ROOT_INODE: u64 = 1;
+pub(super) const ROOT_INODE: u64 = 1;
 
 /// A mount of the v2 hierarchy.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -146,14 +146,16 @@ pub fn standing(path: &Path) -> Standing {
 }
 
 /// A line of mountinfo about a cgroup hierarchy.
-struct Entry {
-    path: PathBuf,
-    root: PathBuf,
-    v2: bool,
+pub(super) struct Entry {
+    pub(super) path: PathBuf,
+    pub(super) root: PathBuf,
+    pub(super) v2: bool,
+    /// The options of the file system: a v1 hierarchy's controllers are among them.
+    pub(super) options: Vec<u8>,
 }
 
 /// `36 35 98:0 ROOT MOUNT-POINT options [optional fields] - TYPE source options`, see proc(5).
-fn entries(mountinfo: &[u8]) -> Vec<Entry> {
+pub(super) fn entries(mountinfo: &[u8]) -> Vec<Entry> {
     let entry = |line: &[u8]| {
         let mut fields = line.split(|byte| *byte == b' ');
         let (root, path) = (fields.nth(3)?, fields.next()?);
@@ -163,7 +165,8 @@ fn entries(mountinfo: &[u8]) -> Vec<Entry> {
             b"cgroup" => false,
             _ => return None,
         };
-        Some(Entry { path: unescaped(path), root: unescaped(root), v2 })
+        let options = fields.nth(1).unwrap_or_default().to_vec();
+        Some(Entry { path: unescaped(path), root: unescaped(root), v2, options })
     };
     mountinfo.split(|byte| *byte == b'\n').filter_map(entry).collect()
 }

@@ -26,6 +26,14 @@ impl<'a> PodRef<'a> {
         let container = parts.next().and_then(|below| ContainerRef::of_part(part, below)).map(|container| container.id);
         Some(Self { uid, container })
     }
+
+    /// The path of the container that a path is in, which is where the kubelet's limits are; `None` outside of containers of
+    /// pods.
+    pub fn container_path(path: &'a str) -> Option<&'a str> {
+        let id = Self::of_path(path)?.container?;
+        let after = path.find(id)? + id.len();
+        Some(&path[..path[after..].find('/').map_or(path.len(), |slash| after + slash)])
+    }
 }
 
 /// `pod<UID>` or `kubepods[-CLASS]-pod<UID>.slice`.
@@ -85,6 +93,17 @@ mod tests {
         let inner = "0".repeat(64);
         assert_eq!(of(&format!("/kubepods/pod{UID}/ID/docker/{inner}")), Some((UID.to_owned(), true)));
         assert_eq!(of(&format!("/kubepods/pod{UID}/ID/init.scope")), Some((UID.to_owned(), true)));
+    }
+
+    #[test]
+    fn whatever_is_in_a_container_has_the_containers_path() {
+        let container = format!("/kubepods.slice/kubepods-pod{}.slice/crio-{ID}.scope", UID.replace('-', "_"));
+        for below in ["", "/init.scope", "/docker/x"] {
+            let path = format!("{container}{below}");
+            assert_eq!(PodRef::container_path(&path), Some(&*container));
+        }
+        assert_eq!(PodRef::container_path(&format!("/kubepods/pod{UID}")), None);
+        assert_eq!(PodRef::container_path("/system.slice/sshd.service"), None);
     }
 
     #[test]

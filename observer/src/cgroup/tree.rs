@@ -3,6 +3,7 @@
 //! Made and removed cgroups come as events; a walk of the directories finds those that were there before, and heals what
 //! events were lost. A cgroup's id is the inode of its directory and is never used again.
 
+use super::v1::V1Mounts;
 use std::{
     collections::HashMap,
     ffi::OsStr,
@@ -46,6 +47,7 @@ pub struct Walked {
 #[derive(Debug)]
 pub struct Tree {
     root: PathBuf,
+    v1: V1Mounts,
     cgroups: HashMap<u64, Cgroup>,
     /// The living cgroups by their paths' bytes.
     by_path: HashMap<Arc<[u8]>, u64>,
@@ -57,7 +59,19 @@ pub struct Tree {
 impl Tree {
     /// The tree below `root`, a directory of a mounted v2 hierarchy. Empty until [`Tree::walk`].
     pub fn new(root: PathBuf) -> Self {
-        Self { root, cgroups: HashMap::new(), by_path: HashMap::new(), children: HashMap::new(), walks: 0 }
+        let (cgroups, by_path, children) = (HashMap::new(), HashMap::new(), HashMap::new());
+        Self { root, v1: V1Mounts::default(), cgroups, by_path, children, walks: 0 }
+    }
+
+    /// The same tree beside v1 hierarchies, in which its cgroups may have counterparts.
+    #[must_use]
+    pub fn beside(self, v1: V1Mounts) -> Self {
+        Self { v1, ..self }
+    }
+
+    /// The v1 hierarchies that it is beside.
+    pub fn v1(&self) -> &V1Mounts {
+        &self.v1
     }
 
     /// A cgroup by its id.
@@ -85,6 +99,16 @@ impl Tree {
         self.children.get(&id).map_or(&[], Vec::as_slice)
     }
 
+    /// The living cgroup right above one.
+    pub fn parent(&self, id: u64) -> Option<u64> {
+        self.by_path.get(parent(&self.get(id)?.raw)?).copied()
+    }
+
+    /// The living cgroup at a path.
+    pub fn at(&self, path: &str) -> Option<u64> {
+        self.by_path.get(path.as_bytes()).copied()
+    }
+
     /// The cgroups found gone at or after a time.
     pub fn gone_since(&self, since_ns: u64) -> impl Iterator<Item = u64> {
         let gone = move |cgroup: &Cgroup| cgroup.gone_at_ns.is_some_and(|gone| gone >= since_ns);
@@ -93,7 +117,12 @@ impl Tree {
 
     /// Its directory.
     pub fn directory(&self, cgroup: &Cgroup) -> PathBuf {
-        self.root.join(OsStr::from_bytes(cgroup.raw.strip_prefix(b"/").unwrap_or(&cgroup.raw)))
+        Self::below(&self.root, cgroup)
+    }
+
+    /// The directory that has a cgroup's path below the root of another hierarchy.
+    pub fn below(root: &Path, cgroup: &Cgroup) -> PathBuf {
+        root.join(OsStr::from_bytes(cgroup.raw.strip_prefix(b"/").unwrap_or(&cgroup.raw)))
     }
 
     /// A cgroup was made, or found. What was known of its id before is replaced.

@@ -44,6 +44,9 @@ pub(super) struct Arguments {
     /// Waits for a CPU that are longer are booked by who had it meanwhile, 10us to 10s [default: 100us]
     #[arg(long, value_name = "DURATION")]
     wait_threshold: Option<String>,
+    /// Read pressure stall information (PSI) of every cgroup at each scrape: three more files and six more series each
+    #[arg(long, value_name = "true|false", num_args = 0..=1, default_missing_value = "true")]
+    pressure: Option<String>,
     /// Who to become once the programs are attached; `keep` stays who it is [default: nobody when started as root]
     #[arg(long, value_name = "NAME|UID")]
     user: Option<String>,
@@ -80,6 +83,7 @@ impl Arguments {
             series_limit,
             sample_interval,
             wait_threshold,
+            pressure,
             user,
             proc_path,
             cgroup_path,
@@ -97,6 +101,7 @@ impl Arguments {
             ("series-limit", series_limit),
             ("sample-interval", sample_interval),
             ("wait-threshold", wait_threshold),
+            ("pressure", pressure),
             ("user", user),
             ("proc-path", proc_path),
             ("cgroup-path", cgroup_path),

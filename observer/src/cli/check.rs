@@ -74,6 +74,7 @@ impl Machine {
         findings.extend(self.cgroups());
         findings.push(machine::bpffs(&self.bpffs));
         findings.push(machine::proc(&self.proc, &self.mountinfo));
+        findings.push(machine::pressure(&self.proc));
         findings.push(self.other_agent());
         Report { findings }
     }

@@ -2,7 +2,10 @@
 //!
 //! The TOML parser's spanned tree is walked here rather than by serde, which stops at the first mistake.
 
-use super::{ConfigError, Origin, settings::SETTINGS};
+use super::{
+    ConfigError, Origin,
+    settings::{SETTINGS, Setting},
+};
 use std::path::Path;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
@@ -30,7 +33,7 @@ pub(super) fn read(path: &Path, text: &str, errors: &mut Vec<ConfigError>) -> Ve
         let name = key.get_ref();
         match SETTINGS.iter().find(|setting| setting.key == name) {
             None => errors.push(ConfigError { origin, message: unknown(name) }),
-            Some(setting) => match values(value, setting.is_list) {
+            Some(setting) => match values(value, setting) {
                 Ok(values) => given.push((setting.key, values, origin)),
                 Err(wanted) => errors.push(ConfigError::about(setting.key, origin, wanted)),
             },
@@ -48,16 +51,18 @@ fn unknown(name: &str) -> String {
     format!("unknown key {name:?}; the keys are {}", known.join(", "))
 }
 
-/// A string, a number, or for a list an array of strings. The error says what is wanted instead.
-fn values(value: &Spanned<DeValue<'_>>, is_list: bool) -> Result<Vec<String>, &'static str> {
+/// A string, a number, `true` or `false` for a switch, or for a list an array of strings. The error says what is wanted instead.
+fn values(value: &Spanned<DeValue<'_>>, setting: &Setting) -> Result<Vec<String>, &'static str> {
     match value.get_ref() {
         DeValue::String(text) => Ok(vec![text.clone().into_owned()]),
+        DeValue::Boolean(switch) if setting.is_switch => Ok(vec![switch.to_string()]),
+        _ if setting.is_switch => Err("must be true or false"),
         DeValue::Integer(number) => Ok(vec![number.to_string()]),
-        DeValue::Array(items) if is_list => {
+        DeValue::Array(items) if setting.is_list => {
             let text = |item: &Spanned<DeValue<'_>>| item.get_ref().as_str().map(str::to_owned);
             items.iter().map(text).collect::<Option<_>>().ok_or("every item must be a string in quotes")
         }
-        _ if is_list => Err("must be an array of strings, such as [\"10.0.0.0/8\"]"),
+        _ if setting.is_list => Err("must be an array of strings, such as [\"10.0.0.0/8\"]"),
         _ => Err("must be a string in quotes or a whole number"),
     }
 }

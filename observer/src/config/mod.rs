@@ -40,6 +40,8 @@ pub struct AgentConfig {
     pub sample_interval: Duration,
     /// Waits for a CPU that are longer are booked by who had it: 10 us to 10 s.
     pub wait_threshold: Duration,
+    /// Whether pressure stall information is read at each scrape.
+    pub pressure: bool,
     /// Who the agent becomes after attach, as `--user` says; [`User::chosen`](crate::kernel::privileges::User::chosen)
     /// knows who that is. `None`, the default: nobody when started as root. `keep` keeps the user.
     pub user: Option<String>,
@@ -76,6 +78,7 @@ impl AgentConfig {
             series_limit: 20_000,
             sample_interval: Duration::from_secs(1),
             wait_threshold: Duration::from_nanos(DEFAULT_WAIT_THRESHOLD_NS),
+            pressure: false,
             user: None,
             proc_path: PathBuf::from("/proc"),
             cgroup_path: None,

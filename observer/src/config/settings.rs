@@ -14,6 +14,8 @@ pub(super) struct Setting {
     pub(super) key: &'static str,
     /// Whether several values are one configuration.
     pub(super) is_list: bool,
+    /// Whether it is `true` or `false`.
+    pub(super) is_switch: bool,
     /// Puts the values (one, unless it is a list) into the configuration; the error says what would be right.
     pub(super) read: fn(&mut AgentConfig, &[String]) -> Result<(), String>,
     /// The value, unless it is not set.
@@ -35,11 +37,11 @@ const fn one(
     read: fn(&mut AgentConfig, &[String]) -> Result<(), String>,
     show: fn(&AgentConfig) -> Option<Value>,
 ) -> Setting {
-    Setting { key, is_list: false, read, show, when_absent: "" }
+    Setting { key, is_list: false, is_switch: false, read, show, when_absent: "" }
 }
 
 /// Every setting, in the order in which they are shown.
-pub(super) const SETTINGS: [Setting; 13] = [
+pub(super) const SETTINGS: [Setting; 14] = [
     one("metrics-listen", read_metrics_listen, |config| Some(config.metrics_listen.to_string().into())),
     one("node-name", read_node_name, |config| Some(config.node_name.clone().into())),
     Setting {
@@ -54,6 +56,7 @@ pub(super) const SETTINGS: [Setting; 13] = [
     one("series-limit", read_series_limit, |config| i64::try_from(config.series_limit).ok().map(Value::from)),
     one("sample-interval", read_sample_interval, |config| Some(shown_duration(config.sample_interval).into())),
     one("wait-threshold", read_wait_threshold, |config| Some(shown_duration(config.wait_threshold).into())),
+    Setting { is_switch: true, ..one("pressure", read_pressure, |config| Some(config.pressure.into())) },
     Setting {
         when_absent: "nobody when started as root",
         ..one("user", read_user, |config| config.user.clone().map(Value::from))
@@ -141,6 +144,11 @@ fn read_summary_interval(config: &mut AgentConfig, values: &[String]) -> Result<
         return Err(wrong(single(values)?, "between 1s and 24h, or 0s for no summary"));
     }
     config.summary_interval = interval;
+    Ok(())
+}
+
+fn read_pressure(config: &mut AgentConfig, values: &[String]) -> Result<(), String> {
+    config.pressure = parsed(values, "true or false")?;
     Ok(())
 }
 

@@ -49,6 +49,7 @@ fn every_setting_is_read_from_every_source() {
         ("series-limit", "5000"),
         ("sample-interval", "500ms"),
         ("wait-threshold", "250us"),
+        ("pressure", "true"),
         ("user", "keep"),
         ("proc-path", "/host/proc"),
         ("cgroup-path", "/host/sys/fs/cgroup"),
@@ -157,6 +158,16 @@ fn a_file_with_one_value_where_a_list_may_be() {
     assert_eq!(told[0], "/etc/observer.toml line 1: intranet-cidr: every item must be a string in quotes");
     let told = errors(&[], &[], Some("node-name = ['a']"));
     assert!(told[0].contains("line 1: node-name: must be a string"), "{told:?}");
+}
+
+#[test]
+fn a_switch_is_on_or_off_and_nothing_else() {
+    for (text, expected) in [("pressure = true", true), ("pressure = false", false), ("pressure = 'true'", true)] {
+        assert_eq!(resolved(&[], &[], Some(text)).unwrap().config.pressure, expected, "{text}");
+    }
+    assert_eq!(errors(&[], &[], Some("pressure = 1"))[0], "/etc/observer.toml line 1: pressure: must be true or false");
+    let told = errors(&[("pressure", "yes")], &[], None);
+    assert_eq!(told[0], "--pressure: \"yes\" is not right; wanted: true or false");
 }
 
 #[test]

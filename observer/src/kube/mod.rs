@@ -14,6 +14,8 @@ mod owners;
 mod parting;
 mod pod;
 mod pulse;
+mod quantity;
+mod resources;
 mod store;
 #[cfg(test)]
 mod tests;

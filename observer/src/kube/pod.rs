@@ -1,5 +1,7 @@
 //! A pod, pruned to what the books need while it is read.
 
+use super::resources::{self, WireBounded, WireResources};
+use crate::ledger::ContainerResources;
 use k8s_openapi::{NamespaceResourceScope, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use kube::Resource;
 use serde::Deserialize;
@@ -22,6 +24,8 @@ pub struct Pod {
     pub cannot_start: bool,
     /// The ids of its containers that are known, with their names; init, sidecar and ephemeral ones included.
     pub containers: Vec<(Box<str>, Arc<str>)>,
+    /// What its containers ask for and may use, of those that say so.
+    pub resources: Arc<[ContainerResources]>,
     /// Whether it shares the node's network namespace.
     pub host_network: bool,
     /// `Guaranteed`, `Burstable`, `BestEffort`; empty when the API does not tell.
@@ -145,6 +149,13 @@ pub(super) struct WireOwner {
 struct WireSpec {
     #[serde(default)]
     host_network: bool,
+    #[serde(default)]
+    containers: Vec<WireBounded>,
+    #[serde(default)]
+    init_containers: Vec<WireBounded>,
+    /// What the pod has as a whole.
+    #[serde(default)]
+    resources: WireResources,
 }
 
 #[derive(Default, Deserialize)]
@@ -222,6 +233,7 @@ impl From<Wire> for PrunedPod {
             owner: controller_of(owner_references).filter(|owner| &*owner.kind != "Node"),
             cannot_start: statuses.clone().any(WireContainer::cannot_start),
             containers: statuses.flat_map(ids_of).collect(),
+            resources: resources::of_pod(spec.containers, spec.init_containers, &spec.resources),
             host_network: spec.host_network,
             qos_class: one_of(&qos_class, &["Guaranteed", "Burstable", "BestEffort"]),
             phase: one_of(&phase, &["Pending", "Running", "Succeeded", "Failed", "Unknown"]),

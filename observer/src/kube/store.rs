@@ -167,7 +167,7 @@ impl PodStore {
 
 impl Entry {
     fn facts(&self) -> Option<PodFacts> {
-        let Pod { uid, owner, host_network, qos_class, phase, .. } = &self.pod;
+        let Pod { uid, owner, resources, host_network, qos_class, phase, .. } = &self.pod;
         // A pod that was deleted while it ran has no phase any more that would be true.
         if self.gone_at_ns.is_some() && !self.pod.has_finished() {
             return None;
@@ -182,6 +182,7 @@ impl Entry {
             phase,
             created_by_kind: of_owner(|owner| &owner.kind),
             created_by_name: of_owner(|owner| &owner.name),
+            resources: Arc::clone(resources),
         })
     }
 }

@@ -1,6 +1,6 @@
 //! What an entity has that no reader of the books needs: the cgroups behind it, and what is still to be known of it.
 
-use super::{Active, Books, CpuUsage, InPod, WorkloadId};
+use super::{Active, Books, CpuUsage, InPod, MemoryUse, Pressure, WorkloadId};
 use std::sync::Arc;
 
 /// How long the series of a vanished cgroup stay.
@@ -19,6 +19,10 @@ pub(super) struct Account {
     pub(super) active: Active,
     /// The last reading of each cgroup's `cpu.stat`.
     pub(super) cpu: Vec<(u64, CpuUsage)>,
+    /// The last reading of each cgroup's pressure files.
+    pub(super) pressure: Vec<(u64, Pressure)>,
+    /// What each cgroup used of memory when it was read last.
+    pub(super) memory: Vec<(u64, MemoryUse)>,
     /// The workload that everything booked here is booked on, too.
     pub(super) workload: Option<WorkloadId>,
     /// What is to be asked for again when its pod has changed, since not every name is known.
@@ -61,6 +65,8 @@ impl Account {
     /// A cgroup has gone; returns it if it was there.
     pub(super) fn part(&mut self, cgroup: u64, at_ns: u64) -> Option<Member> {
         self.cpu.retain(|(id, _)| *id != cgroup);
+        self.pressure.retain(|(id, _)| *id != cgroup);
+        self.memory.retain(|(id, _)| *id != cgroup);
         let at = self.live.iter().position(|member| member.cgroup == cgroup)?;
         let member = self.live.swap_remove(at);
         self.gone.push((member.clone(), at_ns));
@@ -72,7 +78,7 @@ impl Account {
 
     /// Takes everything over that another had. What that waits for is known now.
     pub(super) fn absorb(&mut self, other: Self) {
-        let Self { live, gone, gone_at_ns, active, cpu, workload: _, awaits: _, on_other } = other;
+        let Self { live, gone, gone_at_ns, active, cpu, pressure, memory, workload: _, awaits: _, on_other } = other;
         if let Some(books) = on_other {
             self.on_other.get_or_insert_default().merge(&books);
         }
@@ -80,6 +86,8 @@ impl Account {
         self.gone.extend(gone);
         self.cpu.extend(cpu);
         self.active.absorb(active);
+        self.pressure.extend(pressure);
+        self.memory.extend(memory);
         self.gone_at_ns = if self.live.is_empty() { self.gone_at_ns.max(gone_at_ns) } else { None };
     }
 }

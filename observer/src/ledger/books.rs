@@ -34,6 +34,7 @@ pub struct Ledger {
     /// What the last windows brought, over all entities.
     pub(super) node: Recent,
     nameless: u64,
+    changes: u64,
 }
 
 impl Default for Ledger {
@@ -51,6 +52,7 @@ impl Default for Ledger {
             period_ns: 0,
             node: Recent::default(),
             nameless: 0,
+            changes: 0,
         };
         ledger.open(Identity::Unattributed);
         ledger
@@ -108,6 +110,16 @@ impl Ledger {
         self.node.add(added);
     }
 
+    /// How often a cgroup was given an entity, or one that had an entity went.
+    pub fn changes(&self) -> u64 {
+        self.changes
+    }
+
+    /// Whether a cgroup has an entity.
+    pub fn has_books(&self, cgroup: u64) -> bool {
+        self.by_cgroup.contains_key(&cgroup)
+    }
+
     /// Opens the books of a cgroup that runs something, before anything is booked on it.
     pub fn open_cgroup(&mut self, cgroup: u64, names: &impl Names, now_ns: u64) {
         if let (false, Some(known)) = (self.by_cgroup.contains_key(&cgroup), names.cgroup(cgroup)) {
@@ -126,21 +138,27 @@ impl Ledger {
             account.cpu.push((cgroup, usage));
             CpuUsage::default()
         };
+        self.add_to_books(at, |books| books.cpu.get_or_insert_default().add(usage, before));
+    }
+
+    /// Adds something to an entity's books, wherever they are, and to those of its workload.
+    pub(super) fn add_to_books(&mut self, at: usize, add: impl Fn(&mut Books)) {
         if self.entities[at].shown {
-            self.entities[at].books.cpu.get_or_insert_default().add(usage, before);
+            add(&mut self.entities[at].books);
         } else {
-            account.on_other.get_or_insert_default().cpu.get_or_insert_default().add(usage, before);
+            add(self.accounts[at].on_other.get_or_insert_default());
             let other = self.other_of(at);
-            self.entities[other].books.cpu.get_or_insert_default().add(usage, before);
+            add(&mut self.entities[other].books);
         }
         if let Some(workload) = self.accounts[at].workload.and_then(|id| self.workloads.get_mut(id)) {
-            workload.add_cpu(usage, before);
+            add(&mut workload.books);
         }
     }
 
     /// A cgroup is gone; its entity goes two minutes after its last cgroup.
     pub fn cgroup_gone(&mut self, cgroup: u64, at_ns: u64) {
         let Some(at) = self.by_cgroup.get(&cgroup) else { return };
+        self.changes += 1;
         let parted = self.accounts[*at].part(cgroup, at_ns);
         let change = parted.and_then(|member| self.pods.part(member.pod.as_deref()?));
         self.apply(change, at_ns);
@@ -234,6 +252,7 @@ impl Ledger {
 
     /// Makes a cgroup one of those behind the entity of its name.
     fn join(&mut self, id: u64, cgroup: &Cgroup, names: &impl Names, now_ns: u64) -> usize {
+        self.changes += 1;
         let (identity, more_to_come) = identify(cgroup, names);
         let at = self.open(identity);
         self.by_cgroup.insert(id, at);
@@ -260,6 +279,7 @@ impl Ledger {
                 shown: true,
                 books: Books::default(),
                 recent: Recent::default(),
+                memory: None,
             });
             accounts.push(Account::default());
             *next_id += 1;

@@ -1,6 +1,6 @@
 //! An entity with its books.
 
-use super::{Added, CAUSES, Identity, Recent};
+use super::{Added, CAUSES, Identity, MemoryUse, Pressure, Recent};
 use observer_ebpf::{SCOPES, Traffic, histogram};
 
 /// Never reused while the agent runs.
@@ -20,6 +20,8 @@ pub struct Entity {
     pub books: Books,
     /// What the last windows brought.
     pub recent: Recent,
+    /// What its cgroups use of memory now, once that has been read; [`Ledger::sum_memory`](super::Ledger::sum_memory) forms it.
+    pub memory: Option<MemoryUse>,
 }
 
 /// Sums since the agent started; none ever falls.
@@ -39,6 +41,10 @@ pub struct Books {
     pub caused_ns: [u64; CAUSES],
     /// `cpu.stat`, once it has been read.
     pub cpu: Option<CpuUsage>,
+    /// Pressure stall information, where it is read.
+    pub pressure: Option<Box<Pressure>>,
+    /// Processes that the kernel killed for want of memory, where that is counted.
+    pub oom_kills: Option<u64>,
 }
 
 /// What `cpu.stat` says.
@@ -46,7 +52,7 @@ pub struct Books {
 pub struct CpuUsage {
     /// `usage_usec`.
     pub usage_us: u64,
-    /// Present where the cpu controller is.
+    /// Present where the cpu controller is, in v2 or in v1.
     pub throttling: Option<Throttling>,
 }
 
@@ -57,8 +63,8 @@ pub struct Throttling {
     pub periods: u64,
     /// `nr_throttled`.
     pub throttled_periods: u64,
-    /// `throttled_usec`.
-    pub throttled_us: u64,
+    /// `throttled_nsec`.
+    pub throttled_ns: u64,
 }
 
 impl Books {
@@ -78,7 +84,7 @@ impl Books {
 
     /// Adds other books to these.
     pub(super) fn merge(&mut self, other: &Self) {
-        let Self { traffic, waits, wait_ns, run_ns, uninterruptible_ns, caused_ns, cpu } = other;
+        let Self { traffic, waits, wait_ns, run_ns, uninterruptible_ns, caused_ns, cpu, pressure, oom_kills } = other;
         for (sum, more) in self.traffic.iter_mut().zip(traffic) {
             add_traffic(sum, more);
         }
@@ -93,6 +99,12 @@ impl Books {
         }
         if let Some(cpu) = cpu {
             self.cpu.get_or_insert_default().add(*cpu, CpuUsage::default());
+        }
+        if let Some(pressure) = pressure {
+            self.pressure.get_or_insert_default().add(pressure, &Pressure::default());
+        }
+        if let Some(kills) = oom_kills {
+            *self.oom_kills.get_or_insert_default() += kills;
         }
     }
 
@@ -118,7 +130,7 @@ impl CpuUsage {
             (Some(now), Some(then)) => Some(Throttling {
                 periods: now.periods.max(then.periods),
                 throttled_periods: now.throttled_periods.max(then.throttled_periods),
-                throttled_us: now.throttled_us.max(then.throttled_us),
+                throttled_ns: now.throttled_ns.max(then.throttled_ns),
             }),
             (now, then) => now.or(then),
         };
@@ -133,7 +145,7 @@ impl CpuUsage {
             let sum = self.throttling.get_or_insert_default();
             sum.periods += now.periods.saturating_sub(before.periods);
             sum.throttled_periods += now.throttled_periods.saturating_sub(before.throttled_periods);
-            sum.throttled_us += now.throttled_us.saturating_sub(before.throttled_us);
+            sum.throttled_ns += now.throttled_ns.saturating_sub(before.throttled_ns);
         }
     }
 }

@@ -10,6 +10,7 @@ mod naming;
 mod peak;
 mod pods;
 mod recent;
+mod resources;
 mod sample;
 mod snapshot;
 mod windows;
@@ -21,9 +22,11 @@ pub use entity::{Books, CpuUsage, Entity, EntityId, Throttling};
 pub use identity::{Cgroup, Identity, InPod, Names, PodNames, WorkloadNames};
 pub use peak::Peak;
 pub use recent::{Recent, Window};
+pub use resources::{MemoryUse, Pressure, Stall};
 pub use sample::{Added, Caused, Culprit, Lasting, Sample};
 pub use snapshot::{
-    AgentFacts, Device, KubeFacts, LoadAverages, MapFacts, NodeFacts, PodFacts, ProcessFacts, ProgramFacts, Snapshot,
+    AgentFacts, Bounds, ContainerResources, Device, KubeFacts, LoadAverages, MapFacts, NodeFacts, PodFacts,
+    ProcessFacts, ProgramFacts, Snapshot,
 };
 use windows::Active;
 pub use workloads::{Workload, WorkloadId, WorkloadKey};

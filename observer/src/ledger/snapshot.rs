@@ -81,6 +81,35 @@ pub struct PodFacts {
     pub created_by_kind: Arc<str>,
     /// The name of its controller, empty for none.
     pub created_by_name: Arc<str>,
+    /// What its containers ask for and may use; of those that have neither there is nothing.
+    pub resources: Arc<[ContainerResources]>,
+}
+
+/// What a container asks for and may use, by its pod's spec.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ContainerResources {
+    /// Its name; empty for what the pod has as a whole.
+    pub container: Arc<str>,
+    /// What the scheduler keeps for it.
+    pub requests: Bounds,
+    /// What the kernel keeps it to.
+    pub limits: Bounds,
+}
+
+/// Amounts of resources; `None` for those that are not said.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Bounds {
+    /// Billionths of a CPU.
+    pub cpu_nanocores: Option<u64>,
+    /// Bytes.
+    pub memory_bytes: Option<u64>,
+}
+
+impl Bounds {
+    /// Whether nothing is said.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// What is known of the API server.

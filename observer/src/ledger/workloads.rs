@@ -1,6 +1,6 @@
 //! The workloads' books: sums over all pods that a workload ever had on this node, which never fall when pods go.
 
-use super::{Added, Books, CpuUsage, PodNames, Recent, WorkloadNames};
+use super::{Added, Books, PodNames, Recent, WorkloadNames};
 use std::{collections::HashMap, sync::Arc};
 
 /// How long the books of a workload whose pods come once stay after the last of them is gone.
@@ -23,6 +23,8 @@ pub struct Workload {
     pub books: Books,
     /// What the last windows brought, over all its pods.
     pub recent: Recent,
+    /// What its pods use of memory now, as far as that has been read; [`Ledger::sum_memory`](super::Ledger::sum_memory) forms it.
+    pub working_set_bytes: Option<u64>,
     /// Pods that were seen on this node since the agent started.
     pub pods_started: u64,
     /// Pods that are there now.
@@ -54,6 +56,7 @@ impl Workload {
             names,
             books: Books::default(),
             recent: Recent::default(),
+            working_set_bytes: None,
             pods_started: 0,
             pods: 0,
             idle_since_ns: None,
@@ -64,11 +67,6 @@ impl Workload {
     pub(super) fn add(&mut self, added: &Added) {
         self.books.add(added);
         self.recent.add(added);
-    }
-
-    /// Books CPU time of one of its pods.
-    pub(super) fn add_cpu(&mut self, now: CpuUsage, before: CpuUsage) {
-        self.books.cpu.get_or_insert_default().add(now, before);
     }
 
     /// One of its pods has begun or, with `false`, gone.
@@ -97,6 +95,10 @@ pub(super) struct Workloads {
 impl Workloads {
     pub(super) fn list(&self) -> &[Workload] {
         &self.list
+    }
+
+    pub(super) fn list_mut(&mut self) -> &mut [Workload] {
+        &mut self.list
     }
 
     /// Numbers only grow, so the list is sorted by them.

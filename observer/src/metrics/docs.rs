@@ -21,8 +21,9 @@ const INTRODUCTION: &str = "\
 
 `GET /metrics` on port 9810 answers in the Prometheus text format 0.0.4, compressed when the client accepts gzip. Counters
 end in `_total`, never fall while the agent runs and begin at 0 when it starts; units are base units; times are exact to
-the nanosecond where the kernel counts nanoseconds. Only CPU times begin with what the cgroup had used before. A series appears with the first thing it counts and lives as long as
-its cgroup, and two minutes more. A peak is the largest window of the last minute; a scrape does not reset it. A window is
+the nanosecond where the kernel counts nanoseconds. Only CPU times, throttling and pressure begin with what the cgroup had
+before. A series appears with the first thing it counts and lives as long as
+its cgroup, and two minutes more; what a cgroup uses of memory ends with it. A peak is the largest window of the last minute; a scrape does not reset it. A window is
 a second, or the sample interval where that is longer.
 
 An *entity* is a container of a pod, where the agent is told of an API server, or any other cgroup that runs something
@@ -42,9 +43,11 @@ place of its name, and a pod's uid in the place of its, until the API has told t
 The sandbox of a pod is the container `POD`.";
 
 static SECTIONS: &[(&str, &str, Belongs)] = &[
-    ("Entities", ENTITIES, |series| matches!(series, Series::PerScope(_) | Series::PerEntity(_) | Series::Waits)),
+    ("Entities", ENTITIES, |series| {
+        matches!(series, Series::PerScope(_) | Series::PerEntity(_) | Series::Waits | Series::Stalls)
+    }),
     ("Workloads and pods", "Where the agent is told of an API server.", |series| {
-        matches!(series, Series::PerWorkloadScope(_) | Series::PerWorkload(_) | Series::PerPod)
+        matches!(series, Series::PerWorkloadScope(_) | Series::PerWorkload(_) | Series::PerPod | Series::PerResource(_))
     }),
     ("The node", "What the node says of itself, to compare the cgroups' sums with.", |series| {
         matches!(series, Series::Node(_) | Series::PerDevice(_) | Series::Unattributed(_))
@@ -82,6 +85,11 @@ fn write_label_values(text: &mut String) -> fmt::Result {
     for scope in Scope::ALL {
         writeln!(text, "| `{}` | {} |", scope.label(), scope_meaning(scope))?;
     }
+    writeln!(
+        text,
+        "\n`kind` of `observer_pressure_seconds_total`: in `some` at least one task could not go on, in `full` none that had\n\
+         something to do. `resource` is `cpu`, `memory` or `io`."
+    )?;
     writeln!(text, "\n`reason` of `observer_dropped_total`:\n")?;
     writeln!(text, "| reason | meaning |\n|---|---|")?;
     for reason in Drop::ALL {

@@ -2,7 +2,9 @@
 //!
 //! The labels are not a column: they follow from what there is one series for, so they cannot disagree with the page.
 
-use crate::ledger::{AgentFacts, Device, Entity, KubeFacts, MapFacts, NodeFacts, ProgramFacts, Workload};
+use crate::ledger::{
+    AgentFacts, Bounds, ContainerResources, Device, Entity, KubeFacts, MapFacts, NodeFacts, ProgramFacts, Workload,
+};
 use observer_ebpf::Traffic;
 
 /// A metric family: `HELP`, `TYPE` and the series under them.
@@ -63,6 +65,8 @@ pub enum Unit {
     Count,
     /// 0 or 1.
     Truth,
+    /// As the label `unit` says.
+    Labelled,
 }
 
 impl Unit {
@@ -77,6 +81,7 @@ impl Unit {
             Self::Tasks => "tasks",
             Self::Count => "count",
             Self::Truth => "0 or 1",
+            Self::Labelled => "as `unit` says",
         }
     }
 }
@@ -128,12 +133,16 @@ pub enum Series {
     Waits,
     /// Each entity and each kind of cause for which it waited.
     Caused,
+    /// Each entity, each resource that its tasks were stalled for, and whether some or all of them were.
+    Stalls,
     /// Each workload and each scope in which its pods had traffic.
     PerWorkloadScope(fn(&Traffic) -> u64),
     /// Each workload; the second argument is when the newest window ended.
     PerWorkload(fn(&Workload, u64) -> Option<Value>),
     /// Each pod of the node; always 1.
     PerPod,
+    /// Each container of a pod of the node that has not ended, and each resource for which the spec has such a bound.
+    PerResource(fn(&ContainerResources) -> &Bounds),
     /// The node, from the traffic of the unattributed entity, summed over its scopes.
     Unattributed(fn(&Traffic) -> u64),
     /// The node.
@@ -168,6 +177,7 @@ impl Series {
             Self::PerEntity(_) => &["node", ENTITY],
             Self::Waits => &["node", ENTITY, "le"],
             Self::Caused => &["node", ENTITY, "by"],
+            Self::Stalls => &["node", ENTITY, "resource", "kind"],
             Self::PerWorkloadScope(_) => &["node", "namespace", "workload", "workload_type", "scope"],
             Self::PerWorkload(_) => &["node", "namespace", "workload", "workload_type"],
             Self::PerPod => &[
@@ -183,6 +193,7 @@ impl Series {
                 "created_by_kind",
                 "created_by_name",
             ],
+            Self::PerResource(_) => &["node", "namespace", "pod", "container", "resource", "unit"],
             Self::Unattributed(_) | Self::Node(_) => &["node"],
             Self::PerDevice(_) => &["node", "device"],
             Self::Build => &["version", "revision"],

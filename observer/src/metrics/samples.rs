@@ -4,8 +4,8 @@ use super::label_sets::LabelSets;
 use super::page::Page;
 use super::{Family, Series, Value, families};
 use crate::ledger::{
-    AgentFacts, Books, CAUSES, Device, Entity, Identity, KubeFacts, MapFacts, NodeFacts, PodFacts, ProgramFacts,
-    Snapshot, Workload,
+    AgentFacts, Books, Bounds, CAUSES, ContainerResources, Device, Entity, Identity, KubeFacts, MapFacts, NodeFacts,
+    PodFacts, Pressure, ProgramFacts, Snapshot, Workload,
 };
 use observer_ebpf::{SCOPES, Traffic, histogram};
 
@@ -40,6 +40,15 @@ pub(super) const BOUND_LABELS: [&str; histogram::EXPORTED] = [
     ",le=\"1.073741824\"",
     ",le=\"4.294967296\"",
 ];
+/// What follows an entity's labels in a series of pressure.
+const STALL_LABELS: [&str; 6] = [
+    ",resource=\"cpu\",kind=\"some\"",
+    ",resource=\"cpu\",kind=\"full\"",
+    ",resource=\"memory\",kind=\"some\"",
+    ",resource=\"memory\",kind=\"full\"",
+    ",resource=\"io\",kind=\"some\"",
+    ",resource=\"io\",kind=\"full\"",
+];
 /// Of the kernel's buckets, every second bound is exported.
 const BUCKETS_PER_BOUND: usize = 2;
 const _: () = assert!(BUCKETS_PER_BOUND * histogram::EXPORTED == histogram::BUCKETS);
@@ -63,9 +72,11 @@ impl Samples<'_> {
             Series::PerEntity(read) => self.entities(page, name, read),
             Series::Waits => self.waits(page, name),
             Series::Caused => self.caused(page, name),
+            Series::Stalls => self.stalls(page, name),
             Series::PerWorkloadScope(read) => self.workload_scopes(page, name, read),
             Series::PerWorkload(read) => self.workloads(page, name, read),
             Series::PerPod => self.pods(page, name),
+            Series::PerResource(read) => self.resources(page, name, read),
             Series::Unattributed(read) => self.unattributed(page, name, read),
             Series::Node(read) => self.node(page, name, read),
             Series::PerDevice(read) => self.devices(page, name, read),
@@ -104,7 +115,8 @@ impl Samples<'_> {
 
     fn pods(self, page: &mut Page<'_>, name: &str) {
         for pod in self.snapshot.pods {
-            let PodFacts { names, uid, host_network, qos_class, phase, created_by_kind, created_by_name } = pod;
+            let PodFacts { names, uid, host_network, qos_class, phase, created_by_kind, created_by_name, resources: _ } =
+                pod;
             let labels = [
                 ("node", self.snapshot.node_name),
                 ("namespace", &*names.namespace),
@@ -119,6 +131,29 @@ impl Samples<'_> {
                 ("created_by_name", created_by_name),
             ];
             page.labelled(name, &labels, Value::Count(1));
+        }
+    }
+
+    fn resources(self, page: &mut Page<'_>, name: &str, read: fn(&ContainerResources) -> &Bounds) {
+        for pod in self.snapshot.pods.iter().filter(|pod| !matches!(pod.phase, "Succeeded" | "Failed")) {
+            for resources in &*pod.resources {
+                let Bounds { cpu_nanocores, memory_bytes } = *read(resources);
+                let cores = cpu_nanocores.map(|nanocores| Value::Float(nanocores as f64 / 1e9));
+                for (resource, unit, value) in
+                    [("cpu", "core", cores), ("memory", "byte", memory_bytes.map(Value::Count))]
+                {
+                    let Some(value) = value else { continue };
+                    let labels = [
+                        ("node", self.snapshot.node_name),
+                        ("namespace", &*pod.names.namespace),
+                        ("pod", &*pod.names.pod),
+                        ("container", &*resources.container),
+                        ("resource", resource),
+                        ("unit", unit),
+                    ];
+                    page.labelled(name, &labels, value);
+                }
+            }
         }
     }
 
@@ -161,6 +196,16 @@ impl Samples<'_> {
         for (entity, labels) in self.shown() {
             for (ns, by) in entity.books.caused_ns.iter().zip(CAUSE_LABELS).filter(|(ns, _)| **ns > 0) {
                 page.sample([name, ""], labels, by, Value::Nanoseconds(*ns));
+            }
+        }
+    }
+
+    fn stalls(self, page: &mut Page<'_>, name: &str) {
+        for (entity, labels) in self.shown() {
+            for (us, more) in stalls(entity).into_iter().flatten().zip(STALL_LABELS) {
+                if let Some(us) = us {
+                    page.sample([name, ""], labels, more, Value::Microseconds(us));
+                }
             }
         }
     }
@@ -241,10 +286,17 @@ pub fn series_of(entity: &Entity) -> usize {
         Series::PerScope(_) => scopes,
         Series::Waits => waits,
         Series::Caused => causes,
+        Series::Stalls => stalls(entity).into_iter().flatten().flatten().count(),
         Series::PerEntity(read) => usize::from(read(entity, u64::MAX).is_some()),
         _ => 0,
     };
     families().map(series).sum()
+}
+
+/// In the order of [`STALL_LABELS`]; nothing where pressure is not read.
+fn stalls(entity: &Entity) -> Option<[Option<u64>; STALL_LABELS.len()]> {
+    let Pressure { cpu, memory, io } = entity.books.pressure.as_deref()?;
+    Some([cpu.some_us, cpu.full_us, memory.some_us, memory.full_us, io.some_us, io.full_us])
 }
 
 fn write_waits(page: &mut Page<'_>, name: &str, labels: &[u8], books: &Books) {

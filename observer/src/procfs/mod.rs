@@ -7,14 +7,18 @@ mod addresses;
 mod devices;
 mod file;
 mod loadavg;
+mod pressure;
 mod process;
 mod tasks;
 mod vantage;
+mod vmstat;
 
 pub use addresses::{Addresses, addresses};
 pub use devices::DeviceReader;
 pub use file::Vantage;
 pub use loadavg::loadavg;
+pub use pressure::has_pressure;
 pub use process::process;
 pub use tasks::{UninterruptibleTask, task_state, thread_exists, uninterruptible_tasks};
 pub use vantage::{TaskVantage, is_the_hosts};
+pub use vmstat::OomKillReader;

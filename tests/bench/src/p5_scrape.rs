@@ -14,7 +14,7 @@ use crate::{
 };
 use anyhow::{Result, ensure};
 use observer::{
-    ledger::{AgentFacts, Books, Entity, EntityId, Identity, NodeFacts, Peak, Recent, Snapshot},
+    ledger::{AgentFacts, Books, Entity, EntityId, Identity, MemoryUse, NodeFacts, Peak, Recent, Snapshot},
     metrics::Encoder,
 };
 use observer_ebpf::{SCOPES, Traffic, histogram};
@@ -130,6 +130,7 @@ fn entity(number: u32) -> Entity {
     }
     books.run_ns = n * 7_654_321_987;
     books.cpu = Some(observer::ledger::CpuUsage { usage_us: n * 7_654_321, throttling: None });
+    books.oom_kills = Some(0);
     let mut peak = Peak::default();
     peak.push(60, n as f64 * 1_000.5);
     let mut recent = Recent::default();
@@ -137,5 +138,6 @@ fn entity(number: u32) -> Entity {
     recent.receive_peak = peak.clone();
     recent.load_peak = peak;
     let path = format!("/kubepods.slice/kubepods-pod{number:08x}.slice/cri-containerd-{number:064x}.scope");
-    Entity { shown: true, id: EntityId(n), identity: Identity::Cgroup { path: path.into() }, books, recent }
+    let memory = Some(MemoryUse { working_set_bytes: n * 12_345_678, limit_bytes: Some(n << 28) });
+    Entity { shown: true, id: EntityId(n), identity: Identity::Cgroup { path: path.into() }, books, recent, memory }
 }

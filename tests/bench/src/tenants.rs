@@ -37,7 +37,9 @@ impl Tenants {
             let pod = format!("kubepods-burstable-pod{}.slice", pod_uid(number).replace('-', "_"));
             let cgroup = tenants.parent.join(pod).join(format!("cri-containerd-{}.scope", container_id(number)));
             fs::create_dir_all(&cgroup).with_context(|| format!("make the cgroup {}", cgroup.display()))?;
-            tenants.workers.push(Worker::start(&["tenant", TALKS_EVERY_MS], Some(&cgroup))?);
+            let worker = Worker::start(&["tenant", TALKS_EVERY_MS], Some(&cgroup))?;
+            arena.bind_in_v1(&cgroup, worker.pid())?;
+            tenants.workers.push(worker);
         }
         for worker in &mut tenants.workers {
             worker.hear()?;

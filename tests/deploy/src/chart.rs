@@ -19,6 +19,7 @@ agent:
   maxCgroups: 16384
   seriesLimit: 1000000
   sampleInterval: 500ms
+  pressure: true
   intranetCidrs: [203.0.113.0/24, "2001:db8::/32"]
   summaryInterval: 1m
   logFormat: json
@@ -49,8 +50,9 @@ podAnnotations: {example.com/e: "true"}
 "#;
 
 /// Values that are wrong, and what Helm has to name.
-const WRONG: [(&str, &str); 9] = [
+const WRONG: [(&str, &str); 10] = [
     ("agent: {sampleInterval: 2h}", "/agent/sampleInterval"),
+    ("agent: {pressure: 1}", "/agent/pressure"),
     ("agents: {port: 9810}", "agents"),
     ("agent: {ports: 9810}", "ports"),
     ("agent: {maxCgroups: many}", "/agent/maxCgroups"),
@@ -138,6 +140,7 @@ fn everything() -> Result<()> {
         ("OBSERVER_MAX_CGROUPS", "16384"),
         ("OBSERVER_SERIES_LIMIT", "1000000"),
         ("OBSERVER_SAMPLE_INTERVAL", "500ms"),
+        ("OBSERVER_PRESSURE", "true"),
         ("OBSERVER_INTRANET_CIDR", "203.0.113.0/24,2001:db8::/32"),
         ("OBSERVER_SUMMARY_INTERVAL", "1m"),
         ("OBSERVER_LOG_FORMAT", "json"),

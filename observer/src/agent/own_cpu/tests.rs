@@ -44,7 +44,7 @@ impl Node {
     fn read(&mut self, waits_are_counted: bool) {
         self.tree.walk(1).unwrap();
         let names = Directory { tree: &self.tree, pods: None };
-        self.own.read(names, &mut self.ledger, waits_are_counted, 1);
+        self.own.read(names, &mut self.ledger, waits_are_counted, |_| false, 1);
     }
 
     fn own_us(&self, path: &str) -> Option<u64> {

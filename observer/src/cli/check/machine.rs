@@ -3,6 +3,7 @@
 use super::Machine;
 use super::finding::{Finding, State};
 use crate::cgroup::mount::MountError;
+use crate::cgroup::v1::{self, V1Mounts};
 use crate::kernel::lock;
 use crate::kernel::privileges::{Feature, listed};
 use crate::procfs;
@@ -83,14 +84,10 @@ impl Machine {
             let fix = "pass the host's /sys/fs/cgroup into the container, and name it with --cgroup-path";
             Finding::not_ok(State::Degraded, "cgroup root", detail, fix)
         });
-        let controllers = fs::read_to_string(mount.path.join("cgroup.controllers")).unwrap_or_default();
-        findings.push(if controllers.split_whitespace().any(|controller| controller == "cpu") {
-            Finding::ok("cpu controller", "in the v2 hierarchy")
-        } else {
-            let detail = "not in the v2 hierarchy: no throttling figures";
-            let fix = "boot with systemd.unified_cgroup_hierarchy=1";
-            Finding::not_ok(State::Degraded, "cpu controller", detail, fix)
-        });
+        let v1 = V1Mounts::find(&self.mountinfo, mount, v1::is_root);
+        let v2 = fs::read_to_string(mount.path.join("cgroup.controllers")).unwrap_or_default();
+        findings.push(controller("cpu", &v2, v1.cpu.as_deref(), "no throttling figures"));
+        findings.push(controller("memory", &v2, v1.memory.as_deref(), "no working sets, limits and OOM kills"));
         findings
     }
 
@@ -112,6 +109,21 @@ impl Machine {
             }
         }
     }
+}
+
+/// In which hierarchy a controller is, if in any that can be seen.
+fn controller(name: &str, v2: &str, v1: Option<&Path>, lost: &str) -> Finding {
+    let need = if name == "cpu" { "cpu controller" } else { "memory controller" };
+    if v2.split_whitespace().any(|controller| controller == name) {
+        return Finding::ok(need, "in the v2 hierarchy");
+    }
+    if let Some(path) = v1 {
+        return Finding::ok(need, format!("in a v1 hierarchy, read at {}", path.display()));
+    }
+    let fix = format!(
+        "boot without cgroup_disable={name} and with systemd.unified_cgroup_hierarchy=1, or pass the host's v1 hierarchies in beside v2"
+    );
+    Finding::not_ok(State::Degraded, need, format!("in no hierarchy that can be seen here: {lost}"), fix)
 }
 
 fn no_hierarchy(error: &MountError) -> String {
@@ -144,6 +156,18 @@ pub(super) fn bpffs(path: &Path) -> Finding {
     let mounted = statfs(path).is_ok_and(|found| found.filesystem_type() == BPF_FS_MAGIC);
     let detail = if mounted { format!("mounted at {shown}") } else { format!("not mounted at {shown}") };
     Finding::ok("bpffs", format!("{detail}; not used: nothing is pinned"))
+}
+
+/// Whether the kernel keeps pressure stall information, which is read only when asked for.
+pub(super) fn pressure(path: &Path) -> Finding {
+    const NEED: &str = "pressure";
+    match procfs::has_pressure(path) {
+        Ok(()) => Finding::ok(NEED, "kept by the kernel; read with --pressure"),
+        Err(error) => {
+            let fix = "boot with psi=1, on a kernel with CONFIG_PSI";
+            Finding::not_ok(State::Degraded, NEED, format!("{error}: --pressure shows nothing"), fix)
+        }
+    }
 }
 
 /// Whether the agent, once it is nobody, can read the host's tasks.

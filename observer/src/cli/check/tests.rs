@@ -53,8 +53,23 @@ fn a_part_of_the_hierarchy_and_a_hybrid_one_are_told() {
     let findings = Machine { hierarchy: Ok(part), ..host() }.cgroups();
     assert!(of(&findings, "cgroup v2").detail.contains("hybrid"));
     assert_eq!(of(&findings, "cgroup root").state, State::Degraded);
-    assert_eq!(of(&findings, "cpu controller").state, State::Degraded);
+    for need in ["cpu controller", "memory controller"] {
+        assert_eq!(of(&findings, need).state, State::Degraded);
+    }
     assert!(Report { findings }.can_run());
+}
+
+#[test]
+fn a_controller_that_is_in_v1_is_found_there() {
+    let v1 =
+        b"50 40 0:29 /a /v1/cpu ro - cgroup cgroup rw,cpu\n51 40 0:32 /b /v1/memory ro - cgroup cgroup rw,memory\n";
+    let part = Mount { path: "/nonexistent".into(), root: "/a".into(), hybrid: true, true_root: false };
+    let findings = Machine { hierarchy: Ok(part), mountinfo: v1.to_vec(), ..host() }.cgroups();
+    let cpu = of(&findings, "cpu controller");
+    assert_eq!((cpu.state, &*cpu.detail), (State::Ok, "in a v1 hierarchy, read at /v1/cpu"));
+    let memory = of(&findings, "memory controller");
+    assert_eq!(memory.state, State::Degraded, "it is another part of the hierarchy");
+    assert!(memory.fix.as_ref().unwrap().contains("cgroup_disable=memory"));
 }
 
 #[test]

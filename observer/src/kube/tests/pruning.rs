@@ -1,7 +1,10 @@
 //! What is kept of a pod.
 
 use super::server::{owned, pod};
-use crate::kube::pod::PrunedPod;
+use crate::{
+    kube::pod::PrunedPod,
+    ledger::{Bounds, ContainerResources},
+};
 use serde_json::{Value, json};
 
 fn read(pod: Value) -> crate::kube::Pod {
@@ -65,6 +68,57 @@ fn what_is_not_needed_is_not_kept() {
     let mut pruned = None;
     let kept = allocation_counter::measure(|| pruned = Some(serde_json::from_str::<PrunedPod>(&json).unwrap().pod));
     assert!(kept.bytes_current < 600, "{kept:?} of {} bytes", json.len());
+}
+
+#[test]
+fn what_containers_ask_for_and_may_use_is_kept_in_base_units() {
+    let mut json = pod("u1", "web-1");
+    json["spec"] = json!({
+        "containers": [
+            {"name": "app", "resources": {"requests": {"cpu": "250m", "memory": "64Mi", "nvidia.com/gpu": "1"}, "limits": {"memory": "1e9"}}},
+            {"name": "free", "resources": {}},
+            {"name": "zero", "resources": {"requests": {"cpu": "0"}}},
+        ],
+        "initContainers": [
+            {"name": "once", "resources": {"limits": {"cpu": "4"}}},
+            {"name": "beside", "restartPolicy": "Always", "resources": {"limits": {"cpu": "1.5"}}},
+        ],
+        "resources": {"limits": {"cpu": "2", "memory": "2Gi"}},
+    });
+    let pod = read(json);
+    let said: Vec<_> = pod
+        .resources
+        .iter()
+        .map(|ContainerResources { container, requests, limits }| {
+            let pair = |bounds: &Bounds| (bounds.cpu_nanocores, bounds.memory_bytes);
+            (&**container, pair(requests), pair(limits))
+        })
+        .collect();
+    assert_eq!(
+        said,
+        [
+            ("beside", (None, None), (Some(1_500_000_000), None)),
+            ("app", (Some(250_000_000), Some(64 << 20)), (None, Some(1_000_000_000))),
+            ("zero", (Some(0), None), (None, None)),
+            ("", (None, None), (Some(2_000_000_000), Some(2 << 30))),
+        ]
+    );
+}
+
+#[test]
+fn a_pod_of_the_api_servers_own_types_says_the_same() {
+    use k8s_openapi::api::core::v1;
+    let resources: v1::ResourceRequirements =
+        serde_json::from_value(json!({"requests": {"cpu": "100m"}, "limits": {"memory": "1Gi"}})).unwrap();
+    let container = v1::Container { name: "app".into(), resources: Some(resources), ..v1::Container::default() };
+    let spec = v1::PodSpec { containers: vec![container], ..v1::PodSpec::default() };
+    let mut json = serde_json::to_value(v1::Pod { spec: Some(spec), ..v1::Pod::default() }).unwrap();
+    json["metadata"] = json!({"name": "web", "uid": "u"});
+    let pod = read(json);
+    assert_eq!(
+        (pod.resources[0].requests.cpu_nanocores, pod.resources[0].limits.memory_bytes),
+        (Some(100_000_000), Some(1 << 30))
+    );
 }
 
 #[test]

@@ -7,6 +7,7 @@
 mod agent;
 mod network;
 mod node;
+mod resources;
 mod tasks;
 mod workloads;
 
@@ -16,7 +17,9 @@ use observer_ebpf::Traffic;
 
 /// The families, in the order of the page.
 pub fn families() -> impl Iterator<Item = &'static Family> + Clone {
-    [network::FAMILIES, tasks::FAMILIES, workloads::FAMILIES, node::FAMILIES, agent::FAMILIES].into_iter().flatten()
+    [network::FAMILIES, tasks::FAMILIES, resources::FAMILIES, workloads::FAMILIES, node::FAMILIES, agent::FAMILIES]
+        .into_iter()
+        .flatten()
 }
 
 fn has_traffic(books: &Books) -> bool {
@@ -54,7 +57,7 @@ mod tests {
                 Unit::Packets => "packets",
                 Unit::Periods => "periods",
                 Unit::Tasks => "load",
-                Unit::Count | Unit::Truth => continue,
+                Unit::Count | Unit::Truth | Unit::Labelled => continue,
             };
             assert!(name.contains(unit), "{name} does not name its unit");
         }

@@ -84,9 +84,10 @@ pub(super) static FAMILIES: &[Family] = &[
         kind: Kind::Counter,
         unit: Unit::Seconds,
         room: Room::Cgroup,
-        series: Series::PerEntity(|entity, _| Some(Value::Microseconds(throttling(entity)?.throttled_us))),
-        help: "Time the cgroup was stopped by its CPU quota (throttled_usec of cpu.stat); if it rises with the run queue \
-               wait, raise the limit rather than add CPUs.",
+        series: Series::PerEntity(|entity, _| Some(Value::Nanoseconds(throttling(entity)?.throttled_ns))),
+        help: "Time the cgroup was stopped by its own CPU quota, summed over CPUs (throttled_usec of cpu.stat, throttled_time \
+               in v1); if it rises with the run queue wait, raise the limit rather than add CPUs. A pod's quota, which stops \
+               all of its containers, is on a series of the pod without a container.",
     },
     Family {
         name: "observer_cpu_throttled_periods_total",
@@ -94,7 +95,7 @@ pub(super) static FAMILIES: &[Family] = &[
         unit: Unit::Periods,
         room: Room::Cgroup,
         series: Series::PerEntity(|entity, _| Some(Value::Count(throttling(entity)?.throttled_periods))),
-        help: "Enforcement periods in which the cgroup used up its CPU quota (nr_throttled of cpu.stat).",
+        help: "Enforcement periods in which the cgroup used up its own CPU quota (nr_throttled of cpu.stat, v2 or v1).",
     },
     Family {
         name: "observer_cpu_periods_total",
@@ -102,11 +103,12 @@ pub(super) static FAMILIES: &[Family] = &[
         unit: Unit::Periods,
         room: Room::Cgroup,
         series: Series::PerEntity(|entity, _| Some(Value::Count(throttling(entity)?.periods))),
-        help: "Enforcement periods that have passed while the cgroup was runnable under a quota (nr_periods of cpu.stat): \
-               what throttled periods are a share of.",
+        help: "Enforcement periods that have passed while the cgroup was runnable under a quota of its own (nr_periods \
+               of cpu.stat, v2 or v1): what throttled periods are a share of.",
     },
 ];
 
 fn throttling(entity: &Entity) -> Option<Throttling> {
-    entity.books.cpu?.throttling
+    // The controller shows zeros where there never was a quota.
+    entity.books.cpu?.throttling.filter(|throttling| throttling.periods > 0)
 }

@@ -117,6 +117,26 @@ pub(super) static FAMILIES: &[Family] = &[
         series: Series::PerPod,
         help: "Always 1; the labels say what the API tells of a pod of this node. Join it by namespace and pod.",
     },
+    Family {
+        name: "observer_pod_container_resource_requests",
+        kind: Kind::Gauge,
+        unit: Unit::Labelled,
+        room: Room::Kube,
+        series: Series::PerResource(|resources| &resources.requests),
+        help: "What the spec of a pod that has not ended asks for, by container (sidecars included, other init containers not; \
+               without a container what the pod asks for as a whole): CPU in cores, memory in bytes. Absent where nothing is \
+               asked for: such pods are placed without regard to what they use.",
+    },
+    Family {
+        name: "observer_pod_container_resource_limits",
+        kind: Kind::Gauge,
+        unit: Unit::Labelled,
+        room: Room::Kube,
+        series: Series::PerResource(|resources| &resources.limits),
+        help: "What the spec of a pod that has not ended limits, by container as observer_pod_container_resource_requests: CPU in \
+               cores, memory in bytes. Absent \
+               where there is no limit.",
+    },
 ];
 
 fn workload_peak(workload: &Workload, largest: f64) -> Option<Value> {

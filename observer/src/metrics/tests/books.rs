@@ -1,8 +1,9 @@
 //! Books to render: entities with everything in them, and a node and an agent with every fact.
 
 use crate::ledger::{
-    AgentFacts, Books, CpuUsage, Device, Entity, EntityId, Identity, KubeFacts, LoadAverages, MapFacts, NodeFacts,
-    PodFacts, PodNames, ProcessFacts, ProgramFacts, Recent, Snapshot, Throttling, Workload, WorkloadId, WorkloadNames,
+    AgentFacts, Books, Bounds, ContainerResources, CpuUsage, Device, Entity, EntityId, Identity, KubeFacts,
+    LoadAverages, MapFacts, MemoryUse, NodeFacts, PodFacts, PodNames, Pressure, ProcessFacts, ProgramFacts, Recent,
+    Snapshot, Stall, Throttling, Workload, WorkloadId, WorkloadNames,
 };
 use observer_ebpf::{Drop, Scope, Traffic, histogram};
 use std::sync::Arc;
@@ -63,7 +64,8 @@ pub(super) fn cgroup(path: &str) -> Identity {
 }
 
 pub(super) fn quiet_entity(id: u64, identity: Identity) -> Entity {
-    Entity { id: EntityId(id), identity, shown: true, books: Books::default(), recent: Recent::default() }
+    let (books, recent) = (Books::default(), Recent::default());
+    Entity { id: EntityId(id), identity, shown: true, books, recent, memory: None }
 }
 
 fn pod(id: u64) -> Identity {
@@ -89,6 +91,12 @@ fn pod_facts(id: u64) -> PodFacts {
         phase: "Running",
         created_by_kind: "ReplicaSet".into(),
         created_by_name: format!("{}-7f8d9c6b5", workload_name(id.div_ceil(3))).into(),
+        resources: [ContainerResources {
+            container: "application".into(),
+            requests: Bounds { cpu_nanocores: Some(100_000_000), memory_bytes: Some(64 << 20) },
+            limits: Bounds { cpu_nanocores: Some(1_500_000_000), memory_bytes: Some(256 << 20) },
+        }]
+        .into(),
     }
 }
 
@@ -121,12 +129,17 @@ fn busy_entity(id: u64, identity: Identity) -> Entity {
     entity.books.run_ns = base + 4;
     entity.books.caused_ns = std::array::from_fn(|by| base + 20 + by as u64);
     entity.books.uninterruptible_ns = base + 5;
-    let throttling = Throttling { periods: base + 6, throttled_periods: base / 2, throttled_us: base + 8 };
+    let throttling = Throttling { periods: base + 6, throttled_periods: base / 2, throttled_ns: base + 8 };
     entity.books.cpu = Some(CpuUsage { usage_us: base + 9, throttling: Some(throttling) });
     entity.recent.transmit_peak.push(1, 1_234_567.0 + id as f64 / 3.0);
     entity.recent.receive_peak.push(1, 7_654_321.0);
     entity.recent.load_peak.push(1, 12.25);
     entity.recent.load = LoadAverages { one: 1.234_567, five: 0.5, fifteen: 0.25 };
+    let stall = |base| Stall { some_us: Some(base + 1), full_us: Some(base / 3) };
+    let (cpu, memory, io) = (stall(base), stall(base + 10), stall(base + 20));
+    entity.books.pressure = Some(Box::new(Pressure { cpu, memory, io }));
+    entity.books.oom_kills = Some(id % 7);
+    entity.memory = Some(MemoryUse { working_set_bytes: base + 11, limit_bytes: Some(2 * base) });
     entity
 }
 
