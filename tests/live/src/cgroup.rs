@@ -150,8 +150,9 @@ pub(crate) fn remove_tree(path: &Path) -> Result<()> {
 
 /// Removes the folders of runs that were killed.
 pub(crate) fn remove_leftovers() {
-    let Ok(root) = v2_root() else { return };
-    for entry in fs::read_dir(root).into_iter().flatten().flatten() {
+    let v1 = ["cpu", "memory"].into_iter().filter_map(crate::controllers::v1_root);
+    let roots = v2_root().into_iter().chain(v1);
+    for entry in roots.filter_map(|root| fs::read_dir(root).ok()).flatten().flatten() {
         let name = entry.file_name();
         let owner = name.to_str().and_then(|name| name.strip_prefix(FOLDER));
         if owner.is_some_and(|pid| !Path::new("/proc").join(pid).exists())

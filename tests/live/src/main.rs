@@ -9,6 +9,7 @@
 mod agent;
 mod census;
 mod cgroup;
+mod controllers;
 mod loss;
 mod machine;
 mod netns;

@@ -22,10 +22,12 @@ pub(crate) enum Need {
     Kernel(u32, u32),
     /// A mounted hierarchy of cgroups of version 1.
     CgroupV1,
-    /// The cpu controller in the v2 hierarchy.
-    CpuController,
     /// The cpu controller, with quotas, in either.
     Quota,
+    /// A controller, in the v2 hierarchy or in one of its own.
+    Controller(&'static str),
+    /// A kernel that keeps pressure stall information.
+    Pressure,
 }
 
 impl Need {
@@ -37,8 +39,12 @@ impl Need {
             Self::Kernel(major, minor) => {
                 (machine::kernel() < (major, minor)).then(|| format!("needs a kernel of {major}.{minor} or later"))
             }
-            Self::CpuController => {
-                (!crate::cgroup::has_controller("cpu")).then(|| "needs the cpu controller in the v2 hierarchy".into())
+            Self::Controller(name) => {
+                let there = crate::cgroup::has_controller(name) || crate::controllers::v1_root(name).is_some();
+                (!there).then(|| format!("needs the {name} controller"))
+            }
+            Self::Pressure => {
+                std::fs::read("/proc/pressure/cpu").is_err().then(|| "needs a kernel that keeps /proc/pressure".into())
             }
             Self::Quota => {
                 let v1 = crate::quota::v1_root("cpu")

@@ -26,12 +26,6 @@ pub(super) fn tests() -> Vec<Trial> {
             &[Need::Root],
             idle_then_busy,
         ),
-        test(
-            "the_throttling_of_a_cgroup_is_that_of_cpu_stat",
-            Place::Both,
-            &[Need::Root, Need::CpuController],
-            throttling,
-        ),
     ]
 }
 
@@ -128,39 +122,4 @@ fn idle_then_busy() -> Result<()> {
         agree("the crowd", shown, ran)
     };
     explain(&agent, checks())
-}
-
-fn throttling() -> Result<()> {
-    let mut folder = Cgroup::for_test()?;
-    folder.delegate("cpu")?;
-    let cgroup = folder.child("narrow")?;
-    std::fs::write(cgroup.path().join("cpu.max"), "20000 100000")?;
-    let agent = Agent::start(&[])?;
-    let mut crowd = Crowd::start(&cgroup, 2, 0)?;
-    crowd.begin(Duration::from_secs(2))?;
-    crowd.finish()?;
-    crowd.truth()?;
-    let stat = || -> Result<String> { Ok(std::fs::read_to_string(cgroup.path().join("cpu.stat"))?) };
-    let field = |text: &str, name: &str| -> Result<u64> {
-        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-        Ok(line.unwrap_or("0").parse()?)
-    };
-    // Periods go on for a moment after the last task slept; cpu.stat is read at the agent's samples.
-    std::thread::sleep(Duration::from_millis(2200));
-    let text = stat()?;
-    let page = agent.scrape()?;
-    ensure!(stat()? == text, "the cgroup is not at rest");
-    let labels = [("cgroup", cgroup.label.as_str())];
-    let throttled = field(&text, "throttled_usec")? * 1000;
-    ensure!(throttled > 500_000_000, "hardly throttled: {text}");
-    for (name, truth) in [
-        ("observer_cpu_periods_total", field(&text, "nr_periods")?),
-        ("observer_cpu_throttled_periods_total", field(&text, "nr_throttled")?),
-    ] {
-        let shown = page.one(name, &labels)?.integer()?;
-        ensure!(shown == truth, "{name} is {shown}, not {truth}");
-    }
-    let shown = page.one("observer_cpu_throttled_seconds_total", &labels)?.nanoseconds()?;
-    ensure!(shown == throttled, "throttled for {shown} ns on the page, {throttled} in cpu.stat");
-    Ok(())
 }

@@ -143,7 +143,7 @@ fn prometheus_knows_the_rate() -> Result<()> {
 }
 
 fn families_are_there() -> Result<()> {
-    const FAMILIES: [(&str, &str); 26] = [
+    const FAMILIES: [(&str, &str); 27] = [
         ("observer_network_transmit_bytes_total", "counter"),
         ("observer_network_receive_bytes_total", "counter"),
         ("observer_network_transmit_packets_total", "counter"),
@@ -153,6 +153,7 @@ fn families_are_there() -> Result<()> {
         ("observer_run_queue_wait_seconds", "histogram"),
         ("observer_cpu_usage_seconds_total", "counter"),
         ("observer_uninterruptible_seconds_total", "counter"),
+        ("observer_memory_oom_kills_total", "counter"),
         ("observer_node_load1", "gauge"),
         ("observer_node_load5", "gauge"),
         ("observer_node_load15", "gauge"),

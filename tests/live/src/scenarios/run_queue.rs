@@ -41,6 +41,10 @@ impl Crowd {
         Ok(Self { workers, pids })
     }
 
+    pub(super) fn pids(&self) -> &[u32] {
+        &self.pids
+    }
+
     pub(super) fn begin(&mut self, length: Duration) -> Result<()> {
         self.workers.iter_mut().try_for_each(|(worker, job)| worker.tell(&format!("{job} {}", length.as_millis())))
     }

@@ -7,6 +7,7 @@ mod guard;
 mod handle;
 mod handover;
 mod icmp;
+mod memory;
 mod namespace;
 mod short_lived;
 mod storm;
@@ -79,6 +80,8 @@ enum Job {
     Spin,
     /// Sleep and work in turns.
     Nap,
+    /// Hold memory.
+    Hold,
     /// Wait in uninterruptible sleep for children.
     Vfork,
     /// Start and end processes, or switch between two, as fast as it goes.
@@ -143,6 +146,7 @@ fn work(options: Options) -> Result<()> {
         Job::Ping(job) => job.run(),
         Job::Spin => tasks::spin(),
         Job::Nap => tasks::nap(),
+        Job::Hold => memory::hold(),
         Job::Vfork => tasks::vfork(),
         Job::Storm => storm::storm(),
         Job::ShortLived(job) => job.run(),
