@@ -74,7 +74,7 @@ fn start(class: &Class) -> Result<Pod> {
 }
 
 /// The pod's UID and its container's id, as the API says them.
-fn identity(pod: &Pod) -> Result<(String, String)> {
+pub(super) fn identity(pod: &Pod) -> Result<(String, String)> {
     let object = pod.object()?;
     let uid = object["metadata"]["uid"].as_str().context("a pod without a UID")?;
     let id = object["status"]["containerStatuses"][0]["containerID"].as_str().context("a container without an id")?;
@@ -83,7 +83,7 @@ fn identity(pod: &Pod) -> Result<(String, String)> {
 }
 
 /// A pod on the same node that sees its whole cgroup tree.
-fn scout(pod: &Pod) -> Result<Pod> {
+pub(super) fn scout(pod: &Pod) -> Result<Pod> {
     let node = pod.object()?["spec"]["nodeName"].clone();
     let mut manifest = script("scout", "sleep 1000");
     let spec = &mut manifest["spec"];

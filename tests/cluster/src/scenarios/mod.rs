@@ -8,6 +8,7 @@ mod churn;
 mod load;
 mod outages;
 mod parts;
+mod resources;
 mod services;
 
 use libtest_mimic::Trial;
@@ -19,6 +20,7 @@ pub(crate) fn all() -> Vec<Trial> {
     all.extend(services::tests());
     all.extend(agent::tests());
     all.extend(books::tests());
+    all.extend(resources::tests());
     all.extend(churn::tests());
     all.extend(account::tests());
     all.extend(load::tests());
