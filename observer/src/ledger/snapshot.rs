@@ -134,12 +134,41 @@ pub struct AgentFacts {
     pub drops: Vec<(&'static str, u64)>,
     /// The API server, where there is to be one.
     pub kube: Option<KubeFacts>,
+    /// What is remembered.
+    pub history: HistoryFacts,
     /// The budget of series.
     pub series_limit: u64,
     /// The process.
     pub process: ProcessFacts,
     /// How long the last scrape took, reading and rendering, in seconds.
     pub scrape_seconds: f64,
+}
+
+/// The history about itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HistoryFacts {
+    /// Whether it is, or ought to be, on a disk.
+    pub on_disk: bool,
+    /// Why rows are not kept where they ought to be.
+    pub down_because: Option<String>,
+    /// Rows that were dropped before they could be written.
+    pub lost_rows: u64,
+    /// Bytes of rows in memory, most of them to be written.
+    pub waiting_bytes: u64,
+    /// What the file takes of the disk.
+    pub file_bytes: u64,
+    /// Bytes written to it since the start.
+    pub written_bytes: u64,
+    /// Commits that failed.
+    pub write_failures: u64,
+    /// Files that could not be used.
+    pub files_moved_aside: u64,
+    /// Workloads of which there may be rows.
+    pub workloads: u64,
+    /// Rows of workloads that had none of their own.
+    pub shared_rows: u64,
+    /// Workloads that were forgotten for new ones.
+    pub forgotten_workloads: u64,
 }
 
 /// A kernel program.

@@ -2,9 +2,7 @@
 //!
 //! The labels are not a column: they follow from what there is one series for, so they cannot disagree with the page.
 
-use crate::ledger::{
-    AgentFacts, Bounds, ContainerResources, Device, Entity, KubeFacts, MapFacts, NodeFacts, ProgramFacts, Workload,
-};
+use crate::ledger::{AgentFacts, Bounds, ContainerResources, Device, Entity, HistoryFacts, KubeFacts, MapFacts, NodeFacts, ProgramFacts, Workload};
 use observer_ebpf::Traffic;
 
 /// A metric family: `HELP`, `TYPE` and the series under them.
@@ -99,6 +97,8 @@ pub enum Room {
     Kube,
     /// The agent's task.
     Agent,
+    /// What is remembered.
+    History,
     /// The encoder itself.
     Metrics,
 }
@@ -112,6 +112,7 @@ impl Room {
             Self::Procfs => "procfs",
             Self::Kube => "kube",
             Self::Agent => "agent",
+            Self::History => "history",
             Self::Metrics => "metrics",
         }
     }
@@ -161,6 +162,10 @@ pub enum Series {
     PerDrop,
     /// The agent.
     Agent(fn(&AgentFacts) -> Option<Value>),
+    /// Where rows are kept, with the reason when they cannot be.
+    HistoryUp,
+    /// The history.
+    History(fn(&HistoryFacts) -> Option<Value>),
     /// The API server, where there is to be one.
     Kube(fn(&KubeFacts) -> Value),
     /// Each thing that needs a permission of the API server, with the reason when it is not to be had.
@@ -202,7 +207,8 @@ impl Series {
             Self::PerMap(_) => &["map"],
             Self::PerDrop => &["reason"],
             Self::PerKubeFeature => &["feature", "reason"],
-            Self::Agent(_) | Self::Kube(_) | Self::Page => &[],
+            Self::HistoryUp => &["store", "reason"],
+            Self::Agent(_) | Self::History(_) | Self::Kube(_) | Self::Page => &[],
         }
     }
 }

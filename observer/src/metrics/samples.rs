@@ -4,8 +4,7 @@ use super::label_sets::LabelSets;
 use super::page::Page;
 use super::{Family, Series, Value, families};
 use crate::ledger::{
-    AgentFacts, Books, Bounds, CAUSES, ContainerResources, Device, Entity, Identity, KubeFacts, MapFacts, NodeFacts,
-    PodFacts, Pressure, ProgramFacts, Snapshot, Workload,
+    AgentFacts, Books, Bounds, CAUSES, ContainerResources, Device, Entity, HistoryFacts, Identity, KubeFacts, MapFacts, NodeFacts, PodFacts, Pressure, ProgramFacts, Snapshot, Workload,
 };
 use observer_ebpf::{SCOPES, Traffic, histogram};
 
@@ -86,6 +85,8 @@ impl Samples<'_> {
             Series::PerMap(read) => self.maps(page, name, read),
             Series::PerDrop => self.drops(page, name),
             Series::Agent(read) => self.agent(page, name, read),
+            Series::HistoryUp => self.history_up(page, name),
+            Series::History(read) => self.history(page, name, read),
             Series::Kube(read) => self.kube(page, name, read),
             Series::PerKubeFeature => self.kube_features(page, name),
             Series::Page => page.sample([name, ""], b"", "", Value::Count(page.samples() + 1)),
@@ -256,6 +257,22 @@ impl Samples<'_> {
     fn drops(self, page: &mut Page<'_>, name: &str) {
         for (reason, count) in &self.snapshot.agent.drops {
             page.labelled(name, &[("reason", reason)], Value::Count(*count));
+        }
+    }
+
+    fn history_up(self, page: &mut Page<'_>, name: &str) {
+        let HistoryFacts { on_disk, down_because, .. } = &self.snapshot.agent.history;
+        let store = if *on_disk { "disk" } else { "memory" };
+        let labels = [("store", store), ("reason", down_because.as_deref().unwrap_or_default())];
+        match down_because {
+            None => page.labelled(name, &labels[..1], Value::Count(1)),
+            Some(_) => page.labelled(name, &labels, Value::Count(0)),
+        }
+    }
+
+    fn history(self, page: &mut Page<'_>, name: &str, read: fn(&HistoryFacts) -> Option<Value>) {
+        if let Some(value) = read(&self.snapshot.agent.history) {
+            page.sample([name, ""], b"", "", value);
         }
     }
 

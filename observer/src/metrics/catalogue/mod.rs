@@ -5,6 +5,7 @@
 //! nothing that has no row.
 
 mod agent;
+mod history;
 mod network;
 mod node;
 mod resources;
@@ -17,9 +18,17 @@ use observer_ebpf::Traffic;
 
 /// The families, in the order of the page.
 pub fn families() -> impl Iterator<Item = &'static Family> + Clone {
-    [network::FAMILIES, tasks::FAMILIES, resources::FAMILIES, workloads::FAMILIES, node::FAMILIES, agent::FAMILIES]
-        .into_iter()
-        .flatten()
+    [
+        network::FAMILIES,
+        tasks::FAMILIES,
+        resources::FAMILIES,
+        workloads::FAMILIES,
+        node::FAMILIES,
+        history::FAMILIES,
+        agent::FAMILIES,
+    ]
+    .into_iter()
+    .flatten()
 }
 
 fn has_traffic(books: &Books) -> bool {

@@ -1,9 +1,7 @@
 //! Books to render: entities with everything in them, and a node and an agent with every fact.
 
 use crate::ledger::{
-    AgentFacts, Books, Bounds, ContainerResources, CpuUsage, Device, Entity, EntityId, Identity, KubeFacts,
-    LoadAverages, MapFacts, MemoryUse, NodeFacts, PodFacts, PodNames, Pressure, ProcessFacts, ProgramFacts, Recent,
-    Snapshot, Stall, Throttling, Workload, WorkloadId, WorkloadNames,
+    AgentFacts, Books, Bounds, ContainerResources, CpuUsage, Device, Entity, EntityId, HistoryFacts, Identity, KubeFacts, LoadAverages, MapFacts, MemoryUse, NodeFacts, PodFacts, PodNames, Pressure, ProcessFacts, ProgramFacts, Recent, Snapshot, Stall, Throttling, Workload, WorkloadId, WorkloadNames,
 };
 use observer_ebpf::{Drop, Scope, Traffic, histogram};
 use std::sync::Arc;
@@ -178,6 +176,19 @@ fn agent_facts() -> AgentFacts {
             watch_restarts: 2,
             features: vec![("pods", None), ("workloads", Some("may not get jobs".to_owned()))],
         }),
+        history: HistoryFacts {
+            on_disk: true,
+            down_because: Some("no room for \"history.redb\"".to_owned()),
+            lost_rows: 3,
+            waiting_bytes: 4096,
+            file_bytes: 12_345_678,
+            written_bytes: 23_456_789,
+            write_failures: 2,
+            files_moved_aside: 1,
+            workloads: 250,
+            shared_rows: 5,
+            forgotten_workloads: 6,
+        },
         series_limit: 20_000,
         drops: Drop::ALL.iter().map(|reason| (reason.label(), *reason as u64)).collect(),
         process,
