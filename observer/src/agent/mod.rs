@@ -11,6 +11,7 @@ mod pods;
 mod pressure;
 mod quotas;
 mod resources;
+mod remember;
 mod scopes;
 mod serve;
 mod start;

@@ -1,19 +1,22 @@
 //! The running agent: a reading each second, cgroup events as they come, scrapes when asked.
 
 use super::{
+    remember::unix_ms,
     scopes::Scopes,
     start::Started,
     station::Station,
     summary::{Printer, Summary},
 };
 use crate::{
+    history::{ApiError, HistoryAnswer, HistoryQuery, WorkloadsAnswer},
     kernel::{EventSignal, monotonic_ns, release_code_of_start, release_free_memory},
     kube::{Owners, PodEvent, PodWatch},
     metrics::Encoder,
-    server::{self, Source},
+    server::{self, ApiSource, Source},
 };
 use bytes::Bytes;
 use std::{
+    cell::Cell,
     os::fd::OwnedFd,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -21,6 +24,8 @@ use std::{
 use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
+    sync::{Semaphore, watch},
+    task::spawn_blocking,
     time::{Instant, MissedTickBehavior, interval, interval_at, sleep, sleep_until},
 };
 
@@ -31,12 +36,38 @@ const CALM: Duration = Duration::from_secs(2);
 /// How often the node's own addresses are read again.
 const ADDRESSES_EVERY: Duration = Duration::from_secs(10);
 
+/// How long after the signal the end may wait for the history to be written, beside clients that take their time.
+const LAST_WRITE: Duration = Duration::from_millis(850);
+
 /// What the tasks share. They take turns on one thread; the lock is never held over an `await`.
-struct Books(Mutex<(Station, Encoder)>);
+struct Books {
+    station: Mutex<(Station, Encoder)>,
+    /// Who reads the history from the disk: one at a time, on a thread of its own.
+    reading: Semaphore,
+}
 
 impl Books {
     fn lock(&self) -> MutexGuard<'_, (Station, Encoder)> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.station.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl ApiSource for Books {
+    async fn history(&self, query: HistoryQuery) -> Result<HistoryAnswer, ApiError> {
+        let unavailable = |why: String| ApiError::new("unavailable", why);
+        let _turn = self.reading.acquire().await.map_err(|error| unavailable(error.to_string()))?;
+        let gathered = {
+            let mut guard = self.lock();
+            let (history, node) = guard.0.history();
+            history.gather(&query, node, unix_ms() / 1000)?
+        };
+        spawn_blocking(move || gathered.answer()).await.map_err(|error| unavailable(error.to_string()))?
+    }
+
+    async fn history_workloads(&self) -> Result<WorkloadsAnswer, ApiError> {
+        let mut guard = self.lock();
+        let (history, node) = guard.0.history();
+        Ok(history.known_workloads(node))
     }
 }
 
@@ -65,13 +96,19 @@ pub(super) async fn serve(
     sample_interval: Duration,
     summary_interval: Duration,
 ) -> anyhow::Result<()> {
-    let Started { station, listener, events, lock, scopes, kube } = started;
-    let books = Arc::new(Books(Mutex::new((station, Encoder::new()))));
+    let Started { station, listener, debug_listener, events, lock, scopes, kube } = started;
+    let books = Arc::new(Books { station: Mutex::new((station, Encoder::new())), reading: Semaphore::new(1) });
     let listener = TcpListener::from_std(listener)?;
+    let debug_listener = debug_listener.map(TcpListener::from_std).transpose()?;
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     books.lock().0.begin()?;
     tracing::info!("metrics on http://{}/metrics", listener.local_addr()?);
+    if let Some(listener) = &debug_listener {
+        tracing::info!("the API on http://{}/api/v1", listener.local_addr()?);
+    }
     settle();
+    let (end, mut ending) = watch::channel(false);
+    let stopped = Cell::new(None);
     let stop = async {
         tokio::select! {
             _ = terminate.recv() => {}
@@ -79,14 +116,29 @@ pub(super) async fn serve(
         }
         // First of all: open connections may take their time.
         books.lock().0.kernel().detach();
+        books.lock().0.history().0.end();
+        end.send_replace(true);
+        stopped.set(Some(std::time::Instant::now()));
     };
+    let api = async {
+        let Some(listener) = debug_listener else { return };
+        let ended = async {
+            // A sender that is gone is an agent that ends.
+            let _ = ending.wait_for(|end| *end).await;
+        };
+        server::serve_api(listener, Arc::clone(&books), ended).await;
+    };
+    let listeners = async { tokio::join!(server::serve(listener, Arc::clone(&books), stop), api) };
     tokio::select! {
-        () = server::serve(listener, Arc::clone(&books), stop) => {}
+        ((), ()) = listeners => {}
         result = sample(&books, sample_interval) => result?,
         result = follow_events(&books, events) => result?,
         () = follow_addresses(&books, scopes) => {}
         () = follow_pods(&books, kube) => {}
         result = summarise(&books, summary_interval) => result?,
+    }
+    if let Some(stopped) = stopped.get() {
+        books.lock().0.history().0.wait_for_the_end(stopped + LAST_WRITE);
     }
     drop(books);
     drop(lock);

@@ -8,6 +8,7 @@ use super::{
 use crate::{
     cgroup::{Tree, mount, v1::V1Mounts},
     config::AgentConfig,
+    history::{History, StateDir, Writer},
     kernel::{
         Kernel, LoadOptions, OBJECT, btf,
         lock::NodeLock,
@@ -33,6 +34,8 @@ use tokio::runtime::Runtime;
 pub(super) struct Started {
     pub(super) station: Station,
     pub(super) listener: TcpListener,
+    /// The debug listener, unless it is off.
+    pub(super) debug_listener: Option<TcpListener>,
     /// Readable when cgroups came or went.
     pub(super) events: OwnedFd,
     /// Held as long as this process counts.
@@ -53,7 +56,9 @@ pub(super) fn start(config: AgentConfig, runtime: &Runtime) -> anyhow::Result<St
     }
     // Before the port, which the other agent has: who that is says more than that it is taken.
     let lock = NodeLock::take(&mount.path, &config.proc_path)?;
-    let listener = server::bind(config.metrics_listen)?;
+    let listener = server::bind("--metrics-listen", config.metrics_listen)?;
+    let debug_listener = config.debug_listen.map(|address| server::bind("--debug-listen", address)).transpose()?;
+    let (history, writer) = open_history(config.state_dir.as_deref(), user);
     let kube = connect_kube(&config, runtime)?;
     check_privileges()?;
     let options = LoadOptions {
@@ -82,6 +87,10 @@ pub(super) fn start(config: AgentConfig, runtime: &Runtime) -> anyhow::Result<St
     let keep_bpf = privileges::reading_needs_bpf(|| kernel.can_read())?;
     let dropped = privileges::drop_everything(user, keep_bpf)?;
     tracing::info!(uid = dropped.uid, cap_bpf_kept = dropped.bpf_kept, "counting; privileges are dropped");
+    // Not before: privileges belong to threads, and are dropped for one.
+    if let Some(writer) = writer {
+        writer.start().context("cannot start the thread that writes the history")?;
+    }
     // Another user may see less of /proc than root did.
     let tasks = TaskVantage::of(&config.proc_path);
     if tasks != TaskVantage::States {
@@ -100,9 +109,29 @@ pub(super) fn start(config: AgentConfig, runtime: &Runtime) -> anyhow::Result<St
         pods: kube.as_ref().map(|connection| Pods::new(connection.pulse.clone())),
         series_limit: config.series_limit,
         pressure: config.pressure,
+        history,
     });
     let kube = kube.map(|Connection { watch, owners, pulse: _ }| (watch, owners));
-    Ok(Started { station, listener, events: events_fd, lock, scopes, kube })
+    Ok(Started { station, listener, debug_listener, events: events_fd, lock, scopes, kube })
+}
+
+/// Opens the state directory while there are privileges to give it to the agent's user. What stands in the way of a history
+/// does not stand in the way of counting.
+fn open_history(state_dir: Option<&Path>, user: Option<User>) -> (History, Option<Writer>) {
+    let Some(path) = state_dir else {
+        tracing::info!("no --state-dir: the history is kept in memory only, as much as half a megabyte holds");
+        return (History::in_memory(), None);
+    };
+    match StateDir::open(path, user.map(|User { uid, gid }| (uid, gid))) {
+        Ok(directory) => {
+            let (history, writer) = History::on_disk(directory);
+            (history, Some(writer))
+        }
+        Err(error) => {
+            tracing::warn!(%error, "the history is kept in memory only, as much as half a megabyte holds");
+            (History::without_store(error.to_string()), None)
+        }
+    }
 }
 
 /// Reads what reaches the API server while the agent may still read it; connects to nobody.

@@ -1,8 +1,9 @@
 //! Where the readings come together: kernel and cgroup tree in, ledger out. One at a time, under the agent's lock.
 
-use super::{directory::Directory, own_cpu::OwnCpu, pods::Pods, resources::Resources};
+use super::{directory::Directory, own_cpu::OwnCpu, pods::Pods, remember::remember, resources::Resources};
 use crate::{
     cgroup::{Cgroup, Tree, Walked},
+    history::History,
     kernel::{Events, Kernel, Lifetime, Presence, TaskState, monotonic_ns, program},
     kube::{Answer, Owner, PodEvent},
     ledger::{AgentFacts, Ledger, MapFacts, NodeFacts, Sample, Snapshot},
@@ -47,6 +48,8 @@ pub(super) struct Parts {
     pub(super) series_limit: u64,
     /// Whether pressure is to be read.
     pub(super) pressure: bool,
+    /// What is remembered.
+    pub(super) history: History,
 }
 
 impl Parts {
@@ -235,7 +238,9 @@ impl Station {
         #[cfg(feature = "kernel-log")]
         self.parts.kernel.flush_log();
         if window_ends {
-            self.ledger.end_window(ended.since(self.window_started));
+            let elapsed_ns = ended.since(self.window_started);
+            self.ledger.end_window(elapsed_ns);
+            remember(&mut self.parts.history, &self.ledger, &self.parts.kernel, elapsed_ns);
             self.window_started = ended;
         }
         let now_ns = ended.agent_ns;
@@ -276,6 +281,7 @@ impl Station {
         facts.maps.clear();
         facts.maps.push(MapFacts { name: "CGROUP_SLOTS", entries: slots, max_entries: max_slots });
         facts.maps.push(MapFacts { name: "SLEEPS", entries: self.open_sleeps, max_entries: MAX_OPEN_SLEEPS.into() });
+        facts.history = self.parts.history.facts();
         facts.kube = self.parts.pods.as_ref().map(Pods::kube_facts);
         facts.process = procfs::process()?;
         // What was just read may be of entities that have no series of their own.
@@ -350,6 +356,11 @@ impl Station {
         for uid in changed {
             self.ledger.pod_changed(uid, &names, now_ns);
         }
+    }
+
+    /// What is remembered, and of which node.
+    pub(super) fn history(&mut self) -> (&mut History, &str) {
+        (&mut self.parts.history, &self.parts.node_name)
     }
 
     /// The books as they are.

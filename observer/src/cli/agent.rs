@@ -26,6 +26,9 @@ pub(super) struct Arguments {
     /// Where to serve /metrics, /healthz and /readyz [default: 0.0.0.0:9810]
     #[arg(long, value_name = "ADDRESS")]
     metrics_listen: Option<String>,
+    /// Where to serve the API that `observer history` reads, on loopback, or `off` [default: 127.0.0.1:9811]
+    #[arg(long, value_name = "ADDRESS")]
+    debug_listen: Option<String>,
     /// The value of the `node` label [default: the host name]
     #[arg(long, value_name = "NAME")]
     node_name: Option<String>,
@@ -56,6 +59,9 @@ pub(super) struct Arguments {
     /// Where the host's cgroup v2 hierarchy is mounted [default: found in mountinfo]
     #[arg(long, value_name = "DIRECTORY")]
     cgroup_path: Option<String>,
+    /// Where to keep the history, over restarts too [default: in memory only, as much as half a megabyte holds]
+    #[arg(long, value_name = "DIRECTORY")]
+    state_dir: Option<String>,
     /// Addresses that count as `intranet` besides the private ones; may be repeated
     #[arg(long, value_name = "CIDR")]
     intranet_cidr: Vec<String>,
@@ -77,6 +83,7 @@ impl Arguments {
     fn given(&self) -> Vec<(&'static str, Vec<String>)> {
         let Self {
             metrics_listen,
+            debug_listen,
             node_name,
             kubeconfig,
             max_cgroups,
@@ -87,6 +94,7 @@ impl Arguments {
             user,
             proc_path,
             cgroup_path,
+            state_dir,
             intranet_cidr,
             summary_interval,
             log_format,
@@ -95,6 +103,7 @@ impl Arguments {
         } = self;
         let single = [
             ("metrics-listen", metrics_listen),
+            ("debug-listen", debug_listen),
             ("node-name", node_name),
             ("kubeconfig", kubeconfig),
             ("max-cgroups", max_cgroups),
@@ -105,6 +114,7 @@ impl Arguments {
             ("user", user),
             ("proc-path", proc_path),
             ("cgroup-path", cgroup_path),
+            ("state-dir", state_dir),
             ("summary-interval", summary_interval),
             ("log-format", log_format),
         ];

@@ -2,6 +2,7 @@
 
 mod agent;
 mod check;
+mod history;
 mod metrics_docs;
 
 use crate::metrics::{REVISION, UNKNOWN, VERSION};
@@ -28,6 +29,8 @@ enum Command {
     Agent(Box<agent::Arguments>),
     /// Can this kernel and these privileges do it? One line per need, with the fix.
     Check(check::Arguments),
+    /// What an agent remembers of a workload or of its node: a table, a plot, and how much it grows a day.
+    History(history::Arguments),
     /// Print docs/metrics.md.
     #[command(hide = true)]
     MetricsDocs,
@@ -38,6 +41,7 @@ pub fn main() -> ExitCode {
     match parse(std::env::args_os()) {
         Ok(Command::Agent(arguments)) => agent::main(&arguments),
         Ok(Command::Check(arguments)) => check::main(&arguments),
+        Ok(Command::History(arguments)) => history::main(&arguments),
         Ok(Command::MetricsDocs) => metrics_docs::main(),
         Err(answer) => {
             // Help and the version come this way too. Nobody is left to tell when the terminal is gone.

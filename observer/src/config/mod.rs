@@ -28,6 +28,8 @@ pub const VARIABLE_PREFIX: &str = "OBSERVER_";
 pub struct AgentConfig {
     /// Where /metrics is served. Port 0 lets the kernel choose.
     pub metrics_listen: SocketAddr,
+    /// Where the API is served, on loopback; `None`: nowhere.
+    pub debug_listen: Option<SocketAddr>,
     /// The value of the `node` label; never empty.
     pub node_name: String,
     /// Who tells of pods; `None`: the service account, where there is one.
@@ -49,6 +51,8 @@ pub struct AgentConfig {
     pub proc_path: PathBuf,
     /// The root of the v2 hierarchy; found in mountinfo when absent.
     pub cgroup_path: Option<PathBuf>,
+    /// Where the history is kept; `None`: in memory only.
+    pub state_dir: Option<PathBuf>,
     /// Ranges that count as intranet besides the private ones, without host bits.
     pub intranet_cidr: Vec<IpNet>,
     /// How often a summary is printed, at least 1 s; zero: never.
@@ -72,6 +76,7 @@ impl AgentConfig {
     pub fn with_defaults(hostname: &str) -> Self {
         Self {
             metrics_listen: SocketAddr::from((Ipv4Addr::UNSPECIFIED, 9810)),
+            debug_listen: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 9811))),
             node_name: hostname.to_owned(),
             kubeconfig: None,
             max_cgroups: observer_ebpf::DEFAULT_SLOTS,
@@ -82,6 +87,7 @@ impl AgentConfig {
             user: None,
             proc_path: PathBuf::from("/proc"),
             cgroup_path: None,
+            state_dir: None,
             intranet_cidr: Vec::new(),
             summary_interval: Duration::ZERO,
             log_format: LogFormat::Text,

@@ -2,7 +2,7 @@
 
 use super::{AgentConfig, LogFormat, Origin};
 use ipnet::IpNet;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
@@ -41,8 +41,11 @@ const fn one(
 }
 
 /// Every setting, in the order in which they are shown.
-pub(super) const SETTINGS: [Setting; 14] = [
+pub(super) const SETTINGS: [Setting; 16] = [
     one("metrics-listen", read_metrics_listen, |config| Some(config.metrics_listen.to_string().into())),
+    one("debug-listen", read_debug_listen, |config| {
+        Some(config.debug_listen.map_or_else(|| OFF.to_owned(), |address| address.to_string()).into())
+    }),
     one("node-name", read_node_name, |config| Some(config.node_name.clone().into())),
     Setting {
         when_absent: "the pod's service account, if there is one",
@@ -75,6 +78,14 @@ pub(super) const SETTINGS: [Setting; 14] = [
         )
     },
     Setting {
+        when_absent: "the history is kept in memory only",
+        ..one(
+            "state-dir",
+            |config, values| read_path(values).map(|path| config.state_dir = Some(path)),
+            |config| config.state_dir.as_ref().map(|path| path.to_string_lossy().into_owned().into()),
+        )
+    },
+    Setting {
         is_list: true,
         ..one("intranet-cidr", read_intranet_cidr, |config| {
             Some(config.intranet_cidr.iter().map(|range| Value::from(range.to_string())).collect::<Vec<_>>().into())
@@ -88,6 +99,24 @@ pub(super) const SETTINGS: [Setting; 14] = [
 
 fn read_metrics_listen(config: &mut AgentConfig, values: &[String]) -> Result<(), String> {
     config.metrics_listen = parsed(values, "an address and a port, such as 0.0.0.0:9810 or [::]:9810")?;
+    Ok(())
+}
+
+/// Instead of an address of the debug listener.
+const OFF: &str = "off";
+
+fn read_debug_listen(config: &mut AgentConfig, values: &[String]) -> Result<(), String> {
+    const WANTED: &str = "a loopback address and a port, such as 127.0.0.1:9811 or [::1]:9811, or \"off\"";
+    if single(values)? == OFF {
+        config.debug_listen = None;
+        return Ok(());
+    }
+    let address: SocketAddr = parsed(values, WANTED)?;
+    // It has no authentication: whoever may run something on the node, or forward a port of the pod, may read it.
+    if !address.ip().is_loopback() {
+        return Err(wrong(&address.to_string(), WANTED));
+    }
+    config.debug_listen = Some(address);
     Ok(())
 }
 

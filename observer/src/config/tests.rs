@@ -43,6 +43,7 @@ fn flags_overrule_the_environment_which_overrules_the_file() {
 fn every_setting_is_read_from_every_source() {
     let given = [
         ("metrics-listen", "[::1]:0"),
+        ("debug-listen", "[::1]:0"),
         ("node-name", "a \"name\"\n"),
         ("kubeconfig", "/etc/observer/kubeconfig"),
         ("max-cgroups", "12"),
@@ -53,6 +54,7 @@ fn every_setting_is_read_from_every_source() {
         ("user", "keep"),
         ("proc-path", "/host/proc"),
         ("cgroup-path", "/host/sys/fs/cgroup"),
+        ("state-dir", "/var/lib/observer"),
         ("intranet-cidr", "203.0.113.7/24, 2001:db8::/32,192.0.2.1"),
         ("summary-interval", "5m"),
         ("log-format", "json"),
@@ -134,6 +136,21 @@ fn durations_have_a_unit_and_bounds() {
     assert!(threshold("9us").is_err() && threshold("11s").is_err());
     let summary = |text| resolved(&[("summary-interval", text)], &[], None).is_ok();
     assert!(summary("0s") && summary("1s") && !summary("500ms") && !summary("25h"));
+}
+
+#[test]
+fn the_debug_listener_is_on_loopback_or_off() {
+    let listen = |text| resolved(&[("debug-listen", text)], &[], None).map(|effective| effective.config.debug_listen);
+    assert_eq!(listen("off"), Ok(None));
+    assert_eq!(listen("127.0.0.2:1"), Ok(Some("127.0.0.2:1".parse().unwrap())));
+    let told = errors(&[("debug-listen", "0.0.0.0:9811")], &[], None);
+    assert!(
+        told[0].starts_with("--debug-listen: \"0.0.0.0:9811\" is not right; wanted: a loopback address"),
+        "{told:?}"
+    );
+    assert!(listen("9811").is_err());
+    let off = resolved(&[("debug-listen", "off")], &[], None).unwrap().to_toml();
+    assert!(off.contains("debug-listen = \"off\""), "{off}");
 }
 
 #[test]

@@ -16,7 +16,13 @@ pub(super) struct Admission {
 impl Admission {
     /// Those who have a row in the hour already.
     pub(super) fn resumed(hour: u64, admitted: impl Iterator<Item = SeriesId>) -> Self {
-        Self { hour: Some(hour), admitted: admitted.take(PLACES).collect() }
+        let mut places = HashSet::new();
+        for id in admitted {
+            if places.len() < PLACES {
+                places.insert(id);
+            }
+        }
+        Self { hour: Some(hour), admitted: places }
     }
 
     /// Takes the rows without a place out of those of a window, and returns their sum and number.

@@ -100,7 +100,7 @@ impl Block {
     }
 }
 
-fn push_varint(out: &mut Vec<u8>, mut value: u64) {
+pub(super) fn push_varint(out: &mut Vec<u8>, mut value: u64) {
     while value >= 0x80 {
         out.push(value as u8 | 0x80);
         value >>= 7;
@@ -135,16 +135,16 @@ fn push_number(out: &mut Vec<u8>, bits: u32, kind: u16) -> u16 {
 }
 
 /// Reads from the front.
-struct Reader<'a>(&'a [u8]);
+pub(super) struct Reader<'a>(pub(super) &'a [u8]);
 
-impl Reader<'_> {
+impl<'a> Reader<'a> {
     fn take<const N: usize>(&mut self) -> Result<[u8; N], Damaged> {
         let (taken, rest) = self.0.split_first_chunk().ok_or(Damaged)?;
         self.0 = rest;
         Ok(*taken)
     }
 
-    fn varint(&mut self) -> Result<u64, Damaged> {
+    pub(super) fn varint(&mut self) -> Result<u64, Damaged> {
         let mut value = 0;
         for shift in (0..64).step_by(7) {
             let [byte] = self.take()?;
@@ -154,6 +154,14 @@ impl Reader<'_> {
             }
         }
         Err(Damaged)
+    }
+
+    /// So many bytes.
+    pub(super) fn slice(&mut self, length: u64) -> Result<&'a [u8], Damaged> {
+        let length = usize::try_from(length).map_err(|_| Damaged)?;
+        let (taken, rest) = self.0.split_at_checked(length).ok_or(Damaged)?;
+        self.0 = rest;
+        Ok(taken)
     }
 
     fn head(&mut self) -> Result<(u64, u64, u64), Damaged> {

@@ -1,31 +1,35 @@
 //! The database: redb, one table for each step and one for the names.
 //!
-//! A block is cut into pieces that fit a page each: a longer value would take the next power of two of them. Its number is the
-//! key, so that blocks are added on one end of the tree and removed at the other.
+//! The blocks of a commit are one [`Pack`] for each step, cut into pieces that fill a page each: a longer value would take the
+//! next power of two of them. The number of its first block is the key, so that packs are added at one end of the tree and
+//! removed at the other.
 
 use super::{
     Block, SeriesId, Step,
     backing::{Backing, Handle},
     lock,
-    queue::{Batch, Sealed},
+    pack::{self, Pack},
+    queue::{Batch, Open, Sealed},
     registry::{self, Change, FIRST, Known},
 };
 use crate::ledger::WorkloadKey;
-use redb::{Builder, Database, ReadableDatabase as _, ReadableTable as _, TableDefinition, WriteTransaction};
+use redb::{
+    Builder, Database, ReadTransaction, ReadableDatabase as _, ReadableTable, Table, TableDefinition, WriteTransaction,
+};
 use std::sync::{Arc, Mutex};
 
-type Blocks = TableDefinition<'static, u64, &'static [u8]>;
-const BLOCKS: [Blocks; 3] = [Blocks::new("seconds"), Blocks::new("minutes"), Blocks::new("hours")];
+type Packs = TableDefinition<'static, u64, &'static [u8]>;
+const PACKS: [Packs; 3] = [Packs::new("seconds"), Packs::new("minutes"), Packs::new("hours")];
 const NAMES: TableDefinition<'static, u32, &'static [u8]> = TableDefinition::new("names");
-const OPEN: TableDefinition<'static, &'static str, &'static [u8]> = TableDefinition::new("open");
+const META: TableDefinition<'static, &'static str, u32> = TableDefinition::new("meta");
 
 /// What the tables hold; a file of another is not ours.
 const FORMAT: u32 = 1;
-/// Pages that are kept in memory.
+/// Pages that are kept in memory; half of it may wait to be written.
 const CACHE_BYTES: usize = 128 * 1024;
 /// A piece, its key and the page's own fit into 4096 bytes.
 const PIECE_BYTES: usize = 4000;
-/// A block has fewer pieces: a thousand rows of 33 bytes are nine.
+/// A pack has fewer pieces: the queue has room for fifty.
 const PIECES: u64 = 256;
 
 /// Why the store cannot be used.
@@ -43,8 +47,11 @@ impl From<redb::Error> for DiskError {
     fn from(error: redb::Error) -> Self {
         use redb::Error;
         let foreign = match &error {
-            Error::Corrupted(_) | Error::UpgradeRequired(_) | Error::TableTypeMismatch { .. } => true,
-            Error::TableIsMultimap(_) | Error::TypeDefinitionChanged { .. } => true,
+            Error::Corrupted(_)
+            | Error::UpgradeRequired(_)
+            | Error::TableTypeMismatch { .. }
+            | Error::TableIsMultimap(_)
+            | Error::TypeDefinitionChanged { .. } => true,
             Error::Io(error) => error.kind() == std::io::ErrorKind::InvalidData,
             _ => false,
         };
@@ -57,11 +64,13 @@ impl From<redb::Error> for DiskError {
 #[derive(Debug, Default)]
 pub(super) struct Loaded {
     pub(super) names: Vec<(WorkloadKey, Known)>,
-    pub(super) next_id: u32,
+    pub(super) open: Open,
     /// The number of the next block of each step.
     pub(super) next: [u64; 3],
-    pub(super) minute: Option<Block>,
-    pub(super) hour: Option<Block>,
+    /// The windows of the minute that was not over.
+    pub(super) windows: Vec<Block>,
+    /// The minutes of the hour that was not over.
+    pub(super) minutes: Vec<Block>,
 }
 
 /// An open database.
@@ -81,11 +90,12 @@ impl Disk {
         let mut builder = Builder::new();
         builder.set_cache_size(CACHE_BYTES).set_check_integrity_on_open(true);
         let database = builder.create_with_backend(Handle(Arc::clone(backing))).map_err(redb::Error::from)?;
-        let made = database.begin_write().map_err(redb::Error::from)?;
-        prepare(&made)?;
-        made.commit().map_err(redb::Error::from)?;
-        let (first, loaded) = load(&database)?;
-        Ok((Self { database, backing: Arc::clone(backing), first: Mutex::new(first) }, loaded))
+        let transaction = database.begin_write().map_err(redb::Error::from)?;
+        prepare(&transaction)?;
+        transaction.commit().map_err(redb::Error::from)?;
+        let disk = Self { database, backing: Arc::clone(backing), first: Mutex::default() };
+        let loaded = disk.load()?;
+        Ok((disk, loaded))
     }
 
     /// Writes a batch; all of it is there when this returns, or nothing.
@@ -105,89 +115,135 @@ impl Disk {
 
     /// Shows every block of a step with a number below `end`, oldest first.
     pub(super) fn scan(&self, step: Step, end: u64, mut show: impl FnMut(&[u8])) -> Result<(), DiskError> {
-        let mut read = || -> Result<_, redb::Error> {
+        let transaction = self.database.begin_read().map_err(redb::Error::from)?;
+        let scanned = scan(&transaction, step, 0, |number, block| {
+            if number < end {
+                show(block);
+            }
+        });
+        scanned.map(drop).map_err(DiskError::from)
+    }
+
+    fn load(&self) -> Result<Loaded, DiskError> {
+        let read = || -> Result<_, redb::Error> {
             let transaction = self.database.begin_read()?;
-            let table = transaction.open_table(BLOCKS[step as usize])?;
-            let mut whole = Vec::new();
-            let mut number = None;
-            for piece in table.range(..end.saturating_mul(PIECES))? {
-                let (key, piece) = piece?;
-                if number.is_some_and(|number| number != key.value() / PIECES) {
-                    show(&whole);
-                    whole.clear();
+            let (mut first, mut next) = ([0; 3], [0; 3]);
+            let mut open = Open { next_id: FIRST, ..Open::default() };
+            for step in Step::ALL {
+                let table = transaction.open_table(PACKS[step as usize])?;
+                let number = |key: Option<(redb::AccessGuard<'_, u64>, _)>| key.map(|(key, _)| key.value() / PIECES);
+                first[step as usize] = number(table.first()?).unwrap_or(0);
+                let Some(last) = number(table.last()?) else { continue };
+                let (end, newest) = scan(&transaction, step, last, |_, _| {})?;
+                next[step as usize] = end;
+                if let (Step::Second, Some(newest)) = (step, newest) {
+                    open = newest;
                 }
-                number = Some(key.value() / PIECES);
-                whole.extend_from_slice(piece.value());
             }
-            if number.is_some() {
-                show(&whole);
+            let mut names = Vec::new();
+            for entry in transaction.open_table(NAMES)?.iter()? {
+                let (id, bytes) = entry?;
+                names.extend(registry::decode(SeriesId(id.value()), bytes.value()));
             }
-            Ok(())
+            let blocks_from = |step, from| -> Result<Vec<Block>, redb::Error> {
+                let mut blocks = Vec::new();
+                scan(&transaction, step, from, |number, block| {
+                    if number >= from {
+                        blocks.extend(Block::decode(block));
+                    }
+                })?;
+                Ok(blocks)
+            };
+            let windows = blocks_from(Step::Second, open.minute_from)?;
+            let minutes = blocks_from(Step::Minute, open.hour_from)?;
+            Ok((first, Loaded { names, open, next, windows, minutes }))
         };
-        read().map_err(DiskError::from)
+        let (first, loaded) = read().map_err(DiskError::from)?;
+        *lock(&self.first) = first;
+        Ok(loaded)
     }
 }
 
 /// Makes the tables, or finds that they are ours.
 fn prepare(transaction: &WriteTransaction) -> Result<(), DiskError> {
     let format = || -> Result<_, redb::Error> {
-        for table in BLOCKS {
+        for table in PACKS {
             transaction.open_table(table)?;
         }
         transaction.open_table(NAMES)?;
-        let mut open = transaction.open_table(OPEN)?;
-        let found = open.get("format")?.map(|bytes| bytes.value().to_vec());
+        let mut meta = transaction.open_table(META)?;
+        let found = meta.get("format")?.map(|format| format.value());
         if found.is_none() {
-            open.insert("format", FORMAT.to_le_bytes().as_slice())?;
+            meta.insert("format", FORMAT)?;
         }
         Ok(found)
     };
     match format()? {
-        Some(found) if found != FORMAT.to_le_bytes() => {
-            Err(DiskError::Foreign(format!("it has the format {found:?} of another version, not {FORMAT}")))
+        Some(found) if found != FORMAT => {
+            Err(DiskError::Foreign(format!("it has the format {found} of another version, not {FORMAT}")))
         }
         _ => Ok(()),
     }
 }
 
-fn load(database: &Database) -> Result<([u64; 3], Loaded), DiskError> {
-    let read = || -> Result<_, redb::Error> {
-        let transaction = database.begin_read()?;
-        let (mut first, mut next) = ([0; 3], [0; 3]);
-        for (at, table) in BLOCKS.into_iter().enumerate() {
-            let table = transaction.open_table(table)?;
-            first[at] = table.first()?.map_or(0, |(key, _)| key.value() / PIECES);
-            next[at] = table.last()?.map_or(0, |(key, _)| key.value() / PIECES + 1);
+/// Shows the blocks of a step with their numbers, from the pack on that has the number `from`. Returns the number after the last,
+/// and what the last pack says of what is open.
+fn scan(
+    transaction: &ReadTransaction,
+    step: Step,
+    from: u64,
+    mut show: impl FnMut(u64, &[u8]),
+) -> Result<(u64, Option<Open>), redb::Error> {
+    let table = transaction.open_table(PACKS[step as usize])?;
+    let begin = pack_with(&table, from)?;
+    let (mut next, mut open) = (0, None);
+    let mut whole = Vec::new();
+    let mut current = None;
+    let mut end_pack = |number: Option<u64>, whole: &mut Vec<u8>| {
+        if let (Some(number), Ok(pack)) = (number, Pack::of(whole)) {
+            open = Some(pack.open);
+            for (number, block) in (number..).zip(pack) {
+                // A commit of which nobody knew whether it had succeeded was made again.
+                if number >= next {
+                    show(number, block);
+                    next = number + 1;
+                }
+            }
         }
-        let mut names = Vec::new();
-        for entry in transaction.open_table(NAMES)?.iter()? {
-            let (id, bytes) = entry?;
-            names.extend(registry::decode(SeriesId(id.value()), bytes.value()));
-        }
-        let open = transaction.open_table(OPEN)?;
-        let get = |key: &str| open.get(key).map(|found| found.map(|bytes| bytes.value().to_vec()));
-        let block = |bytes: Option<Vec<u8>>| bytes.and_then(|bytes| Block::decode(&bytes).ok());
-        let next_id = get("next_id")?.and_then(|bytes| bytes.try_into().ok()).map_or(FIRST, u32::from_le_bytes);
-        let (minute, hour) = (block(get("minute")?), block(get("hour")?));
-        Ok((first, Loaded { names, next_id, next, minute, hour }))
+        whole.clear();
     };
-    read().map_err(DiskError::from)
+    for piece in table.range(begin..)? {
+        let (key, piece) = piece?;
+        let number = key.value() / PIECES;
+        if current != Some(number) {
+            end_pack(current.replace(number), &mut whole);
+        }
+        whole.extend_from_slice(piece.value());
+    }
+    end_pack(current, &mut whole);
+    Ok((next, open))
+}
+
+/// The key of the first piece of the pack that has a block's number.
+fn pack_with(table: &impl ReadableTable<u64, &'static [u8]>, number: u64) -> Result<u64, redb::Error> {
+    let upto = number.saturating_mul(PIECES).saturating_add(PIECES - 1);
+    let before = table.range(..=upto)?.next_back().transpose()?;
+    Ok(before.map_or(0, |(key, _)| key.value() / PIECES * PIECES))
 }
 
 /// Returns the lowest number that is left of each step.
 fn write(transaction: &WriteTransaction, batch: &Batch, mut first: [u64; 3]) -> Result<[u64; 3], redb::Error> {
-    let Batch { blocks, sealed: Sealed { ends: _, minute, hour, changes, next_id } } = batch;
-    for (at, step) in Step::ALL.into_iter().enumerate() {
-        let Some((last, _)) = blocks[at].last() else { continue };
-        let mut table = transaction.open_table(BLOCKS[at])?;
-        for (number, block) in &blocks[at] {
-            for (key, piece) in (number * PIECES..).zip(block.chunks(PIECE_BYTES)) {
-                table.insert(key, piece)?;
-            }
+    let Batch { blocks, sealed: Sealed { ends: _, open, changes } } = batch;
+    for step in Step::ALL {
+        let of_step = &blocks[step as usize];
+        let Some((number, _)) = of_step.first() else { continue };
+        let mut table = transaction.open_table(PACKS[step as usize])?;
+        for (key, piece) in (number * PIECES..).zip(pack::encode(*open, of_step).chunks(PIECE_BYTES)) {
+            table.insert(key, piece)?;
         }
-        if last + 1 > first[at] + step.kept() + step.slack() {
-            first[at] = last + 1 - step.kept();
-            table.retain_in(..first[at] * PIECES, |_, _| false)?;
+        let end = number + of_step.len() as u64;
+        if end > first[step as usize] + step.kept() + step.slack() {
+            first[step as usize] = prune(&mut table, end - step.kept())?;
         }
     }
     if !changes.is_empty() {
@@ -199,13 +255,12 @@ fn write(transaction: &WriteTransaction, batch: &Batch, mut first: [u64; 3]) -> 
             };
         }
     }
-    let mut open = transaction.open_table(OPEN)?;
-    let next_id = next_id.to_le_bytes().to_vec();
-    for (key, value) in [("next_id", Some(&next_id)), ("minute", minute.as_ref()), ("hour", hour.as_ref())] {
-        match value {
-            Some(bytes) => open.insert(key, bytes.as_slice())?,
-            None => open.remove(key)?,
-        };
-    }
     Ok(first)
+}
+
+/// Removes the packs before the one that has `number`. Returns the number with which that one begins.
+fn prune(table: &mut Table<'_, u64, &'static [u8]>, number: u64) -> Result<u64, redb::Error> {
+    let key = pack_with(table, number)?;
+    table.retain_in(..key, |_, _| false)?;
+    Ok(key / PIECES)
 }

@@ -26,26 +26,32 @@ pub struct Closed {
     pub minute: Option<Block>,
     /// An hour.
     pub hour: Option<Block>,
+    /// The window is the first of its minute.
+    pub begins_minute: bool,
+    /// The minute that is over is the first of its hour.
+    pub begins_hour: bool,
 }
 
 impl Folder {
-    /// Goes on with a minute and an hour that were not over.
-    pub fn resumed(minute: Option<&Block>, hour: Option<&Block>) -> Self {
+    /// Goes on with the windows of a minute and the minutes of an hour that were not over.
+    pub fn resumed(windows: &[Block], minutes: &[Block]) -> Self {
         let mut folder = Self::default();
-        if let Some(block) = hour {
-            folder.hour.push(block);
+        for minute in minutes {
+            folder.hour.push(minute);
         }
-        if let Some(block) = minute {
-            folder.minute.push(block);
+        for window in windows {
+            folder.minute.push(window);
         }
         folder
     }
 
     /// Adds a window. What it does not belong to is over.
     pub fn push(&mut self, window: &Block) -> Closed {
+        let begins_minute = !self.minute.is_open_at(window.time);
         let minute = self.minute.push(window);
+        let begins_hour = minute.as_ref().is_some_and(|minute| !self.hour.is_open_at(minute.time));
         let hour = minute.as_ref().and_then(|minute| self.hour.push(minute));
-        Closed { minute, hour }
+        Closed { minute, hour, begins_minute, begins_hour }
     }
 
     /// The periods of a step that are not over, as if they were: one, or two where a clock has jumped.
@@ -59,16 +65,6 @@ impl Folder {
                 before.into_iter().chain(hour.block()).collect()
             }
         }
-    }
-
-    /// The minute so far.
-    pub fn open_minute(&self) -> Option<Block> {
-        self.minute.block()
-    }
-
-    /// The hour so far, without the minute that is not over.
-    pub fn open_hour(&self) -> Option<Block> {
-        self.hour.block()
     }
 }
 
@@ -97,6 +93,10 @@ struct Sums {
 impl Open {
     fn new(step: Step) -> Self {
         Self { step, time: None, covered_ms: 0, series: BTreeMap::new() }
+    }
+
+    fn is_open_at(&self, time: u64) -> bool {
+        self.time == Some(self.step.start_of(time))
     }
 
     /// Adds a block; returns the period before, if it is of another.

@@ -1,14 +1,19 @@
 //! The agent's end of the history: windows in, finished blocks to the queue.
 
 use super::{
-    Block, Folder, NODE, OTHER, Row, SeriesId, StateDir, Step, Writer, admission::Admission, lock, queue::Queue,
-    registry::Registry, shared::Shared,
+    Block, Folder, NODE, OTHER, Row, SeriesId, StateDir, Step, Writer,
+    admission::Admission,
+    fold::Closed,
+    lock,
+    queue::{Open, Queue},
+    registry::Registry,
+    shared::Shared,
 };
 use crate::ledger::{HistoryFacts, WorkloadKey};
 use std::{
     collections::HashMap,
     sync::{Arc, PoisonError},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 /// So much of time is written at once: what a kill -9 may cost.
@@ -34,6 +39,8 @@ pub struct History {
     pub(super) registry: Registry,
     pub(super) folder: Folder,
     admission: Admission,
+    /// Where what is not over began.
+    open: Open,
     /// How much is not sealed.
     unsealed_ms: u64,
     /// The turn at which the store was last told who is there.
@@ -66,6 +73,7 @@ impl History {
             registry: Registry::default(),
             folder: Folder::default(),
             admission: Admission::default(),
+            open: Open::default(),
             unsealed_ms: 0,
             noted_turn: 0,
             shared_rows: 0,
@@ -103,27 +111,30 @@ impl History {
     }
 
     fn push(&mut self, block: &Block) {
-        let closed = self.folder.push(block);
+        let Closed { minute, hour, begins_minute, begins_hour } = self.folder.push(block);
         let mut queue = lock(&self.shared.queue);
-        queue.push(Step::Second, block);
-        for (step, block) in [(Step::Minute, closed.minute), (Step::Hour, closed.hour)] {
-            if let Some(block) = block {
-                queue.push(step, &block);
-                if step == Step::Hour {
-                    self.registry.note_seen(self.noted_turn);
-                    self.noted_turn = self.registry.turn();
-                }
+        let number = queue.push(Step::Second, block);
+        if begins_minute {
+            self.open.minute_from = number;
+        }
+        if let Some(minute) = minute {
+            let number = queue.push(Step::Minute, &minute);
+            if begins_hour {
+                self.open.hour_from = number;
             }
+        }
+        if let Some(hour) = hour {
+            queue.push(Step::Hour, &hour);
+            self.registry.note_seen(self.noted_turn);
+            self.noted_turn = self.registry.turn();
         }
     }
 
     /// Everything so far is to be written.
     fn seal(&mut self) {
         self.unsealed_ms = 0;
-        let encoded = |block: Option<Block>| block.map(|block| block.encode());
-        let (minute, hour) = (encoded(self.folder.open_minute()), encoded(self.folder.open_hour()));
-        let changes = self.registry.changes().clone();
-        lock(&self.shared.queue).seal(minute, hour, changes, self.registry.next());
+        self.open.next_id = self.registry.next();
+        lock(&self.shared.queue).seal(self.open, self.registry.changes().clone());
         self.shared.work.notify_all();
     }
 
@@ -144,14 +155,16 @@ impl History {
         let [seconds, _, _] = queue.restart(loaded.next);
         drop(queue);
         // The store's minute and hour go on, with what came since: its numbers are others than those of the memory until now.
-        let before = std::mem::replace(&mut self.registry, Registry::of(loaded.names, loaded.next_id));
+        let before = std::mem::replace(&mut self.registry, Registry::of(loaded.names, loaded.open.next_id));
         let names: HashMap<SeriesId, &WorkloadKey> = before.iter().map(|(key, known)| (known.id, key)).collect();
         self.registry.next_turn();
         self.noted_turn = self.registry.turn();
-        self.folder = Folder::resumed(loaded.minute.as_ref(), loaded.hour.as_ref());
-        let in_hour = loaded.hour.iter().chain(&loaded.minute).flat_map(|block| &block.rows).map(|(id, _)| *id);
-        if let Some(block) = loaded.minute.as_ref().or(loaded.hour.as_ref()) {
-            self.admission = Admission::resumed(Step::Hour.start_of(block.time), in_hour.filter(|id| *id > OTHER));
+        self.open = loaded.open;
+        self.folder = Folder::resumed(&loaded.windows, &loaded.minutes);
+        if let Some(newest) = loaded.windows.last().or(loaded.minutes.last()) {
+            let all = loaded.minutes.iter().chain(&loaded.windows).flat_map(|block| &block.rows);
+            let ids = all.map(|(id, _)| *id).filter(|id| *id > OTHER);
+            self.admission = Admission::resumed(Step::Hour.start_of(newest.time), ids);
         }
         for bytes in seconds {
             let Ok(mut block) = Block::decode(&bytes) else { continue };
@@ -165,8 +178,8 @@ impl History {
         }
     }
 
-    /// Writes what there is and ends the writer; gives up waiting after `patience`.
-    pub fn stop(&mut self, patience: Duration) {
+    /// Tells the writer to write what there is, and to end. Does not wait for it.
+    pub fn end(&mut self) {
         if !self.on_disk {
             return;
         }
@@ -174,9 +187,12 @@ impl History {
         self.seal();
         lock(&self.shared.status).stopping = true;
         self.shared.work.notify_all();
-        let until = Instant::now() + patience;
+    }
+
+    /// Waits until the writer has ended, if it has begun, but not longer than until then.
+    pub fn wait_for_the_end(&self, until: Instant) {
         let mut queue = lock(&self.shared.queue);
-        while !lock(&self.shared.status).stopped {
+        while lock(&self.shared.status).is_running {
             let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return;

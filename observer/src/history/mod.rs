@@ -22,6 +22,7 @@ mod disk;
 mod fold;
 mod keeper;
 mod metric;
+mod pack;
 mod query;
 mod queue;
 mod registry;

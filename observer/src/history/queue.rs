@@ -14,12 +14,19 @@ const OVERHEAD: usize = 48;
 pub(super) struct Sealed {
     /// Of each step, the blocks before this number belong to it.
     pub(super) ends: [u64; 3],
-    /// The minute that is not over, with all windows of those blocks.
-    pub(super) minute: Option<Vec<u8>>,
-    /// The hour that is not over, with all minutes of those blocks.
-    pub(super) hour: Option<Vec<u8>>,
+    /// Where a restart goes on.
+    pub(super) open: Open,
     /// Names that the store does not have.
     pub(super) changes: Changes,
+}
+
+/// Where what is not over began, and the next number of a series: all that a restart needs beside the blocks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Open {
+    /// The first block of seconds that is in no minute yet.
+    pub(super) minute_from: u64,
+    /// The first block of minutes that is in no hour yet.
+    pub(super) hour_from: u64,
     /// The next number of a series.
     pub(super) next_id: u32,
 }
@@ -83,8 +90,8 @@ impl Queue {
         }
     }
 
-    /// Adds a block.
-    pub(super) fn push(&mut self, step: Step, block: &Block) {
+    /// Adds a block; returns its number.
+    pub(super) fn push(&mut self, step: Step, block: &Block) -> u64 {
         let bytes: Arc<[u8]> = block.encode().into();
         let waiting = &mut self.steps[step as usize];
         waiting.bytes += bytes.len() + OVERHEAD;
@@ -97,12 +104,13 @@ impl Queue {
                 self.lost_rows += Block::rows_in(&block);
             }
         }
+        waiting.end() - 1
     }
 
     /// Everything so far is to be written.
-    pub(super) fn seal(&mut self, minute: Option<Vec<u8>>, hour: Option<Vec<u8>>, changes: Changes, next_id: u32) {
+    pub(super) fn seal(&mut self, open: Open, changes: Changes) {
         let ends = self.steps.each_ref().map(Waiting::end);
-        self.sealed = Some(Sealed { ends, minute, hour, changes, next_id });
+        self.sealed = Some(Sealed { ends, open, changes });
     }
 
     /// Whether there is anything to write.

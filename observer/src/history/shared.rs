@@ -30,8 +30,8 @@ pub(super) struct Status {
     pub(super) moved_aside: u64,
     /// The writer is to write what there is, and end.
     pub(super) stopping: bool,
-    /// It has.
-    pub(super) stopped: bool,
+    /// It has been started and has not ended.
+    pub(super) is_running: bool,
 }
 
 impl Shared {

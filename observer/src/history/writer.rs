@@ -45,7 +45,11 @@ impl Writer {
     /// # Errors
     /// When the system has no room for a thread.
     pub fn start(self) -> io::Result<()> {
-        thread::Builder::new().name("history".into()).stack_size(STACK_BYTES).spawn(move || self.run()).map(drop)
+        let shared = Arc::clone(&self.shared);
+        lock(&shared.status).is_running = true;
+        let started = thread::Builder::new().name("history".into()).stack_size(STACK_BYTES).spawn(move || self.run());
+        lock(&shared.status).is_running &= started.is_ok();
+        started.map(drop)
     }
 
     fn run(mut self) {
@@ -56,7 +60,7 @@ impl Writer {
         }
         self.turn();
         *self.shared.disk.write().unwrap_or_else(PoisonError::into_inner) = None;
-        lock(&self.shared.status).stopped = true;
+        lock(&self.shared.status).is_running = false;
         self.shared.work.notify_all();
     }
 
@@ -124,12 +128,11 @@ impl Writer {
     }
 
     fn try_open(&mut self) -> Result<(), DiskError> {
-        let backing = match &self.backing {
-            Some(backing) => Arc::clone(backing),
-            None => {
-                let file = self.directory.file().map_err(|error| DiskError::Failed(error.to_string()))?;
-                Arc::clone(self.backing.insert(Arc::new(Backing::new(file))))
-            }
+        let backing = if let Some(backing) = &self.backing {
+            Arc::clone(backing)
+        } else {
+            let file = self.directory.file().map_err(|error| DiskError::Failed(error.to_string()))?;
+            Arc::clone(self.backing.insert(Arc::new(Backing::new(file))))
         };
         let (disk, loaded) = Disk::open(&backing)?;
         *self.shared.disk.write().unwrap_or_else(PoisonError::into_inner) = Some(disk);

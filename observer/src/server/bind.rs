@@ -9,52 +9,60 @@ pub enum BindError {
     /// Somebody else listens there.
     #[error(
         "cannot listen on {address}: the port is in use; stop the process that has it (`ss -ltnp 'sport = :{port}'` names \
-         it) or choose another with --metrics-listen",
+         it) or choose another with {flag}",
         port = address.port()
     )]
     InUse {
         /// The address asked for.
         address: SocketAddr,
+        /// The flag that says so.
+        flag: &'static str,
     },
     /// A port below 1024 without the privilege.
     #[error(
-        "cannot listen on {address}: permission denied; choose a port above 1023 with --metrics-listen or grant \
+        "cannot listen on {address}: permission denied; choose a port above 1023 with {flag} or grant \
          CAP_NET_BIND_SERVICE"
     )]
     Denied {
         /// The address asked for.
         address: SocketAddr,
+        /// The flag that says so.
+        flag: &'static str,
     },
     /// No device has the address.
     #[error(
         "cannot listen on {address}: this node has no such address; choose one of `ip -brief address` or 0.0.0.0 with \
-         --metrics-listen"
+         {flag}"
     )]
     NotOurs {
         /// The address asked for.
         address: SocketAddr,
+        /// The flag that says so.
+        flag: &'static str,
     },
     /// Anything else.
-    #[error("cannot listen on {address}: {error}; choose another address with --metrics-listen")]
+    #[error("cannot listen on {address}: {error}; choose another address with {flag}")]
     Other {
         /// The address asked for.
         address: SocketAddr,
+        /// The flag that says so.
+        flag: &'static str,
         /// What the kernel said.
         error: io::Error,
     },
 }
 
-/// Listens on `address`; port 0 takes a free one. Needs no runtime, since the agent binds before it has one.
+/// Listens on `address`, which the flag `flag` says; port 0 takes a free one. Needs no runtime, since the agent binds before it has one.
 ///
 /// # Errors
 /// With the address and what to do.
-pub fn bind(address: SocketAddr) -> Result<TcpListener, BindError> {
+pub fn bind(flag: &'static str, address: SocketAddr) -> Result<TcpListener, BindError> {
     let listener = TcpListener::bind(address).and_then(|listener| listener.set_nonblocking(true).map(|()| listener));
     listener.map_err(|error| match error.kind() {
-        ErrorKind::AddrInUse => BindError::InUse { address },
-        ErrorKind::PermissionDenied => BindError::Denied { address },
-        ErrorKind::AddrNotAvailable => BindError::NotOurs { address },
-        _ => BindError::Other { address, error },
+        ErrorKind::AddrInUse => BindError::InUse { address, flag },
+        ErrorKind::PermissionDenied => BindError::Denied { address, flag },
+        ErrorKind::AddrNotAvailable => BindError::NotOurs { address, flag },
+        _ => BindError::Other { address, flag, error },
     })
 }
 
@@ -64,19 +72,19 @@ mod tests {
 
     #[test]
     fn a_port_in_use_is_named_with_what_to_do() {
-        let first = bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let first = bind("--metrics-listen", "127.0.0.1:0".parse().unwrap()).unwrap();
         let address = first.local_addr().unwrap();
-        let error = bind(address).unwrap_err().to_string();
+        let error = bind("--debug-listen", address).unwrap_err().to_string();
         assert!(error.starts_with(&format!("cannot listen on {address}: the port is in use")), "{error}");
         assert!(
-            error.contains(&format!("sport = :{}'", address.port())) && error.contains("--metrics-listen"),
+            error.contains(&format!("sport = :{}'", address.port())) && error.contains("--debug-listen"),
             "{error}"
         );
     }
 
     #[test]
     fn an_address_of_another_node_is_told() {
-        let error = bind("192.0.2.1:0".parse().unwrap()).unwrap_err().to_string();
+        let error = bind("--metrics-listen", "192.0.2.1:0".parse().unwrap()).unwrap_err().to_string();
         assert!(error.contains("this node has no such address"), "{error}");
     }
 }

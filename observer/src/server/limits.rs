@@ -43,3 +43,10 @@ impl Default for Limits {
         }
     }
 }
+
+impl Limits {
+    /// Those of the debug listener: a few people and their tools.
+    pub fn of_api() -> Self {
+        Self { connections: 16, ..Self::default() }
+    }
+}

@@ -3,7 +3,8 @@
 use super::connection;
 use super::connections::Connections;
 use super::flight::Flights;
-use super::{Limits, Source, routes};
+use super::{ApiSource, Limits, Source, api, routes};
+use axum::Router;
 use std::future::Future;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -33,7 +34,23 @@ pub async fn serve_within<S: Source>(
 ) {
     let connections = Arc::new(Connections::default());
     let flights = Arc::new(Flights::new(source, Arc::clone(&connections), limits));
-    let router = routes::router(Arc::clone(&flights));
+    answer_all(limits, listener, connections, routes::router(Arc::clone(&flights)), shutdown).await;
+    flights.stop().await;
+}
+
+/// Serves the routes of the debug listener until `shutdown` completes, as [`serve`] does.
+pub async fn serve_api<S: ApiSource>(listener: TcpListener, source: Arc<S>, shutdown: impl Future<Output = ()>) {
+    answer_all(Limits::of_api(), listener, Arc::default(), api::router(source), shutdown).await;
+}
+
+/// Accepts connections and answers their requests by the router. When this returns, no connection is open.
+async fn answer_all(
+    limits: Limits,
+    listener: TcpListener,
+    connections: Arc<Connections>,
+    router: Router,
+    shutdown: impl Future<Output = ()>,
+) {
     let (close, closing) = watch::channel(false);
     let free = Arc::new(Semaphore::new(limits.connections));
     let mut door = Door { listener, connections, free, waiting: None, failing: false };
@@ -57,7 +74,6 @@ pub async fn serve_within<S: Source>(
     let _ = timeout(limits.grace, async { while tasks.join_next().await.is_some() {} }).await;
     // What has not ended by then is ended.
     tasks.shutdown().await;
-    flights.stop().await;
 }
 
 struct Door {

@@ -1,4 +1,4 @@
-//! The metrics listener.
+//! The two listeners: metrics for anybody, and the API for this node alone.
 //!
 //! | route | answer |
 //! |---|---|
@@ -7,14 +7,24 @@
 //! | `/readyz` | 200 when it is ready, else 503 with what is missing |
 //! | `/` | these routes |
 //!
+//! The debug listener, on loopback:
+//!
+//! | route | answer |
+//! |---|---|
+//! | `/api/v1/history` | rows of a workload or the node |
+//! | `/api/v1/history/workloads` | those of whom there are rows |
+//! | `/` | these routes |
+//!
 //! GET and HEAD only. The listener may be reached by anybody, so nothing a client does takes more than [`Limits`] says:
 //! not a connection that never sends its request, nor one that never reads its response.
 
+mod api;
 mod bind;
 mod connection;
 mod connections;
 mod encoding;
 mod flight;
+mod host;
 mod limits;
 mod listen;
 mod routes;
@@ -25,5 +35,5 @@ mod tests;
 
 pub use bind::{BindError, bind};
 pub use limits::Limits;
-pub use listen::{serve, serve_within};
-pub use source::Source;
+pub use listen::{serve, serve_api, serve_within};
+pub use source::{ApiSource, Source};

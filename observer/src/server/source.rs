@@ -1,5 +1,6 @@
 //! What the server asks the agent for.
 
+use crate::history::{ApiError, HistoryAnswer, HistoryQuery, WorkloadsAnswer};
 use bytes::Bytes;
 use std::future::Future;
 
@@ -13,4 +14,13 @@ pub trait Source: Send + Sync + 'static {
     /// # Errors
     /// What is missing.
     fn ready(&self) -> Result<(), String>;
+}
+
+/// What the debug listener asks the agent for: a function for each route of [`api`](super::api).
+pub trait ApiSource: Send + Sync + 'static {
+    /// The rows of `/api/v1/history`.
+    fn history(&self, query: HistoryQuery) -> impl Future<Output = Result<HistoryAnswer, ApiError>> + Send;
+
+    /// Those of whom there are rows: `/api/v1/history/workloads`.
+    fn history_workloads(&self) -> impl Future<Output = Result<WorkloadsAnswer, ApiError>> + Send;
 }

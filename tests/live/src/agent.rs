@@ -117,6 +117,7 @@ impl Agent {
     /// Starts it on a free port and waits until it is ready.
     pub(crate) fn start(arguments: &[&str]) -> Result<Self> {
         let mut command = command(&["agent", "--metrics-listen", "127.0.0.1:0", "--node-name", "live"])?;
+        command.args(["--debug-listen", "127.0.0.1:0"]);
         command.args(arguments);
         Self::start_command(command)
     }
@@ -136,7 +137,7 @@ impl Agent {
         let limit = patience(Duration::from_secs(10));
         let found = wait_until(limit, || {
             ensure!(self.child.try_wait()?.is_none(), "the agent ended");
-            Ok(listening_on(&self.log_text()).map(|address| self.address = address).is_some())
+            Ok(listening_on(&self.log_text(), "/metrics").map(|address| self.address = address).is_some())
         })?;
         ensure!(found, "no line with http://ADDRESS/metrics in {limit:?}");
         let ready = wait_until(limit, || {
@@ -157,6 +158,11 @@ impl Agent {
         let mut bytes = vec![0; self.log.metadata().map_or(0, |facts| facts.len() as usize)];
         let read = self.log.read_at(&mut bytes, 0).unwrap_or(0);
         String::from_utf8_lossy(&bytes[..read]).into_owned()
+    }
+
+    /// Where its debug listener is.
+    pub(crate) fn debug_address(&self) -> Result<SocketAddr> {
+        listening_on(&self.log_text(), "/api/v1").with_context(|| format!("no API in:\n{}", self.log_text()))
     }
 
     /// GET of a path.
@@ -197,9 +203,9 @@ impl Drop for Agent {
     }
 }
 
-/// The address in a line with `http://ADDRESS/metrics`.
-fn listening_on(log: &str) -> Option<SocketAddr> {
-    log.split("http://").skip(1).find_map(|rest| rest.split_once("/metrics")?.0.parse().ok())
+/// The address in a line with `http://ADDRESS` and a path.
+fn listening_on(log: &str, path: &str) -> Option<SocketAddr> {
+    log.split("http://").skip(1).find_map(|rest| rest.split_once(path)?.0.parse().ok())
 }
 
 /// The kernel objects that a process holds descriptors of.

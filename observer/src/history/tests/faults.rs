@@ -4,9 +4,12 @@ use super::fixture::{Kept, START, deployment, sends, workload};
 use crate::history::{History, StateDir, StateError, Step, Writer};
 use std::{
     fs,
-    os::unix::fs::PermissionsExt as _,
+    os::unix::fs::{MetadataExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
 };
+
+/// Owns nothing.
+const NOBODY: (u32, u32) = (65534, 65534);
 
 fn aside(directory: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
@@ -66,9 +69,9 @@ fn a_damaged_file_is_read_or_moved_aside() {
         assert_eq!(facts.down_because, None, "at {at}");
         assert!(!kept.rows("web", "egress_mean", Step::Second, START + 300).is_empty(), "at {at}");
         if facts.files_moved_aside > 0 {
-            aside_count += 1
+            aside_count += 1;
         } else {
-            read += 1
+            read += 1;
         }
         drop(kept);
         for path in aside(directory.path()) {
@@ -119,8 +122,6 @@ fn a_directory_with_files_of_others_is_not_given_away() {
         eprintln!("skipped: only root can give files away");
         return;
     }
-    const NOBODY: (u32, u32) = (65534, 65534);
-    use std::os::unix::fs::MetadataExt as _;
     let outer = tempfile::tempdir().unwrap();
     let made = outer.path().join("state");
     drop(StateDir::open(&made, Some(NOBODY)).unwrap());
@@ -134,7 +135,6 @@ fn a_directory_with_files_of_others_is_not_given_away() {
     assert_eq!(fs::metadata(&full).unwrap().uid(), 0);
 }
 
-/// A full disk, as a quota of the process makes it: no file may grow beyond.
 #[test]
 fn while_the_disk_is_stuck_rows_wait_and_the_oldest_are_lost_and_counted() {
     // No writer: that is what a disk that hangs looks like.

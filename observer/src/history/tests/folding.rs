@@ -104,14 +104,25 @@ proptest! {
     fn a_folder_that_is_resumed_goes_on_as_if_nothing_had_been(windows in windows(0), cut in 0_usize..300) {
         let mut whole = Folder::default();
         let mut first = Folder::default();
+        // What a store has: the windows and minutes since the last that began something.
+        let (mut seconds, mut minutes) = (Vec::new(), Vec::new());
         let (mut expected, mut found) = (Vec::new(), Vec::new());
         for (at, window) in windows.iter().enumerate() {
             if at == cut {
-                let coded = |block: Option<Block>| block.map(|block| Block::decode(&block.encode()).unwrap());
-                first = Folder::resumed(coded(first.open_minute()).as_ref(), coded(first.open_hour()).as_ref());
+                first = Folder::resumed(&seconds, &minutes);
             }
             expected.extend(whole.push(window).hour);
-            found.extend(first.push(window).hour);
+            let closed = first.push(window);
+            if closed.begins_minute {
+                seconds.clear();
+            }
+            if closed.begins_hour {
+                minutes.clear();
+            }
+            let coded = |block: &Block| Block::decode(&block.encode()).unwrap();
+            seconds.push(coded(window));
+            minutes.extend(closed.minute.as_ref().map(coded));
+            found.extend(closed.hour);
         }
         expected.extend(whole.so_far(Step::Hour));
         found.extend(first.so_far(Step::Hour));
@@ -157,7 +168,7 @@ fn what_was_never_known_is_not_zero() {
     folder.push(&Block { time: START, covered_ms: 1000, rows });
     // In the second it is not there.
     folder.push(&Block { time: START + 1, covered_ms: 1000, rows: Vec::new() });
-    let minute = folder.open_minute().unwrap();
+    let minute = folder.so_far(Step::Minute).remove(0);
     assert_eq!(minute.rows[0].1[4], None, "memory");
     assert!((minute.rows[0].1[0].unwrap().mean - 0.5).abs() < 1e-6, "half of the time it sent");
 }

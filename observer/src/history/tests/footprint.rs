@@ -27,18 +27,18 @@ fn window(kept: &mut Kept, keys: &[WorkloadKey], second: u64, elapsed: u64, turn
 }
 
 /// Forty-one days of `count` workloads: the largest that the file ever is, and what it takes of the disk.
-fn forty_one_days(count: usize) -> (u64, u64) {
+fn forty_one_days(count: usize, minutes_of_a_commit: u64) -> (u64, u64) {
     let directory = tempfile::tempdir().unwrap();
     let keys: Vec<_> = (0..count).map(|number| deployment(&format!("workload-of-some-length-{number}"))).collect();
     let mut kept = Kept::open(directory.path());
     kept.write();
     let minutes = 41 * 24 * 60;
     for minute in 0..minutes {
-        // Two windows, so that mean and peak are not the same. Only the last day is written minute by minute.
+        // Two windows, so that mean and peak are not the same.
         for (from, elapsed) in [(0, 1), (1, 59)] {
             window(&mut kept, &keys, START + minute * 60 + from, elapsed, minute * 2 + from);
         }
-        if minute % 60 == 59 || (minute > minutes - 1500 && minute % 5 == 0) {
+        if minute % minutes_of_a_commit == 0 {
             kept.write();
         }
     }
@@ -51,7 +51,7 @@ fn forty_one_days(count: usize) -> (u64, u64) {
 #[test]
 fn forty_days_of_250_busy_workloads_fit_on_64_mib() {
     if is_long() {
-        let (length, taken) = forty_one_days(250);
+        let (length, taken) = forty_one_days(250, 5);
         eprintln!("250 workloads: a file of {length} bytes, {taken} of the disk");
         assert!(taken <= 64 << 20, "{taken}");
     }
@@ -60,7 +60,7 @@ fn forty_days_of_250_busy_workloads_fit_on_64_mib() {
 #[test]
 fn forty_days_of_as_many_as_there_are_places_fit_on_192_mib() {
     if is_long() {
-        let (length, taken) = forty_one_days(1024);
+        let (length, taken) = forty_one_days(1024, 2);
         eprintln!("1024 workloads: a file of {length} bytes, {taken} of the disk");
         assert!(taken <= 192 << 20, "{taken}");
     }

@@ -93,7 +93,8 @@ fn the_thread_writes_by_itself_and_all_of_it_at_the_end() {
         assert!(began.elapsed() < Duration::from_secs(30), "{:?}", history.facts());
         std::thread::sleep(Duration::from_millis(5));
     }
-    history.stop(Duration::from_secs(30));
+    history.end();
+    history.wait_for_the_end(Instant::now() + Duration::from_secs(30));
     drop(history);
     let mut again = Kept::open(directory.path());
     again.write();

@@ -106,7 +106,8 @@ pub(super) struct TestServer {
 
 impl TestServer {
     pub(super) fn start(limits: Limits, source: TestSource) -> Self {
-        let listener = TcpListener::from_std(bind("127.0.0.1:0".parse().unwrap()).unwrap()).unwrap();
+        let listener =
+            TcpListener::from_std(bind("--metrics-listen", "127.0.0.1:0".parse().unwrap()).unwrap()).unwrap();
         let address = listener.local_addr().unwrap();
         let (shutdown, down) = oneshot::channel();
         let source = Arc::new(source);

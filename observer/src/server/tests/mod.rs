@@ -1,5 +1,6 @@
 //! The server over real sockets on loopback.
 
+mod api;
 mod fixture;
 mod flights;
 mod hostile;

@@ -6,6 +6,7 @@ mod culprits;
 mod endings;
 mod ends;
 mod fixtures;
+mod history;
 mod lifetimes;
 mod load;
 mod long_run;
@@ -49,6 +50,7 @@ pub(crate) fn all() -> Vec<Trial> {
     all.extend(prometheus::tests());
     all.extend(output::tests());
     all.extend(names::tests());
+    all.extend(history::tests());
     all.extend(server::tests());
     all.extend(signals::tests());
     all.extend(endings::tests());

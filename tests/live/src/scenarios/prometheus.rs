@@ -143,7 +143,7 @@ fn prometheus_knows_the_rate() -> Result<()> {
 }
 
 fn families_are_there() -> Result<()> {
-    const FAMILIES: [(&str, &str); 27] = [
+    const FAMILIES: [(&str, &str); 32] = [
         ("observer_network_transmit_bytes_total", "counter"),
         ("observer_network_receive_bytes_total", "counter"),
         ("observer_network_transmit_packets_total", "counter"),
@@ -164,6 +164,11 @@ fn families_are_there() -> Result<()> {
         ("observer_bpf_map_entries", "gauge"),
         ("observer_bpf_map_max_entries", "gauge"),
         ("observer_dropped_total", "counter"),
+        ("observer_history_up", "gauge"),
+        ("observer_history_shared_rows_total", "counter"),
+        ("observer_history_forgotten_workloads_total", "counter"),
+        ("observer_history_workloads", "gauge"),
+        ("observer_history_waiting_bytes", "gauge"),
         ("observer_series", "gauge"),
         ("observer_scrape_duration_seconds", "gauge"),
         ("process_cpu_seconds_total", "counter"),

@@ -1,0 +1,75 @@
+//! One request to the debug listener, by the HTTP library that the agent has already.
+
+use crate::{
+    causes::in_one_line,
+    history::{ApiError, HistoryAnswer},
+};
+use anyhow::{Context as _, anyhow, bail};
+use bytes::Bytes;
+use http::{Request, Uri, header::HOST};
+use http_body_util::{BodyExt as _, Empty, Limited};
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use serde::Deserialize;
+use std::time::Duration;
+use tokio::{net::TcpStream, time::timeout};
+
+/// More than an agent with a slow disk takes.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// An answer has 1440 rows of a hundred bytes at most.
+const MOST_BYTES: usize = 4 * 1024 * 1024;
+
+#[derive(Deserialize)]
+struct Refusal {
+    error: ApiError,
+}
+
+/// Asks an agent.
+///
+/// # Errors
+/// With what to do.
+pub(super) fn history(agent: &str, target: &str) -> anyhow::Result<HistoryAnswer> {
+    let authority = authority(agent)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let (status, body) =
+        runtime.block_on(async { timeout(PATIENCE, exchange(&authority, target)).await }).map_err(|_| {
+            anyhow!("{agent} does not answer within {} seconds; is it an agent's debug listener?", PATIENCE.as_secs())
+        })??;
+    if status == 200 {
+        return serde_json::from_slice(&body)
+            .with_context(|| format!("{agent} answers something else than an agent of this version does"));
+    }
+    match serde_json::from_slice::<Refusal>(&body) {
+        Ok(Refusal { error }) => bail!("{error}"),
+        Err(_) => bail!(
+            "{agent} answers with status {status}, as no agent's debug listener does; that is 127.0.0.1:9811, and not the metrics' 9810"
+        ),
+    }
+}
+
+/// `http://HOST:PORT`, of which the last part is needed.
+fn authority(agent: &str) -> anyhow::Result<String> {
+    let wanted = || format!("--agent {agent}: wanted: http://ADDRESS:PORT, such as http://127.0.0.1:9811");
+    let uri: Uri = agent.parse().with_context(wanted)?;
+    let is_plain = uri.scheme_str() == Some("http") && matches!(uri.path(), "" | "/") && uri.query().is_none();
+    let authority = uri.authority().filter(|authority| is_plain && authority.port().is_some());
+    Ok(authority.with_context(wanted)?.as_str().to_owned())
+}
+
+async fn exchange(authority: &str, target: &str) -> anyhow::Result<(u16, Bytes)> {
+    let stream = TcpStream::connect(authority).await.map_err(|error| {
+        anyhow!(
+            "no agent listens on {authority}: {error}; start one on this machine, or reach one in a cluster by \
+             `kubectl -n observer port-forward POD 9811`, where POD is the agent of the node"
+        )
+    })?;
+    let failed = |error: hyper::Error| anyhow!("{authority} does not answer as an agent does: {}", in_one_line(&error));
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(failed)?;
+    tokio::spawn(connection);
+    let request = Request::get(target).header(HOST, authority).body(Empty::<Bytes>::new())?;
+    let response = sender.send_request(request).await.map_err(failed)?;
+    let status = response.status().as_u16();
+    let body = Limited::new(response.into_body(), MOST_BYTES).collect().await;
+    let body = body.map_err(|error| anyhow!("{authority} breaks off: {}", in_one_line(&*error)))?;
+    Ok((status, body.to_bytes()))
+}

@@ -1,0 +1,92 @@
+//! The routes of the debug listener, under /api/v1: JSON with units in the field names. The command line reads nothing else.
+//!
+//! A route is a line in [`router`], a function below it and one in [`ApiSource`].
+
+use super::{ApiSource, host};
+use crate::history::{ApiError, HistoryAnswer, HistoryQuery, WorkloadsAnswer};
+use axum::{
+    Router,
+    extract::State,
+    http::{
+        HeaderValue, StatusCode, Uri,
+        header::{CACHE_CONTROL, CONTENT_TYPE},
+    },
+    middleware,
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use serde::Serialize;
+use std::sync::Arc;
+
+const INDEX: &str = "\
+observer: what this node's agent knows, as JSON
+
+/api/v1/history?workload=NAMESPACE/NAME&metric=egress_peak&since=30d   rows; workload=node for the node; step=1s, 1m or 1h
+/api/v1/history/workloads                                              those of whom there are rows
+";
+
+/// All of them. GET and HEAD only, and only for who calls this listener by an address or as localhost.
+pub(super) fn router<S: ApiSource>(source: Arc<S>) -> Router {
+    Router::new()
+        .route("/", get(async || INDEX))
+        .route("/api/v1/history", get(history::<S>))
+        .route("/api/v1/history/workloads", get(history_workloads::<S>))
+        .fallback(async || Api::<()>(Err(ApiError::new("not_found", "not found; see / for what there is"))))
+        .method_not_allowed_fallback(async || {
+            Api::<()>(Err(ApiError::new("wrong_method", "only GET and HEAD are answered here")))
+        })
+        .with_state(source)
+        .layer(middleware::from_fn(host::check))
+}
+
+async fn history<S: ApiSource>(State(source): State<Arc<S>>, uri: Uri) -> Api<HistoryAnswer> {
+    match HistoryQuery::of_parameters(parameters(&uri)) {
+        Ok(query) => Api(source.history(query).await),
+        Err(error) => Api(Err(error)),
+    }
+}
+
+async fn history_workloads<S: ApiSource>(State(source): State<Arc<S>>) -> Api<WorkloadsAnswer> {
+    Api(source.history_workloads().await)
+}
+
+/// The parameters of a request, decoded.
+fn parameters(uri: &Uri) -> impl Iterator<Item = (String, String)> {
+    form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes()).into_owned()
+}
+
+/// An answer as JSON, or the error that is there instead.
+pub(super) struct Api<T>(pub(super) Result<T, ApiError>);
+
+#[derive(Serialize)]
+struct Refusal<'a> {
+    error: &'a ApiError,
+}
+
+impl<T: Serialize> IntoResponse for Api<T> {
+    fn into_response(self) -> Response {
+        let (status, json) = match &self.0 {
+            Ok(answer) => (StatusCode::OK, serde_json::to_vec(answer)),
+            Err(error) => (status_of(error), serde_json::to_vec(&Refusal { error })),
+        };
+        match json {
+            Ok(mut json) => {
+                json.push(b'\n');
+                let mut response = (status, [(CONTENT_TYPE, "application/json")], json).into_response();
+                response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+                response
+            }
+            Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("no JSON of this: {error}\n")).into_response(),
+        }
+    }
+}
+
+fn status_of(error: &ApiError) -> StatusCode {
+    match error.kind.as_str() {
+        "wrong_query" | "ambiguous_workload" => StatusCode::BAD_REQUEST,
+        "unknown_workload" | "not_found" => StatusCode::NOT_FOUND,
+        "wrong_method" => StatusCode::METHOD_NOT_ALLOWED,
+        "wrong_host" => StatusCode::FORBIDDEN,
+        _ => StatusCode::SERVICE_UNAVAILABLE,
+    }
+}

@@ -1,0 +1,170 @@
+//! The debug listener over real sockets.
+
+use super::fixture::{Answer, PATIENCE, read_to_end};
+use crate::{
+    history::{ApiError, HistoryAnswer, HistoryQuery, HistoryRow, KnownWorkload, Subject, WorkloadsAnswer},
+    server::{ApiSource, bind, serve_api},
+};
+use std::{future::pending, net::SocketAddr, sync::Arc};
+use tokio::{
+    io::AsyncWriteExt as _,
+    net::{TcpListener, TcpStream},
+    task::JoinHandle,
+    time::timeout,
+};
+
+/// Knows of one workload, and answers with what it was asked.
+struct Books;
+
+impl ApiSource for Books {
+    async fn history(&self, query: HistoryQuery) -> Result<HistoryAnswer, ApiError> {
+        if query.subject != Subject::Node {
+            return Err(ApiError::new("unknown_workload", "nobody of that name"));
+        }
+        Ok(HistoryAnswer {
+            node: "node-7".into(),
+            workload: None,
+            metric: query.selection.to_string(),
+            unit: query.selection.metric.unit().into(),
+            step_seconds: query.step.map_or(0, crate::history::Step::seconds),
+            since_unix_seconds: query.since_seconds,
+            until_unix_seconds: 10,
+            kept_in: "memory".into(),
+            rows: vec![HistoryRow { time_unix_seconds: 3, covered_seconds: 1.0, value: 2.5 }],
+        })
+    }
+
+    async fn history_workloads(&self) -> Result<WorkloadsAnswer, ApiError> {
+        let workload = KnownWorkload {
+            namespace: "shop".into(),
+            workload: "web".into(),
+            workload_type: "deployment".into(),
+            last_seen_unix_seconds: 9,
+        };
+        Ok(WorkloadsAnswer { node: "node-7".into(), workloads: vec![workload] })
+    }
+}
+
+struct Server {
+    address: SocketAddr,
+    task: JoinHandle<()>,
+}
+
+impl Server {
+    fn start() -> Self {
+        let listener = bind("--debug-listen", "127.0.0.1:0".parse().unwrap()).unwrap();
+        let listener = TcpListener::from_std(listener).unwrap();
+        let address = listener.local_addr().unwrap();
+        Self { address, task: tokio::spawn(serve_api(listener, Arc::new(Books), pending())) }
+    }
+
+    async fn exchange(&self, request: &str) -> Answer {
+        let mut socket = timeout(PATIENCE, TcpStream::connect(self.address)).await.unwrap().unwrap();
+        socket.write_all(request.as_bytes()).await.unwrap();
+        read_to_end(socket).await
+    }
+
+    async fn get(&self, path: &str) -> Answer {
+        let address = self.address;
+        self.exchange(&format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")).await
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+fn kind(answer: &Answer) -> String {
+    let json: serde_json::Value = serde_json::from_slice(&answer.body).unwrap();
+    assert!(json["error"]["message"].as_str().is_some_and(|message| !message.is_empty()), "{json}");
+    json["error"]["kind"].as_str().unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn rows_come_as_json_with_units_in_the_names() {
+    let server = Server::start();
+    let answer = server.get("/api/v1/history?workload=node&metric=egress_peak&since=30d&step=1h").await;
+    assert_eq!((answer.status, answer.header("content-type")), (200, Some("application/json")));
+    assert_eq!(answer.header("access-control-allow-origin"), None);
+    let read: HistoryAnswer = serde_json::from_slice(&answer.body).unwrap();
+    assert_eq!((read.metric.as_str(), read.unit.as_str()), ("egress_peak", "bytes_per_second"));
+    assert_eq!((read.step_seconds, read.since_unix_seconds), (3600, 30 * 86400));
+    assert!(answer.text().contains("\"rows\":[{\"time_unix_seconds\":3,\"covered_seconds\":1.0,\"value\":2.5}]"));
+    let known = server.get("/api/v1/history/workloads").await;
+    let known: WorkloadsAnswer = serde_json::from_slice(&known.body).unwrap();
+    assert_eq!(known.workloads[0].workload_type, "deployment");
+}
+
+#[tokio::test]
+async fn a_wrong_question_is_told_what_would_be_right() {
+    let server = Server::start();
+    for (query, expected) in [
+        ("", "workload is missing"),
+        ("?workload=node", "metric is missing"),
+        ("?workload=node&metric=egress_peak", "since is missing"),
+        ("?workload=web&metric=egress_peak&since=1h", "NAMESPACE/NAME"),
+        ("?workload=node&metric=egres&since=1h", "egress_peak"),
+        ("?workload=node&metric=egress_peak&since=1w", "30d"),
+        ("?workload=node&metric=egress_peak&since=0s", "30d"),
+        ("?workload=node&metric=egress_peak&since=1h&step=5m", "1s, 1m or 1h"),
+        ("?workload=node&metric=egress_peak&since=1h&callback=x", "callback"),
+    ] {
+        let answer = server.get(&format!("/api/v1/history{query}")).await;
+        assert_eq!((answer.status, kind(&answer).as_str()), (400, "wrong_query"), "{query}");
+        assert!(answer.text().contains(expected), "{query}: {}", answer.text());
+    }
+    let unknown = server.get("/api/v1/history?workload=shop%2Fweb&metric=load_mean&since=1h").await;
+    assert_eq!((unknown.status, kind(&unknown).as_str()), (404, "unknown_workload"));
+    let nowhere = server.get("/api/v2/history").await;
+    assert_eq!((nowhere.status, kind(&nowhere).as_str()), (404, "not_found"));
+}
+
+#[tokio::test]
+async fn a_page_that_calls_itself_by_a_name_is_refused() {
+    let server = Server::start();
+    let target = "/api/v1/history/workloads";
+    for head in
+        ["Host: evil.example\r\n", "Host: evil.example:9811\r\n", "", "Host: 127.0.0.1\r\nHost: evil.example\r\n"]
+    {
+        let answer = server.exchange(&format!("GET {target} HTTP/1.1\r\n{head}Connection: close\r\n\r\n")).await;
+        assert_eq!((answer.status, kind(&answer).as_str()), (403, "wrong_host"), "{head:?}");
+    }
+    let absolute = format!("GET http://evil.example{target} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n");
+    assert_eq!(server.exchange(&absolute).await.status, 403);
+    for host in ["localhost:9811", "127.0.0.1:4000", "[::1]:9811"] {
+        let request = format!("GET {target} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+        assert_eq!(server.exchange(&request).await.status, 200, "{host}");
+    }
+}
+
+#[tokio::test]
+async fn only_get_and_head_are_answered() {
+    let server = Server::start();
+    let target = "/api/v1/history/workloads";
+    for method in ["POST", "PUT", "DELETE", "OPTIONS", "PATCH"] {
+        let request = format!("{method} {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+        let answer = server.exchange(&request).await;
+        assert_eq!((answer.status, answer.header("allow")), (405, Some("GET,HEAD")), "{method}");
+    }
+    let head = format!("HEAD {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    let head = server.exchange(&head).await;
+    assert_eq!((head.status, head.body.len()), (200, 0));
+    let index = server.get("/").await;
+    assert!(index.text().contains("/api/v1/history?") && index.text().contains("/api/v1/history/workloads"));
+}
+
+#[tokio::test]
+async fn slow_clients_do_not_keep_others_waiting() {
+    let server = Server::start();
+    let mut slow = Vec::new();
+    for _ in 0..100 {
+        let mut socket = timeout(PATIENCE, TcpStream::connect(server.address)).await.unwrap().unwrap();
+        // One that was closed for another may be told so.
+        let _ = socket.write_all(b"GET /api/v1/his").await;
+        slow.push(socket);
+    }
+    let answer = timeout(PATIENCE, server.get("/api/v1/history/workloads")).await.unwrap();
+    assert_eq!(answer.status, 200);
+}
