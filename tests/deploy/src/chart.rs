@@ -16,6 +16,7 @@ imagePullSecrets: [{name: registry}]
 agent:
   listenAddress: "::"
   port: 9999
+  debugListen: "[::1]:9812"
   maxCgroups: 16384
   seriesLimit: 1000000
   sampleInterval: 500ms
@@ -27,6 +28,7 @@ agent:
   cgroupPath: /host/sys/fs/cgroup
   extraArgs: [--user, keep]
   extraEnv: [{name: NO_COLOR, value: "1"}, {name: POD, valueFrom: {fieldRef: {fieldPath: metadata.name}}}]
+state: {type: hostPath, hostPath: /srv/observer}
 serviceAccount: {annotations: {example.com/a: b}}
 resources: {requests: {cpu: 0.1, memory: 64Mi}, limits: {cpu: "1", memory: 1Gi}}
 priorityClassName: ""
@@ -50,12 +52,14 @@ podAnnotations: {example.com/e: "true"}
 "#;
 
 /// Values that are wrong, and what Helm has to name.
-const WRONG: [(&str, &str); 10] = [
+const WRONG: [(&str, &str); 12] = [
     ("agent: {sampleInterval: 2h}", "/agent/sampleInterval"),
     ("agent: {pressure: 1}", "/agent/pressure"),
     ("agents: {port: 9810}", "agents"),
     ("agent: {ports: 9810}", "ports"),
     ("agent: {maxCgroups: many}", "/agent/maxCgroups"),
+    ("agent: {debugListen: '0.0.0.0:9811'}", "/agent/debugListen"),
+    ("state: {type: tmpfs}", "/state/type"),
     ("agent: {seriesLimit: 10}", "/agent/seriesLimit"),
     ("agent: {intranetCidrs: 10.0.0.0/8}", "/agent/intranetCidrs"),
     ("updateStrategy: {rollingUpdate: {maxSurge: 1}}", "maxSurge"),
@@ -137,6 +141,8 @@ fn everything() -> Result<()> {
         variables.map(|v| (v.name.as_str(), v.value.as_deref().unwrap_or_default())).collect();
     for (name, value) in [
         ("OBSERVER_METRICS_LISTEN", "[::]:9999"),
+        ("OBSERVER_DEBUG_LISTEN", "[::1]:9812"),
+        ("OBSERVER_STATE_DIR", "/var/lib/observer"),
         ("OBSERVER_MAX_CGROUPS", "16384"),
         ("OBSERVER_SERIES_LIMIT", "1000000"),
         ("OBSERVER_SAMPLE_INTERVAL", "500ms"),
@@ -153,8 +159,11 @@ fn everything() -> Result<()> {
     let context = container.security_context.as_ref().context("no security context")?;
     ensure!(context.allow_privilege_escalation == Some(true), "{context:?}");
     ensure!(context.se_linux_options.is_some() && context.app_armor_profile.is_some(), "{context:?}");
-    let modes = container.volume_mounts.iter().flatten().map(|mount| mount.recursive_read_only.as_deref());
-    ensure!(modes.into_iter().all(|mode| mode == Some("Enabled")), "recursiveReadOnly");
+    let of_the_node = container.volume_mounts.iter().flatten().filter(|mount| mount.read_only == Some(true));
+    let mut modes = of_the_node.map(|mount| mount.recursive_read_only.as_deref());
+    ensure!(modes.all(|mode| mode == Some("Enabled")), "recursiveReadOnly");
+    let state = pod.volumes.iter().flatten().find(|volume| volume.name == "state").and_then(|v| v.host_path.as_ref());
+    ensure!(state.is_some_and(|state| state.path == "/srv/observer"), "{state:?}");
     Ok(())
 }
 
@@ -184,7 +193,7 @@ fn pod_monitor() -> Result<()> {
 
 fn nothing() -> Result<()> {
     let values = "serviceAccount: {create: false, name: mine}\nrbac: {create: false}\nservice: {enabled: false}\n\
-                  scrapeAnnotations: false\ntolerations: []\nnodeSelector: {}\nupdateStrategy: {type: OnDelete}\n\
+                  state: {type: none}\nscrapeAnnotations: false\ntolerations: []\nnodeSelector: {}\nupdateStrategy: {type: OnDelete}\n\
                   resources: {limits: null, requests: null}\n";
     let objects = objects(values, &[])?;
     promises::hold(&objects)?;
@@ -192,6 +201,8 @@ fn nothing() -> Result<()> {
     ensure!(accounts.is_empty() && roles.is_empty() && bindings.is_empty(), "an account or a role");
     ensure!(services.is_empty() && pod_monitors.is_empty(), "a Service or a PodMonitor");
     ensure!(objects.pod()?.service_account_name.as_deref() == Some("mine"), "another account");
+    let variables = objects.container()?.env.iter().flatten();
+    ensure!(!variables.into_iter().any(|variable| variable.name == "OBSERVER_STATE_DIR"), "a state directory");
     let spec = objects.daemon_set()?.spec.as_ref().context("no spec")?;
     ensure!(spec.template.metadata.as_ref().is_some_and(|metadata| metadata.annotations.is_none()), "annotations");
     ensure!(spec.update_strategy.as_ref().is_some_and(|strategy| strategy.rolling_update.is_none()), "rolls");
@@ -219,7 +230,9 @@ fn older() -> Result<()> {
     let modes = |version: &str| -> Result<Vec<Option<String>>> {
         let objects = objects("", &["--kube-version", version])?;
         promises::hold(&objects)?;
-        Ok(objects.container()?.volume_mounts.iter().flatten().map(|mount| mount.recursive_read_only.clone()).collect())
+        let of_the_node =
+            objects.container()?.volume_mounts.iter().flatten().filter(|mount| mount.read_only == Some(true));
+        Ok(of_the_node.map(|mount| mount.recursive_read_only.clone()).collect())
     };
     ensure!(modes("1.29.4")? == [None, None], "1.29");
     ensure!(modes("1.30.0")? == [Some("IfPossible".into()), Some("IfPossible".into())], "1.30");
@@ -253,9 +266,12 @@ fn notes() -> Result<()> {
     let output = helm.output()?;
     let said = String::from_utf8_lossy(&output.stdout);
     ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    for part in
-        ["-n monitoring port-forward daemonset/second-observer 9810", "label namespace monitoring", "honor labels"]
-    {
+    for part in [
+        "-n monitoring port-forward daemonset/second-observer 9810",
+        "observer history --workload",
+        "label namespace monitoring",
+        "honor labels",
+    ] {
         ensure!(said.contains(part), "no `{part}` in {said}");
     }
     Ok(())

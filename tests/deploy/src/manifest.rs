@@ -24,6 +24,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         }),
         test("the_pod_shares_no_namespace_with_the_node", || promises::no_namespace_of_the_host(objects()?.pod()?)),
         test("the_node_is_seen_through_two_read_only_directories", || promises::two_directories(&objects()?)),
+        test("the_history_has_a_directory_of_its_own_with_room_for_the_largest_file", state),
         test("the_account_may_list_and_watch_pods_and_get_their_owners", account),
         test("each_verb_is_explained_in_the_security_document", explained),
         test("the_examples_of_the_documents_are_valid", examples),
@@ -60,6 +61,16 @@ fn escalation() -> Result<()> {
     let objects = objects()?;
     let context = objects.container()?.security_context.as_ref().context("no security context")?;
     ensure!(context.allow_privilege_escalation == Some(false), "{context:?}");
+    Ok(())
+}
+
+/// The kubelet evicts a pod whose emptyDir is beyond its limit, so the limit is above what the file can be.
+fn state() -> Result<()> {
+    let objects = objects()?;
+    let volume = objects.pod()?.volumes.iter().flatten().find(|volume| volume.name == "state").context("no volume")?;
+    let limit = volume.empty_dir.as_ref().and_then(|volume| volume.size_limit.as_ref()).context("no limit")?;
+    let limit: u64 = limit.0.strip_suffix("Mi").context("a limit in Mi")?.parse()?;
+    ensure!(limit > 192, "{limit} MiB, and the file may take 192");
     Ok(())
 }
 
@@ -128,7 +139,11 @@ fn settings() -> Result<()> {
     environment.retain(|(name, _)| name != "OBSERVER_NODE_NAME");
     let sources = Sources { environment: &environment, hostname: "n", ..Sources::default() };
     let effective = config::resolve(&sources).map_err(|errors| anyhow::anyhow!("{errors}"))?;
-    let expected = AgentConfig { proc_path: Path::new("/host/proc").into(), ..AgentConfig::with_defaults("n") };
+    let expected = AgentConfig {
+        proc_path: Path::new("/host/proc").into(),
+        state_dir: Some(Path::new("/var/lib/observer").into()),
+        ..AgentConfig::with_defaults("n")
+    };
     ensure!(effective.config == expected, "{:?}", effective.config);
     Ok(())
 }

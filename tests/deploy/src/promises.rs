@@ -71,20 +71,30 @@ pub(crate) fn no_namespace_of_the_host(pod: &PodSpec) -> Result<()> {
     Ok(())
 }
 
-/// Two directories of the node, and nothing else is mounted; both read-only.
+/// What the history may be written to: the volume, and where it is in the container.
+const STATE: (&str, &str) = ("state", "/var/lib/observer");
+
+/// Two directories of the node, both read-only, and one for the history, which alone can be written: an emptyDir with a limit or
+/// a directory of the node. Nothing else is mounted.
 ///
 /// # Errors
 /// When it is broken.
 pub(crate) fn two_directories(objects: &Objects) -> Result<()> {
     let mut volumes = Vec::new();
-    for volume in objects.pod()?.volumes.iter().flatten() {
+    for volume in objects.pod()?.volumes.iter().flatten().filter(|volume| volume.name != STATE.0) {
         let host = volume.host_path.as_ref().with_context(|| format!("the volume {} is no hostPath", volume.name))?;
         ensure!(host.type_.as_deref() == Some("Directory"), "{} may be anything", host.path);
         volumes.push((volume.name.as_str(), host.path.as_str()));
     }
     ensure!(volumes == DIRECTORIES.map(|(name, path, _)| (name, path)), "volumes: {volumes:?}");
+    for volume in objects.pod()?.volumes.iter().flatten().filter(|volume| volume.name == STATE.0) {
+        let bounded = volume.empty_dir.as_ref().is_some_and(|volume| volume.size_limit.is_some());
+        ensure!(bounded || volume.host_path.is_some(), "the history's volume is {volume:?}");
+    }
     let mounts = objects.container()?.volume_mounts.as_deref().unwrap_or_default();
-    for mount in mounts {
+    let (state, mounts): (Vec<_>, Vec<_>) = mounts.iter().partition(|mount| mount.name == STATE.0);
+    ensure!(state.iter().all(|mount| mount.mount_path == STATE.1 && mount.mount_propagation.is_none()), "{state:?}");
+    for mount in &mounts {
         ensure!(mount.read_only == Some(true), "{} can be written", mount.mount_path);
         // Later mounts of the node stay outside, and none goes back.
         ensure!(mount.mount_propagation.is_none(), "{} propagates mounts", mount.mount_path);
