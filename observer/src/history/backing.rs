@@ -52,6 +52,11 @@ impl Backing {
         Ok(())
     }
 
+    /// Whether nothing was ever written to it.
+    pub(super) fn is_empty(&self) -> bool {
+        self.file.metadata().is_ok_and(|facts| facts.len() == 0)
+    }
+
     /// What the file takes of the disk, in bytes.
     pub(super) fn disk_bytes(&self) -> u64 {
         self.file.metadata().map_or(0, |facts| facts.blocks() * 512)

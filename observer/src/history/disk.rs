@@ -60,6 +60,12 @@ impl From<redb::Error> for DiskError {
     }
 }
 
+impl From<std::io::Error> for DiskError {
+    fn from(error: std::io::Error) -> Self {
+        Self::Failed(error.to_string())
+    }
+}
+
 /// What a store knew when it was opened.
 #[derive(Debug, Default)]
 pub(super) struct Loaded {
@@ -86,7 +92,8 @@ impl Disk {
     /// Opens what is in the file, and makes it if the file is empty. Everything in it is read once: its checksums have to
     /// agree before any of it is believed.
     pub(super) fn open(backing: &Arc<Backing>) -> Result<(Self, Loaded), DiskError> {
-        backing.claim().map_err(|error| DiskError::Failed(error.to_string()))?;
+        // What is there is to be readable on a full disk too: opening writes to pages that the file has.
+        backing.claim().or_else(|error| if backing.is_empty() { Err(error) } else { Ok(()) })?;
         let mut builder = Builder::new();
         builder.set_cache_size(CACHE_BYTES).set_check_integrity_on_open(true);
         let database = builder.create_with_backend(Handle(Arc::clone(backing))).map_err(redb::Error::from)?;

@@ -134,7 +134,8 @@ impl History {
     fn seal(&mut self) {
         self.unsealed_ms = 0;
         self.open.next_id = self.registry.next();
-        lock(&self.shared.queue).seal(self.open, self.registry.changes().clone());
+        let mut queue = lock(&self.shared.queue);
+        queue.seal(self.open, self.registry.changes().clone());
         self.shared.work.notify_all();
     }
 
@@ -185,8 +186,7 @@ impl History {
         }
         self.hear_of_the_store();
         self.seal();
-        lock(&self.shared.status).stopping = true;
-        self.shared.work.notify_all();
+        self.shared.tell(|status| status.stopping = true);
     }
 
     /// Waits until the writer has ended, if it has begun, but not longer than until then.

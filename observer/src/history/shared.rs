@@ -44,6 +44,13 @@ impl Shared {
         }
     }
 
+    /// Changes what somebody may be waiting for. Who waits holds the queue while it looks, so that nobody misses it.
+    pub(super) fn tell(&self, change: impl FnOnce(&mut Status)) {
+        let _queue = lock(&self.queue);
+        change(&mut lock(&self.status));
+        self.work.notify_all();
+    }
+
     /// Notes whether rows can be written; tells of a change.
     pub(super) fn set_down(&self, because: Option<String>) {
         let mut status = lock(&self.status);

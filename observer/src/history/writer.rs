@@ -60,8 +60,7 @@ impl Writer {
         }
         self.turn();
         *self.shared.disk.write().unwrap_or_else(PoisonError::into_inner) = None;
-        lock(&self.shared.status).is_running = false;
-        self.shared.work.notify_all();
+        self.shared.tell(|status| status.is_running = false);
     }
 
     /// Waits for work, or until it is time to try to open the database again. Returns true when the agent ends.

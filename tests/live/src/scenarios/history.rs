@@ -170,12 +170,12 @@ fn full_disk() -> Result<()> {
     burst(&folder)?;
     std::thread::sleep(patience(Duration::from_secs(8)));
     let before = rows(&agent, "egress_peak", "1s")?;
-    // The rest of the disk, and what the file holds in advance: a file that is cut to its own length gives that back.
-    let history = fs::OpenOptions::new().write(true).open(path.join("history.redb"))?;
+    // What the file holds in advance, given back by cutting it to its own length; and the rest of the disk.
+    let file = fs::OpenOptions::new().write(true).open(path.join("history.redb"))?;
+    file.set_len(file.metadata()?.len())?;
     let mut filler = fs::File::create(path.join("filler"))?;
     let chunk = vec![0; 64 * 1024];
     while filler.write_all(&chunk).is_ok() {}
-    drop(history);
     agent.end(Signal::SIGKILL)?;
     // It starts on a full disk, with what it had.
     let again = Agent::start(&["--state-dir", &text])?;
@@ -208,7 +208,9 @@ fn full_disk() -> Result<()> {
                     && page.text.contains("No space left"),
                 "no reason"
             );
-            ensure!(!rows(&none, "egress_mean", "1s")?.is_empty(), "nothing in memory");
+            let remembers =
+                wait_until(patience(Duration::from_secs(10)), || Ok(!rows(&none, "egress_mean", "1s")?.is_empty()))?;
+            ensure!(remembers, "nothing in memory");
             drop(filler);
             fs::remove_file(path.join("filler"))?;
             let healed = wait_until(patience(Duration::from_secs(40)), || is_up(&none))?;
