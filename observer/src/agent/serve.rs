@@ -33,6 +33,8 @@ use tokio::{
 const EVENT_PAUSE: Duration = Duration::from_millis(100);
 /// A list of pods, and all that it led to, is over when there was nothing of it for so long.
 const CALM: Duration = Duration::from_secs(2);
+/// How long opening the history's database takes, as a rule, with the first commit.
+const OPENED_WITHIN: Duration = Duration::from_secs(10);
 /// How often the node's own addresses are read again.
 const ADDRESSES_EVERY: Duration = Duration::from_secs(10);
 
@@ -135,6 +137,7 @@ pub(super) async fn serve(
         result = follow_events(&books, events) => result?,
         () = follow_addresses(&books, scopes) => {}
         () = follow_pods(&books, kube) => {}
+        () = settle_later() => {}
         result = summarise(&books, summary_interval) => result?,
     }
     if let Some(stopped) = stopped.get() {
@@ -177,6 +180,13 @@ async fn follow_addresses(books: &Books, mut scopes: Scopes) {
 fn settle() {
     release_free_memory();
     release_code_of_start();
+}
+
+/// Once more, when the history's database was opened and checked, beside everything else, and written to for the first time.
+async fn settle_later() {
+    sleep(OPENED_WITHIN).await;
+    settle();
+    std::future::pending::<()>().await;
 }
 
 /// Follows the pods of this node and their owners; does nothing where there is no API server.
