@@ -25,7 +25,8 @@ pub use recent::{Recent, Window};
 pub use resources::{MemoryUse, Pressure, Stall};
 pub use sample::{Added, Caused, Culprit, Lasting, Sample};
 pub use snapshot::{
-    AgentFacts, Bounds, ContainerResources, Device, HistoryFacts, KubeFacts, LoadAverages, MapFacts, NodeFacts, PodFacts, ProcessFacts, ProgramFacts, Snapshot,
+    AgentFacts, Bounds, ContainerResources, Device, HistoryFacts, KubeFacts, LoadAverages, MapFacts, NodeFacts,
+    PodFacts, ProcessFacts, ProgramFacts, Snapshot,
 };
 use windows::Active;
 pub use workloads::{Workload, WorkloadId, WorkloadKey};

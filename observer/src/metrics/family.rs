@@ -2,7 +2,10 @@
 //!
 //! The labels are not a column: they follow from what there is one series for, so they cannot disagree with the page.
 
-use crate::ledger::{AgentFacts, Bounds, ContainerResources, Device, Entity, HistoryFacts, KubeFacts, MapFacts, NodeFacts, ProgramFacts, Workload};
+use crate::ledger::{
+    AgentFacts, Bounds, ContainerResources, Device, Entity, HistoryFacts, KubeFacts, MapFacts, NodeFacts, ProgramFacts,
+    Workload,
+};
 use observer_ebpf::Traffic;
 
 /// A metric family: `HELP`, `TYPE` and the series under them.

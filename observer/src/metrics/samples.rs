@@ -4,7 +4,8 @@ use super::label_sets::LabelSets;
 use super::page::Page;
 use super::{Family, Series, Value, families};
 use crate::ledger::{
-    AgentFacts, Books, Bounds, CAUSES, ContainerResources, Device, Entity, HistoryFacts, Identity, KubeFacts, MapFacts, NodeFacts, PodFacts, Pressure, ProgramFacts, Snapshot, Workload,
+    AgentFacts, Books, Bounds, CAUSES, ContainerResources, Device, Entity, HistoryFacts, Identity, KubeFacts, MapFacts,
+    NodeFacts, PodFacts, Pressure, ProgramFacts, Snapshot, Workload,
 };
 use observer_ebpf::{SCOPES, Traffic, histogram};
 

@@ -1,7 +1,9 @@
 //! Books to render: entities with everything in them, and a node and an agent with every fact.
 
 use crate::ledger::{
-    AgentFacts, Books, Bounds, ContainerResources, CpuUsage, Device, Entity, EntityId, HistoryFacts, Identity, KubeFacts, LoadAverages, MapFacts, MemoryUse, NodeFacts, PodFacts, PodNames, Pressure, ProcessFacts, ProgramFacts, Recent, Snapshot, Stall, Throttling, Workload, WorkloadId, WorkloadNames,
+    AgentFacts, Books, Bounds, ContainerResources, CpuUsage, Device, Entity, EntityId, HistoryFacts, Identity,
+    KubeFacts, LoadAverages, MapFacts, MemoryUse, NodeFacts, PodFacts, PodNames, Pressure, ProcessFacts, ProgramFacts,
+    Recent, Snapshot, Stall, Throttling, Workload, WorkloadId, WorkloadNames,
 };
 use observer_ebpf::{Drop, Scope, Traffic, histogram};
 use std::sync::Arc;
