@@ -2,7 +2,7 @@
 
 use crate::{drops, offsets::WAIT_THRESHOLD_NS, throttle};
 use aya_ebpf::{
-    bindings::BPF_NOEXIST,
+    bindings::{BPF_F_MMAPABLE, BPF_NOEXIST},
     helpers::bpf_get_smp_processor_id,
     macros::map,
     maps::{Array, HashMap},
@@ -15,6 +15,10 @@ static TURNS: Array<Turns> = Array::with_max_entries(1, 0);
 /// What user space has not fetched yet.
 #[map]
 static WAIT_PAIRS: HashMap<WaitPair, u64> = HashMap::with_max_entries(MAX_WAIT_PAIRS, 0);
+
+/// Grows whenever something came into that table: spares user space the look at every bucket. Two CPUs at once may grow it by one.
+#[map]
+static WAIT_PAIRS_BOOKED: Array<u64> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
 /// The turns of this CPU.
 #[inline(always)]
@@ -49,6 +53,10 @@ unsafe fn entry(turns: *mut Turns, number: u64) -> *mut Turn {
 /// way of long waits only.
 #[inline(never)]
 pub(crate) fn book_wait(victim: u64, queue: u64, throttled_sum_ns: u64, wait_ns: u64, now_ns: u64) -> u64 {
+    if let Some(booked) = WAIT_PAIRS_BOOKED.get_ptr_mut(0) {
+        // SAFETY: an aligned word of a map.
+        unsafe { core::ptr::write_volatile(booked, core::ptr::read_volatile(booked) + 1) };
+    }
     let throttled_ns = throttle::look(queue, throttled_sum_ns, now_ns - wait_ns, now_ns);
     if throttled_ns > 0 {
         add(victim, THROTTLED, throttled_ns);

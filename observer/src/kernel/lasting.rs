@@ -20,25 +20,29 @@ const RECORD_BYTES: usize = size_of::<LastingTask>();
 pub(super) struct LastingTasks {
     link: OwnedFd,
     records: Vec<LastingTask>,
+    buffer: Box<[u8]>,
 }
 
 impl LastingTasks {
     /// Links the program, which must be loaded, with the map of turns.
     pub(super) fn new(program: BorrowedFd<'_>, turns: BorrowedFd<'_>) -> io::Result<Self> {
-        Ok(Self { link: sys::link_map_iterator(program, turns)?, records: Vec::new() })
+        Ok(Self {
+            link: sys::link_map_iterator(program, turns)?,
+            records: Vec::new(),
+            buffer: vec![0; BUFFER_BYTES].into(),
+        })
     }
 
     /// Adds everything that lasts; returns when that was, by the run queues' clock: `None` as long as no CPU has switched.
     pub(super) fn read(&mut self, lasting: &mut Vec<Lasting>) -> io::Result<Option<u64>> {
         self.records.clear();
         let mut file = File::from(sys::begin_iterator(self.link.as_fd())?);
-        let mut buffer = vec![0; BUFFER_BYTES];
         loop {
-            let bytes = file.read(&mut buffer)?;
+            let bytes = file.read(&mut self.buffer)?;
             if bytes == 0 {
                 break;
             }
-            self.records.extend(buffer[..bytes].chunks_exact(RECORD_BYTES).map(record));
+            self.records.extend(self.buffer[..bytes].chunks_exact(RECORD_BYTES).map(record));
         }
         let now_ns = latest_clock(&self.records);
         lasting.extend(told(&self.records, now_ns.unwrap_or(0)));

@@ -296,8 +296,9 @@ fn open_maps(ebpf: &mut Ebpf, cpus: u32, slots: u32) -> Result<Tables, LoadError
         Map::HashMap(data) => OpenSleeps::new(data),
         _ => Err(MapError::InvalidMapType { map_type: 0 }),
     })?;
+    let booked = share(ebpf, "WAIT_PAIRS_BOOKED", 1)?;
     let wait_pairs = take(ebpf, "WAIT_PAIRS", |map| match map {
-        Map::HashMap(data) => WaitPairs::new(&data).map_err(MapError::IoError),
+        Map::HashMap(data) => WaitPairs::new(&data, booked).map_err(MapError::IoError),
         _ => Err(MapError::InvalidMapType { map_type: 0 }),
     })?;
     let turns = take(ebpf, "TURNS", |map| match map {

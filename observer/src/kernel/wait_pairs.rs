@@ -1,17 +1,21 @@
 //! Who waited for whom: fetched from the programs' table, which is empty afterwards.
 
-use super::sys;
+use super::{shared::SharedArray, sys};
 use crate::ledger::{Caused, Culprit};
 use aya::maps::MapData;
 use observer_ebpf::{IDLE, THROTTLED, WaitPair};
 use std::{
     io,
     os::fd::{AsFd as _, OwnedFd},
+    sync::atomic::Ordering,
 };
 
 /// The table of pairs.
 pub(super) struct WaitPairs {
     fd: OwnedFd,
+    /// Grows when there is something to fetch.
+    booked: SharedArray<u64>,
+    fetched: u64,
     keys: Vec<PairKey>,
     sums: Vec<u64>,
 }
@@ -25,12 +29,17 @@ struct PairKey(WaitPair);
 unsafe impl aya::Pod for PairKey {}
 
 impl WaitPairs {
-    pub(super) fn new(data: &MapData) -> io::Result<Self> {
-        Ok(Self { fd: data.fd().as_fd().try_clone_to_owned()?, keys: Vec::new(), sums: Vec::new() })
+    pub(super) fn new(data: &MapData, booked: SharedArray<u64>) -> io::Result<Self> {
+        Ok(Self { fd: data.fd().as_fd().try_clone_to_owned()?, booked, fetched: 0, keys: Vec::new(), sums: Vec::new() })
     }
 
     /// Takes every pair out of the table.
     pub(super) fn fetch(&mut self, caused: &mut Vec<Caused>) -> io::Result<()> {
+        let booked = self.booked.words(0)?[0].load(Ordering::Acquire);
+        if booked == self.fetched {
+            return Ok(());
+        }
+        self.fetched = booked;
         let fetched = sys::take_hash(self.fd.as_fd(), &mut self.keys, &mut self.sums);
         // What came before an error is not there any more.
         caused.extend(self.keys.iter().zip(&self.sums).map(|(PairKey(WaitPair { victim, culprit }), ns)| Caused {
