@@ -29,17 +29,23 @@ pub(super) fn remember(history: &mut History, ledger: &Ledger, kernel: &Kernel, 
         tasks: kernel.is_up(program::SWITCH),
     };
     let seconds = elapsed_ns as f64 / 1e9;
-    let node = row(&ledger.node().window, None, seconds, counted);
+    let node = row(&ledger.node().window, node_working_set(ledger), seconds, counted);
     let window = Window { ended_unix_ms: unix_ms(), elapsed_ms: elapsed_ns / 1_000_000, node };
     let workloads = ledger.workloads().iter().filter_map(|workload| {
         // Pods that ended before anybody knew whose they were are the node's alone.
         let names = workload.names.as_ref()?;
-        Some((names, row(&workload.recent.window, None, seconds, counted)))
+        Some((names, row(&workload.recent.window, workload.working_set_bytes, seconds, counted)))
     });
     history.record(window, workloads);
 }
 
-/// What a window brought. The working set is not of the window but of its end; `None` where nobody reads it.
+/// What all entities use, once any of it has been read. Those that have no series of their own are in that of the others.
+fn node_working_set(ledger: &Ledger) -> Option<u64> {
+    let shown = ledger.entities().iter().filter(|entity| entity.shown);
+    shown.filter_map(|entity| Some(entity.memory?.working_set_bytes)).reduce(|sum, one| sum + one)
+}
+
+/// What a window brought. The working set is not of the window but of its end; `None` where nobody has read it.
 fn row(window: &ledger::Window, working_set_bytes: Option<u64>, seconds: f64, counted: Counted) -> Row {
     let ledger::Window { transmit_bytes, receive_bytes, wait_ns, active_ns } = window;
     let a_second = |sum: u64, is_counted: bool| is_counted.then_some(sum as f64 / seconds);
