@@ -20,6 +20,7 @@ agent:
   maxCgroups: 16384
   seriesLimit: 1000000
   sampleInterval: 500ms
+  waitThreshold: 1ms
   pressure: true
   intranetCidrs: [203.0.113.0/24, "2001:db8::/32"]
   summaryInterval: 1m
@@ -146,6 +147,7 @@ fn everything() -> Result<()> {
         ("OBSERVER_MAX_CGROUPS", "16384"),
         ("OBSERVER_SERIES_LIMIT", "1000000"),
         ("OBSERVER_SAMPLE_INTERVAL", "500ms"),
+        ("OBSERVER_WAIT_THRESHOLD", "1ms"),
         ("OBSERVER_PRESSURE", "true"),
         ("OBSERVER_INTRANET_CIDR", "203.0.113.0/24,2001:db8::/32"),
         ("OBSERVER_SUMMARY_INTERVAL", "1m"),
