@@ -12,7 +12,7 @@ use crate::{
     kernel::{EventSignal, monotonic_ns, release_code_of_start, release_free_memory},
     kube::{Owners, PodEvent, PodWatch},
     metrics::Encoder,
-    server::{self, ApiSource, Source},
+    server::{self, ApiSource, PairsAnswer, PairsQuery, Source},
 };
 use bytes::Bytes;
 use std::{
@@ -70,6 +70,10 @@ impl ApiSource for Books {
         let mut guard = self.lock();
         let (history, node) = guard.0.history();
         Ok(history.known_workloads(node))
+    }
+
+    fn pairs(&self, query: PairsQuery) -> PairsAnswer {
+        self.lock().0.pairs(query)
     }
 }
 

@@ -9,6 +9,7 @@ use crate::{
     ledger::{AgentFacts, Ledger, MapFacts, NodeFacts, Sample, Snapshot},
     metrics,
     procfs::{self, DeviceReader, TaskVantage},
+    server::{PairsAnswer, PairsQuery},
 };
 use observer_ebpf::{Drop, EVENT_PATH_BYTES, MAX_OPEN_SLEEPS};
 use std::{collections::HashMap, io, path::PathBuf, sync::Arc};
@@ -361,6 +362,11 @@ impl Station {
     /// What is remembered, and of which node.
     pub(super) fn history(&mut self) -> (&mut History, &str) {
         (&mut self.parts.history, &self.parts.node_name)
+    }
+
+    /// Who waits for whom.
+    pub(super) fn pairs(&self, query: PairsQuery) -> PairsAnswer {
+        PairsAnswer::of(&self.parts.node_name, &self.ledger, query)
     }
 
     /// The books as they are.

@@ -13,6 +13,7 @@
 //! |---|---|
 //! | `/api/v1/history` | rows of a workload or the node |
 //! | `/api/v1/history/workloads` | those of whom there are rows |
+//! | `/api/v1/pairs` | who waits for a CPU that whom has |
 //! | `/` | these routes |
 //!
 //! GET and HEAD only. The listener may be reached by anybody, so nothing a client does takes more than [`Limits`] says:
@@ -27,6 +28,7 @@ mod flight;
 mod host;
 mod limits;
 mod listen;
+mod pairs;
 mod routes;
 mod source;
 mod stream;
@@ -36,4 +38,5 @@ mod tests;
 pub use bind::{BindError, bind};
 pub use limits::Limits;
 pub use listen::{serve, serve_api, serve_within};
+pub use pairs::{Pair, PairsAnswer, PairsQuery, Who};
 pub use source::{ApiSource, Source};

@@ -3,7 +3,7 @@
 use super::fixture::{Answer, PATIENCE, read_to_end};
 use crate::{
     history::{ApiError, HistoryAnswer, HistoryQuery, HistoryRow, KnownWorkload, Subject, WorkloadsAnswer},
-    server::{ApiSource, bind, serve_api},
+    server::{ApiSource, PairsAnswer, PairsQuery, bind, serve_api},
 };
 use std::{future::pending, net::SocketAddr, sync::Arc};
 use tokio::{
@@ -42,6 +42,10 @@ impl ApiSource for Books {
             last_seen_unix_seconds: 9,
         };
         Ok(WorkloadsAnswer { node: "node-7".into(), workloads: vec![workload] })
+    }
+
+    fn pairs(&self, query: PairsQuery) -> PairsAnswer {
+        PairsAnswer { node: "node-7".into(), more: query.top, ..PairsAnswer::default() }
     }
 }
 
@@ -95,6 +99,15 @@ async fn rows_come_as_json_with_units_in_the_names() {
     let known = server.get("/api/v1/history/workloads").await;
     let known: WorkloadsAnswer = serde_json::from_slice(&known.body).unwrap();
     assert_eq!(known.workloads[0].workload_type, "deployment");
+}
+
+#[tokio::test]
+async fn pairs_come_as_many_as_were_asked_for() {
+    let server = Server::start();
+    let answer: PairsAnswer = serde_json::from_slice(&server.get("/api/v1/pairs?top=7").await.body).unwrap();
+    assert_eq!((answer.node.as_str(), answer.more), ("node-7", 7));
+    let wrong = server.get("/api/v1/pairs?top=none").await;
+    assert_eq!((wrong.status, kind(&wrong).as_str()), (400, "wrong_query"));
 }
 
 #[tokio::test]

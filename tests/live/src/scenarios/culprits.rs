@@ -4,13 +4,14 @@ use super::run_queue::last_cpu;
 use crate::{
     agent::{Agent, explain},
     cgroup::Cgroup,
+    http,
     machine::is_guest,
     page::Page,
     trial::{Need, Place, test},
     truth,
     worker::{Seat, Worker},
 };
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::Trial;
 use std::{collections::BTreeMap, time::Duration};
 
@@ -25,6 +26,19 @@ pub(super) fn tests() -> Vec<Trial> {
 pub(super) fn caused(page: &Page, cgroup: &str) -> Result<BTreeMap<String, u64>> {
     let samples = page.samples("observer_run_queue_wait_caused_seconds_total", &[("cgroup", cgroup)])?;
     samples.iter().map(|sample| Ok((sample.label("by").to_owned(), sample.nanoseconds()?))).collect()
+}
+
+/// What the debug listener tells of victims and culprits that go by their cgroups, in seconds.
+fn pairs(agent: &Agent) -> Result<BTreeMap<(String, String), f64>> {
+    let answer = http::get(agent.debug_address()?, "/api/v1/pairs?top=1000")?;
+    let json: serde_json::Value = serde_json::from_str(answer.text()?)?;
+    let pairs = json["pairs"].as_array().context("no pairs")?;
+    let path = |who: &serde_json::Value| who["cgroup"].as_str().unwrap_or_default().to_owned();
+    let pair = |pair: &serde_json::Value| {
+        let seconds = pair["wait_seconds"].as_f64().context("no wait_seconds")?;
+        Ok(((path(&pair["victim"]), path(&pair["culprit"])), seconds))
+    };
+    pairs.iter().map(pair).collect()
 }
 
 /// A container's cgroup in a pod of that number.
@@ -68,10 +82,14 @@ fn neighbours() -> Result<()> {
     let spinners_waited = truth::schedstat(&pids(&spinning))?.nanoseconds;
     let page = agent.scrape()?;
     let (victims, culprits) = (caused(&page, &victim.label)?, caused(&page, &culprit.label)?);
+    let named = pairs(&agent)?;
     let outcome = || {
         let by = |causes: &BTreeMap<String, u64>, kind: &str| causes.get(kind).copied().unwrap_or(0);
         ensure!(waited > 500_000_000, "the victim waited only {waited} ns");
         // Nearly all of its waits are for the spinners, and longer than the threshold.
+        let pair = named.get(&(victim.label.clone(), culprit.label.clone())).copied().unwrap_or(0.0);
+        let told = by(&victims, "other_pod") as f64 / 1e9;
+        ensure!((pair - told).abs() < 0.01 * told, "the pair has {pair} s of {told} s: {named:?}");
         let others = by(&victims, "other_pod") + by(&victims, "host");
         ensure!(others >= waited / 10 * 9 && others <= waited + waited / 100, "{victims:?} of {waited} ns");
         ensure!(by(&victims, "other_pod") >= waited / 5, "{victims:?} of {waited} ns");

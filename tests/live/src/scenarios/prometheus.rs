@@ -143,7 +143,11 @@ fn prometheus_knows_the_rate() -> Result<()> {
 }
 
 fn families_are_there() -> Result<()> {
-    const FAMILIES: [(&str, &str); 32] = [
+    const FAMILIES: [(&str, &str); 36] = [
+        ("observer_load1", "gauge"),
+        ("observer_load_peak", "gauge"),
+        ("observer_node_load1_unattributed", "gauge"),
+        ("observer_run_queue_wait_caused_seconds_total", "counter"),
         ("observer_network_transmit_bytes_total", "counter"),
         ("observer_network_receive_bytes_total", "counter"),
         ("observer_network_transmit_packets_total", "counter"),

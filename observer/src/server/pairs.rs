@@ -1,0 +1,160 @@
+//! `/api/v1/pairs`: who waits for a CPU that whom has.
+
+use crate::ledger::{Cause, EntityId, Identity, Ledger};
+use serde::{Deserialize, Serialize};
+use std::collections::HashMap;
+
+/// The pairs that waited the longest.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct PairsAnswer {
+    /// The node.
+    pub node: String,
+    /// The longest first.
+    pub pairs: Vec<Pair>,
+    /// How many pairs there are beyond those.
+    pub more: usize,
+    /// Waits that are of no pair, since there are more pairs than the agent keeps.
+    pub left_out: u64,
+}
+
+/// A victim, and who had the CPU while it waited.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Pair {
+    /// Who waited.
+    pub victim: Who,
+    /// `entity`; `idle`: the CPU had yet to wake up; `throttled`: the victim's own quota was used up.
+    pub cause: String,
+    /// Who had the CPU, if the cause is an entity.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub culprit: Option<Who>,
+    /// Task-seconds since the agent started, of waits above the threshold.
+    pub wait_seconds: f64,
+}
+
+/// An entity by its labels; those that do not apply are left out.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Who {
+    /// The pod's namespace.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
+    /// The pod; its uid as long as it has no name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pod: Option<String>,
+    /// The container; its id as long as it has no name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub container: Option<String>,
+    /// The pod's workload.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub workload: Option<String>,
+    /// What kind of workload that is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub workload_type: Option<String>,
+    /// The path of a cgroup that is in no pod, or `unattributed`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cgroup: Option<String>,
+}
+
+/// Pairs in an answer to whom no number was named.
+const USUAL: usize = 100;
+/// Pairs in an answer at the most.
+const MOST: usize = 10_000;
+
+/// What a request asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PairsQuery {
+    /// How many pairs.
+    pub top: usize,
+}
+
+impl PairsQuery {
+    /// Reads `top`; the error says what would be right.
+    pub(super) fn of_parameters(parameters: impl Iterator<Item = (String, String)>) -> Result<Self, String> {
+        let mut query = Self { top: USUAL };
+        for (name, value) in parameters {
+            if name != "top" {
+                return Err(format!("{name:?} is no parameter of pairs; there is top=N"));
+            }
+            let top = value.parse().ok().filter(|top| (1..=MOST).contains(top));
+            query.top = top.ok_or_else(|| format!("top={value} is not right; wanted: a number from 1 to {MOST}"))?;
+        }
+        Ok(query)
+    }
+}
+
+impl PairsAnswer {
+    /// What the books say.
+    pub fn of(node: &str, ledger: &Ledger, query: PairsQuery) -> Self {
+        let identities: HashMap<EntityId, &Identity> =
+            ledger.entities().iter().map(|entity| (entity.id, &entity.identity)).collect();
+        let who = |id: EntityId| identities.get(&id).map(|identity| Who::from(*identity));
+        let mut all: Vec<_> = ledger.wait_pairs().collect();
+        all.sort_by_key(|(victim, cause, ns)| (std::cmp::Reverse(*ns), *victim, *cause));
+        let pairs = all.iter().take(query.top).filter_map(|(victim, cause, ns)| {
+            let (cause, culprit) = match cause {
+                Cause::Entity(id) => ("entity", Some(who(*id)?)),
+                Cause::Idle => ("idle", None),
+                Cause::Throttled => ("throttled", None),
+            };
+            Some(Pair { victim: who(*victim)?, cause: cause.into(), culprit, wait_seconds: *ns as f64 / 1e9 })
+        });
+        Self {
+            node: node.to_owned(),
+            pairs: pairs.collect(),
+            more: all.len().saturating_sub(query.top),
+            left_out: ledger.pairs_left_out(),
+        }
+    }
+}
+
+impl From<&Identity> for Who {
+    fn from(identity: &Identity) -> Self {
+        let text = |name: &str| Some(name.to_owned());
+        match identity {
+            Identity::Unattributed => Self { cgroup: text("unattributed"), ..Self::default() },
+            Identity::Other { namespace } => {
+                Self { namespace: namespace.as_deref().and_then(text), cgroup: text("other"), ..Self::default() }
+            }
+            Identity::Cgroup { path } => Self { cgroup: text(path), ..Self::default() },
+            Identity::UnnamedPod { uid, container } => {
+                Self { pod: text(uid), container: container.as_deref().and_then(text), ..Self::default() }
+            }
+            Identity::Container { pod, container } => Self {
+                namespace: text(&pod.namespace),
+                pod: text(&pod.pod),
+                container: container.as_deref().and_then(text),
+                workload: text(&pod.workload.name),
+                workload_type: text(&pod.workload.kind),
+                cgroup: None,
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn query(text: &str) -> Result<PairsQuery, String> {
+        PairsQuery::of_parameters(form_urlencoded::parse(text.as_bytes()).into_owned())
+    }
+
+    #[test]
+    fn a_query_has_a_number_within_bounds_and_nothing_else() {
+        assert_eq!(query(""), Ok(PairsQuery { top: 100 }));
+        assert_eq!(query("top=3"), Ok(PairsQuery { top: 3 }));
+        for wrong in ["top=0", "top=x", "top=10001", "topp=3", "top=-1"] {
+            assert!(query(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn an_answer_leaves_out_what_does_not_apply_and_reads_back() {
+        let who = Who::from(&Identity::Cgroup { path: "/a".into() });
+        let pair = Pair { victim: who, cause: "idle".into(), culprit: None, wait_seconds: 1.5 };
+        let answer = PairsAnswer { node: "n".into(), pairs: vec![pair], more: 0, left_out: 0 };
+        let json = serde_json::to_string(&answer).unwrap();
+        assert!(json.contains(r#"{"victim":{"cgroup":"/a"},"cause":"idle","wait_seconds":1.5}"#), "{json}");
+        assert_eq!(serde_json::from_str::<PairsAnswer>(&json).unwrap(), answer);
+    }
+}
