@@ -1,6 +1,6 @@
 //! Processes that the kernel killed for want of memory, booked to the cgroups that they were in.
 //!
-//! The node's own count is looked at with each sample; only when it rises are the cgroups' files read, all of them. v2 counts a
+//! The node's own count is looked at now and then; only when it rises are the cgroups' files read, all of them. v2 counts a
 //! kill in every cgroup above too, where it stays when the container has gone; what no file shows is unattributed.
 
 use super::directory::Directory;

@@ -9,12 +9,16 @@ use std::path::Path;
 /// The kernel keeps a page for each open file, charged to the agent: these are 4 MiB, for the memory of 500 cgroups.
 const MOST_KEPT_OPEN: usize = 1024;
 
+/// Between two looks at the node's count of kills, which takes the kernel 50 us to add up.
+const KILLS_EVERY_NS: u64 = 5_000_000_000;
+
 /// Everything that reads them, and when.
 #[derive(Debug)]
 pub(super) struct Resources {
     homes: Homes,
     memory: Memory,
     oom_kills: OomKills,
+    kills_looked_for_ns: u64,
     quotas: Quotas,
     pressure: Option<PressureReader>,
 }
@@ -34,6 +38,7 @@ impl Resources {
             homes: Homes::default(),
             memory: Memory::new(share.min(MOST_KEPT_OPEN)),
             oom_kills: OomKills::new(tree, proc_path, ledger, now_ns),
+            kills_looked_for_ns: now_ns,
             quotas: Quotas::new(share.min(MOST_KEPT_OPEN)),
             pressure: with_pressure.then(|| PressureReader::new(proc_path, share)).flatten(),
         }
@@ -42,7 +47,9 @@ impl Resources {
     /// What is read with each sample.
     pub(super) fn sample(&mut self, names: Directory<'_>, proc_path: &Path, ledger: &mut Ledger, now_ns: u64) {
         let moves = self.homes.follow(names, ledger, now_ns);
-        self.oom_kills.read(names, proc_path, ledger, now_ns);
+        if now_ns.saturating_sub(self.kills_looked_for_ns) >= KILLS_EVERY_NS {
+            self.look_for_kills(names, proc_path, ledger, now_ns);
+        }
         let some_read = self.memory.read(names, &moves, ledger, now_ns);
         self.quotas.look(names, &moves, ledger, now_ns);
         if some_read || moves.some_went {
@@ -50,8 +57,14 @@ impl Resources {
         }
     }
 
+    fn look_for_kills(&mut self, names: Directory<'_>, proc_path: &Path, ledger: &mut Ledger, now_ns: u64) {
+        self.kills_looked_for_ns = now_ns;
+        self.oom_kills.read(names, proc_path, ledger, now_ns);
+    }
+
     /// What only a scrape needs.
-    pub(super) fn scrape(&mut self, names: Directory<'_>, ledger: &mut Ledger, now_ns: u64) {
+    pub(super) fn scrape(&mut self, names: Directory<'_>, proc_path: &Path, ledger: &mut Ledger, now_ns: u64) {
+        self.look_for_kills(names, proc_path, ledger, now_ns);
         self.quotas.read(names, ledger, now_ns);
         if let Some(pressure) = &mut self.pressure {
             pressure.read(names, &self.homes, ledger, now_ns);

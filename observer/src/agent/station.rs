@@ -265,7 +265,7 @@ impl Station {
         let now_ns = monotonic_ns();
         let resources = &mut self.resources;
         self.own_cpu.read(names, &mut self.ledger, waits_are_counted, |id| resources.has_quota_alone(id), now_ns);
-        resources.scrape(names, &mut self.ledger, now_ns);
+        resources.scrape(names, &self.parts.proc_path, &mut self.ledger, now_ns);
         self.node.load = procfs::loadavg(&self.parts.proc_path).ok();
         if self.devices.read(&self.parts.proc_path, &mut self.node.devices).is_err() {
             self.node.devices.clear();
