@@ -1,6 +1,6 @@
 //! Who made whom wait: by kind for the metrics, and pair by pair for whoever looks closer.
 
-use super::{Caused, Culprit, EntityId, Ledger, Names};
+use super::{Caused, Culprit, EntityId, Ledger, Names, books::UNATTRIBUTED};
 use std::collections::HashMap;
 
 /// Who had the CPU while somebody waited for it.
@@ -98,9 +98,9 @@ impl Ledger {
         self.pairs.left_out
     }
 
-    pub(super) fn book_caused(&mut self, caused: &[Caused], names: &impl Names, now_ns: u64) {
+    pub(super) fn book_caused(&mut self, caused: &[Caused], names: &impl Names) {
         for Caused { victim, culprit, ns } in caused {
-            let at = self.entity_of(*victim, 0, names, now_ns);
+            let at = self.known(*victim);
             let (by, cause) = match *culprit {
                 Culprit::Idle => (By::Host, Cause::Idle),
                 Culprit::Throttled => {
@@ -108,8 +108,12 @@ impl Ledger {
                     (By::Throttled, Cause::Throttled)
                 }
                 Culprit::Cgroup(cgroup) => {
-                    let by = self.entity_of(cgroup, 0, names, now_ns);
-                    let kind = if by == at { By::SameContainer } else { kind(names, *victim, cgroup) };
+                    let by = self.known(cgroup);
+                    let kind = if *victim == cgroup || (by == at && by != UNATTRIBUTED) {
+                        By::SameContainer
+                    } else {
+                        kind(names, *victim, cgroup)
+                    };
                     (kind, Cause::Entity(self.entities[by].id))
                 }
             };

@@ -88,7 +88,7 @@ impl Ledger {
     /// Books a sample. `names` is asked for each cgroup that has no entity yet.
     pub fn book(&mut self, sample: &Sample, names: &impl Names, now_ns: u64) {
         for added in &sample.added {
-            let at = self.entity_of(added.cgroup, added.events(), names, now_ns);
+            let at = self.entity_of(added, names, now_ns);
             self.accounts[at].active.ended(added);
             if self.entities[at].shown {
                 self.add(at, added);
@@ -101,7 +101,7 @@ impl Ledger {
                 workload.add(added);
             }
         }
-        self.book_caused(&sample.caused, names, now_ns);
+        self.book_caused(&sample.caused, names);
     }
 
     fn add(&mut self, at: usize, added: &Added) {
@@ -235,19 +235,23 @@ impl Ledger {
         books
     }
 
-    /// The entity of a cgroup, opened if need be; that of nobody, with `events` counted, when it has no name.
-    pub(super) fn entity_of(&mut self, cgroup: u64, events: u64, names: &impl Names, now_ns: u64) -> usize {
-        if cgroup == 0 {
+    /// The entity of a cgroup that has books, else that of nobody.
+    pub(super) fn known(&self, cgroup: u64) -> usize {
+        self.by_cgroup.get(&cgroup).copied().unwrap_or(UNATTRIBUTED)
+    }
+
+    fn entity_of(&mut self, added: &Added, names: &impl Names, now_ns: u64) -> usize {
+        if added.cgroup == 0 {
             return UNATTRIBUTED;
         }
-        if let Some(at) = self.by_cgroup.get(&cgroup) {
+        if let Some(at) = self.by_cgroup.get(&added.cgroup) {
             return *at;
         }
-        let Some(known) = names.cgroup(cgroup) else {
-            self.nameless += events;
+        let Some(cgroup) = names.cgroup(added.cgroup) else {
+            self.nameless += added.events();
             return UNATTRIBUTED;
         };
-        self.join(cgroup, &known, names, now_ns)
+        self.join(added.cgroup, &cgroup, names, now_ns)
     }
 
     /// Makes a cgroup one of those behind the entity of its name.

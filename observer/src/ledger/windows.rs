@@ -5,7 +5,7 @@
 //! that comes a little late or early is made good by the next, and nothing can drift.
 
 use super::{
-    Added, Lasting, Ledger, Names, Recent,
+    Added, Lasting, Ledger, Recent,
     books::UNATTRIBUTED,
     recent::{PERIOD_NS, PERIOD_SLACK_NS},
 };
@@ -59,13 +59,14 @@ impl Ledger {
         &self.node
     }
 
-    /// Takes note of all that lasts; a cgroup may stand there several times.
-    pub fn note_lasting(&mut self, lasting: &[Lasting], names: &impl Names, now_ns: u64) {
+    /// Takes note of all that lasts; a cgroup may stand there several times. Where what ends goes, there goes what lasts: a cgroup
+    /// that has no books for want of a slot is nobody's.
+    pub fn note_lasting(&mut self, lasting: &[Lasting]) {
         for account in &mut self.accounts {
             account.active.lasting_ns = 0;
         }
         for Lasting { cgroup, active_ns } in lasting {
-            let at = self.entity_of(*cgroup, 0, names, now_ns);
+            let at = self.known(*cgroup);
             self.accounts[at].active.lasting_ns += active_ns;
         }
     }

@@ -239,10 +239,10 @@ fn mixed_loads() -> Result<()> {
     let folder = Cgroup::for_test()?;
     let (one, other) = (folder.child("one")?, folder.child("other")?);
     let agent = Agent::start(&[])?;
-    let length = if machine::has_time() { Duration::from_mins(10) } else { Duration::from_secs(75) };
+    let length = if machine::has_time() { Duration::from_mins(10) } else { Duration::from_secs(45) };
     // What was there before the agent has to fade first.
     let begun = Instant::now();
-    let fade = Duration::from_secs(if machine::has_time() { 240 } else { 30 });
+    let fade = Duration::from_secs(if machine::has_time() { 240 } else { 10 });
     while begun.elapsed() < fade && load_now()? > 0.2 {
         std::thread::sleep(Duration::from_secs(1));
     }
@@ -273,7 +273,7 @@ fn mixed_loads() -> Result<()> {
     let outcome = ensure_near(residual);
     explain(&agent, outcome)?;
     // Nothing drifts: what is left over goes with the load.
-    let calm = Duration::from_secs(if machine::has_time() { 300 } else { 45 });
+    let calm = Duration::from_secs(if machine::has_time() { 300 } else { 20 });
     std::thread::sleep(calm);
     let (load, left) = sums(&agent.scrape()?)?;
     let fades = (-calm.as_secs_f64() / 60.0).exp();

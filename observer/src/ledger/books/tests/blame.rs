@@ -16,6 +16,15 @@ fn node() -> Known {
     names
 }
 
+/// With books for each of them.
+fn ledger_of(names: &Known) -> Ledger {
+    let mut ledger = Ledger::default();
+    for cgroup in names.cgroups.borrow().keys() {
+        ledger.open_cgroup(*cgroup, names, 1);
+    }
+    ledger
+}
+
 fn by(ledger: &Ledger, cgroup: u64, by: By) -> u64 {
     ledger.entities()[ledger.by_cgroup[&cgroup]].books.caused_ns[by as usize]
 }
@@ -29,7 +38,7 @@ fn pair(ledger: &Ledger, victim: u64, culprit: u64) -> Option<u64> {
 #[test]
 fn every_wait_is_of_one_kind() {
     let names = node();
-    let mut ledger = Ledger::default();
+    let mut ledger = ledger_of(&names);
     for (culprit, kind) in [
         (Culprit::Cgroup(7), By::SameContainer),
         (Culprit::Cgroup(8), By::SamePod),
@@ -53,7 +62,7 @@ fn by_of(ledger: &Ledger, kind: By) -> u64 {
 
 #[test]
 fn a_culprit_that_nobody_knows_any_more_is_the_hosts() {
-    let mut ledger = Ledger::default();
+    let mut ledger = ledger_of(&node());
     ledger.book(&caused(7, Culprit::Cgroup(99), 10), &node(), 1);
     assert_eq!(by(&ledger, 7, By::Host), 10);
 }
@@ -74,6 +83,9 @@ fn pairs_follow_their_entities_into_one_and_go_with_them() {
     let mut ledger = Ledger::default();
     names.name_pod("u1", "web-1", "web", "deployment");
     names.name_container("c7", "app");
+    for cgroup in [7, 8, 9] {
+        ledger.open_cgroup(cgroup, &names, 1);
+    }
     ledger.book(&caused(7, Culprit::Cgroup(9), 5), &names, 1);
     ledger.book(&caused(8, Culprit::Cgroup(9), 7), &names, 1);
     ledger.book(&caused(9, Culprit::Cgroup(8), 3), &names, 1);
@@ -94,7 +106,7 @@ fn pairs_are_bounded_and_what_does_not_fit_is_counted_and_still_of_its_kind() {
     for cgroup in 1..=200 {
         names = names.cgroup_at(cgroup, &format!("/{cgroup}"));
     }
-    let mut ledger = Ledger::default();
+    let mut ledger = ledger_of(&names);
     for victim in 1..=200 {
         for culprit in 1..=100 {
             ledger.book(&caused(victim, Culprit::Cgroup(culprit), 1), &names, 1);

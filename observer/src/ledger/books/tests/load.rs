@@ -27,8 +27,9 @@ fn peak_of(ledger: &Ledger, at: usize) -> f64 {
 fn a_task_that_runs_for_minutes_without_a_switch_is_one_all_the_time() {
     let names = Known::default().cgroup_at(7, "/a");
     let mut ledger = Ledger::default();
+    ledger.open_cgroup(7, &names, 1);
     for second in 1..=300 {
-        ledger.note_lasting(&[Lasting { cgroup: 7, active_ns: second * SECOND }], &names, 1);
+        ledger.note_lasting(&[Lasting { cgroup: 7, active_ns: second * SECOND }]);
         ledger.end_window(SECOND);
         assert_eq!(ledger.entities()[1].recent.window.active_ns, SECOND);
     }
@@ -36,7 +37,7 @@ fn a_task_that_runs_for_minutes_without_a_switch_is_one_all_the_time() {
     assert!((0.99..1.0).contains(&one), "{one}");
     // It ends: all of it is booked, and nothing twice.
     ledger.book(&ran(7, 300 * SECOND + SECOND / 2), &names, 1);
-    ledger.note_lasting(&[], &names, 1);
+    ledger.note_lasting(&[]);
     ledger.end_window(SECOND);
     assert_eq!(ledger.entities()[1].recent.window.active_ns, SECOND / 2);
 }
@@ -45,10 +46,11 @@ fn a_task_that_runs_for_minutes_without_a_switch_is_one_all_the_time() {
 fn what_ends_between_two_readings_is_made_good_by_the_next_window() {
     let names = Known::default().cgroup_at(7, "/a");
     let mut ledger = Ledger::default();
-    ledger.note_lasting(&[Lasting { cgroup: 7, active_ns: 3 * SECOND }], &names, 1);
+    ledger.open_cgroup(7, &names, 1);
+    ledger.note_lasting(&[Lasting { cgroup: 7, active_ns: 3 * SECOND }]);
     ledger.end_window(SECOND);
     // What has ended was read a moment before, what lasts a moment after the end.
-    ledger.note_lasting(&[], &names, 1);
+    ledger.note_lasting(&[]);
     ledger.end_window(SECOND);
     assert_eq!(ledger.entities()[1].recent.window.active_ns, 0);
     ledger.book(&ran(7, 4 * SECOND), &names, 1);
@@ -99,7 +101,7 @@ fn folded_entities_have_their_share_on_other_and_the_sum_is_the_nodes() {
             ledger.book(&ran(cgroup, cgroup * SECOND / 10), &names, 1);
         }
         let lasting: Vec<_> = (1..=20).map(|cgroup| Lasting { cgroup, active_ns: second * 1000 }).collect();
-        ledger.note_lasting(&lasting, &names, 1);
+        ledger.note_lasting(&lasting);
         ledger.end_window(SECOND);
         ledger.keep_within(if second % 20 < 10 { 8 } else { 100 }, |_| 1);
         assert!((shares(&ledger) - ledger.node().load.one).abs() < 1e-9, "second {second}");
@@ -124,4 +126,12 @@ fn a_workload_has_the_load_of_its_pods_from_before_they_were_named() {
     let (node, web) = (ledger.node().load, workload(&ledger, "web").unwrap().recent.load);
     assert!((web.one - node.one).abs() < 1e-9 && web.one > 1.0);
     assert!((shares(&ledger) - node.one).abs() < 1e-9);
+}
+
+#[test]
+fn what_lasts_of_a_cgroup_without_books_is_nobodys_as_what_ends_of_it_is() {
+    let mut ledger = Ledger::default();
+    ledger.note_lasting(&[Lasting { cgroup: 99, active_ns: SECOND }]);
+    ledger.end_window(SECOND);
+    assert_eq!((ledger.entities().len(), ledger.entities()[0].recent.window.active_ns), (1, SECOND));
 }
