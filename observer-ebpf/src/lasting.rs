@@ -44,6 +44,7 @@ pub(crate) fn tell(element: *const Element) {
     }
     let now_ns: u64 = peek(run_queue, &RQ_CLOCK);
     write(seq, LastingTask { cgroup: LastingTask::CLOCK, since_ns: now_ns });
+    tell_begun(seq, turns);
     let current: u64 = peek(run_queue, &RQ_CURR);
     if peek::<u32>(current, &TASK_PID) != 0 {
         write(seq, LastingTask { cgroup: peek_cgroup_id(current), since_ns: peek(current, &TASK_LAST_ARRIVAL) });
@@ -67,6 +68,14 @@ pub(crate) fn tell(element: *const Element) {
             write(seq, LastingTask { cgroup: peek_cgroup_id(task), since_ns });
         }
     }
+    tell_begun(seq, turns);
+}
+
+#[inline(always)]
+fn tell_begun(seq: *mut seq_file, turns: *const Turns) {
+    // SAFETY: the map's entry, not null; its CPU goes on writing it.
+    let begun = unsafe { core::ptr::read_volatile(&raw const (*turns).begun) };
+    write(seq, LastingTask { cgroup: LastingTask::BEGUN, since_ns: begun });
 }
 
 #[inline(always)]

@@ -224,7 +224,7 @@ pub struct Throttle {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct LastingTask {
-    /// The task's cgroup; [`LastingTask::CLOCK`] for none.
+    /// The task's cgroup; [`LastingTask::CLOCK`] or [`LastingTask::BEGUN`] for none.
     pub cgroup: u64,
     /// Since when by the run queue's clock, moved on by what it was throttled.
     pub since_ns: u64,
@@ -233,6 +233,9 @@ pub struct LastingTask {
 impl LastingTask {
     /// Marks a record that holds the time on a run queue's clock: the first of each CPU.
     pub const CLOCK: u64 = u64::MAX;
+    /// Marks a record that holds how many turns have begun on a CPU: one before its tasks and one after. Where they differ, the
+    /// queue has changed under the reader, who may have missed a task or seen it twice.
+    pub const BEGUN: u64 = u64::MAX - 1;
 }
 
 /// Key data of the map `SCOPE_PREFIXES` (a longest-prefix-match trie): an IPv6 or IPv4-mapped address in network order.

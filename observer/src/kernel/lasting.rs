@@ -14,6 +14,8 @@ use std::{
 
 /// As much as the kernel hands out at once.
 const BUFFER_BYTES: usize = 32 * 1024;
+/// Looks until one is not disturbed: the last one counts in any case.
+const ATTEMPTS: usize = 4;
 const RECORD_BYTES: usize = size_of::<LastingTask>();
 
 /// The iterator.
@@ -35,24 +37,40 @@ impl LastingTasks {
 
     /// Adds everything that lasts; returns when that was, by the run queues' clock: `None` as long as no CPU has switched.
     pub(super) fn read(&mut self, lasting: &mut Vec<Lasting>) -> io::Result<Option<u64>> {
+        for _ in 0..ATTEMPTS {
+            self.pass()?;
+            if is_steady(&self.records) {
+                break;
+            }
+        }
+        let now_ns = latest_clock(&self.records);
+        lasting.extend(told(&self.records, now_ns.unwrap_or(0)));
+        Ok(now_ns)
+    }
+
+    /// One look at every run queue.
+    fn pass(&mut self) -> io::Result<()> {
         self.records.clear();
         let mut file = File::from(sys::begin_iterator(self.link.as_fd())?);
         loop {
             let bytes = file.read(&mut self.buffer)?;
             if bytes == 0 {
-                break;
+                return Ok(());
             }
             self.records.extend(self.buffer[..bytes].chunks_exact(RECORD_BYTES).map(record));
         }
-        let now_ns = latest_clock(&self.records);
-        lasting.extend(told(&self.records, now_ns.unwrap_or(0)));
-        Ok(now_ns)
     }
 }
 
 fn record(bytes: &[u8]) -> LastingTask {
     let word = |at: usize| bytes[at..].first_chunk().map_or(0, |bytes| u64::from_ne_bytes(*bytes));
     LastingTask { cgroup: word(0), since_ns: word(size_of::<u64>()) }
+}
+
+/// Whether no CPU switched while its queue was looked at.
+fn is_steady(records: &[LastingTask]) -> bool {
+    let begun: Vec<_> = records.iter().filter(|record| record.cgroup == LastingTask::BEGUN).collect();
+    begun.chunks_exact(2).all(|pair| pair[0].since_ns == pair[1].since_ns)
 }
 
 /// A run queue's clock stands still while nothing happens there: the time is that of the latest.
@@ -62,7 +80,7 @@ fn latest_clock(records: &[LastingTask]) -> Option<u64> {
 }
 
 fn told(records: &[LastingTask], now_ns: u64) -> impl Iterator<Item = Lasting> {
-    let tasks = records.iter().filter(|record| record.cgroup != LastingTask::CLOCK);
+    let tasks = records.iter().filter(|record| record.cgroup < LastingTask::BEGUN);
     tasks.map(move |task| Lasting { cgroup: task.cgroup, active_ns: now_ns.saturating_sub(task.since_ns) })
 }
 
@@ -77,6 +95,22 @@ mod tests {
         let lasting = |cgroup, active_ns| Lasting { cgroup, active_ns };
         let told: Vec<_> = told(&records, latest_clock(&records).unwrap()).collect();
         assert_eq!(told, [lasting(7, 600), lasting(8, 700), lasting(8, 1), lasting(9, 0)]);
+    }
+
+    #[test]
+    fn a_look_is_steady_if_no_cpu_switched_meanwhile() {
+        let look = |after: u64| {
+            [
+                (LastingTask::BEGUN, 5),
+                (7, 1),
+                (LastingTask::BEGUN, 5),
+                (LastingTask::BEGUN, 9),
+                (LastingTask::BEGUN, after),
+            ]
+            .map(|(cgroup, since_ns)| LastingTask { cgroup, since_ns })
+        };
+        assert!(is_steady(&look(9)) && !is_steady(&look(10)));
+        assert_eq!(told(&look(9), 1).count(), 1);
     }
 
     #[test]
