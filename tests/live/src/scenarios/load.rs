@@ -171,11 +171,11 @@ fn throttled() -> Result<()> {
         let by = |kind: &str| caused.get(kind).copied().unwrap_or(0);
         ensure!(by("throttled").abs_diff(kept) <= kept / 20, "{caused:?}; throttled {kept} ns of {waited} ns waited");
         ensure!(by("other_pod") == 0, "pods are blamed: {caused:?}");
-        // A host has neighbours that may well have run.
-        ensure!(!is_guest() || by("host") <= waited / 20, "neighbours are blamed: {caused:?}");
+        // A host has neighbours that may well have run; where instructions are emulated the kernel itself takes its part.
+        ensure!(!is_guest() || by("host") <= waited / 8, "neighbours are blamed: {caused:?}");
         // A fifth of a CPU, on which three tasks take turns: 0.6, and more where neighbours make them wait.
         let peak = gauge(&page, "observer_load_peak", &cgroup.label)?;
-        let most = if is_guest() { 0.75 } else { 2.0 };
+        let most = if is_guest() { 1.0 } else { 2.0 };
         ensure!((0.2..most).contains(&peak), "the load is {peak} at its peak");
         Ok(())
     };
