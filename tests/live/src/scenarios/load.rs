@@ -73,10 +73,11 @@ fn averages(agent: &Agent, cgroup: &Cgroup, tasks: f64) -> Result<()> {
     peak(&page, cgroup, tasks)
 }
 
-/// Checks the peak: to the hundredth where nobody keeps the agent from a CPU between its two looks at the kernel.
+/// Checks the peak. It is the largest of a dozen windows, and whoever keeps the agent from a CPU between its two looks at the
+/// kernel moves a wait from one to the next: so not to the hundredth.
 fn peak(page: &Page, cgroup: &Cgroup, tasks: f64) -> Result<()> {
-    let (peak, slack) = (gauge(page, "observer_load_peak", &cgroup.label)?, if is_guest() { 0.01 } else { 0.05 });
-    ensure!((peak - tasks).abs() <= tasks * slack, "observer_load_peak is {peak}, not {tasks}");
+    let peak = gauge(page, "observer_load_peak", &cgroup.label)?;
+    ensure!((peak - tasks).abs() <= tasks * 0.05, "observer_load_peak is {peak}, not {tasks}");
     Ok(())
 }
 
