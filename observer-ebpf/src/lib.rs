@@ -5,6 +5,7 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
+pub mod causes;
 pub mod histogram;
 pub mod wire;
 
@@ -53,10 +54,6 @@ pub const TURNS: usize = 64;
 pub const THROTTLE_SPANS: usize = 8;
 /// Run queues of throttled groups that are remembered, for each CPU.
 pub const THROTTLES_PER_CPU: u32 = 512;
-/// Pairs that fit between two readings; beyond it they are counted in [`Drop::WaitPairTable`].
-pub const MAX_WAIT_PAIRS: u32 = 4096;
-/// Waits up to this long are not asked what they were for. A hundred microseconds.
-pub const DEFAULT_WAIT_THRESHOLD_NS: u64 = 100_000;
 /// Tasks of one run queue that [`LastingTask`]s tell of.
 pub const MAX_LASTING: usize = 256;
 /// Address prefixes that decide a scope.
@@ -174,10 +171,12 @@ pub struct Sleep {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct Turn {
-    /// The task's cgroup; [`IDLE`] when there was none to run.
+    /// The task's cgroup; [`IDLE`](causes::IDLE) when there was none to run.
     pub cgroup: u64,
     /// When it began; 0 for none.
     pub since_ns: u64,
+    /// The entry of the cgroup's slot in the maps `SCHED` and `CAUSES`.
+    pub book: u64,
 }
 
 /// The last turns of one CPU: an entry of the map `TURNS`.
@@ -188,24 +187,11 @@ pub struct Turns {
     pub run_queue: u64,
     /// Turns that have begun; the newest is entry `begun % TURNS`.
     pub begun: u64,
+    /// Small parts of waits since one was taken for all; see [`causes::take_part`].
+    pub parts_ns: u64,
     /// The newest and those before it.
     pub turns: [Turn; TURNS],
 }
-
-/// Who waited, and who had the CPU meanwhile: key of the map `WAIT_PAIRS`, whose values are nanoseconds.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[repr(C)]
-pub struct WaitPair {
-    /// The cgroup that waited.
-    pub victim: u64,
-    /// The cgroup that ran, [`IDLE`] or [`THROTTLED`].
-    pub culprit: u64,
-}
-
-/// The [`WaitPair::culprit`] of a wait while the CPU was idle: it had yet to wake up.
-pub const IDLE: u64 = 0;
-/// The [`WaitPair::culprit`] of a wait while the victim's own CPU quota, or one above it, was used up.
-pub const THROTTLED: u64 = u64::MAX;
 
 /// How much the tasks of a group's run queue on a CPU were kept from running by a CPU quota: value of the map `THROTTLES`, keyed by the
 /// address of the `struct cfs_rq`.
@@ -228,14 +214,17 @@ pub struct LastingTask {
     pub cgroup: u64,
     /// Since when by the run queue's clock, moved on by what it was throttled.
     pub since_ns: u64,
+    /// Its thread id.
+    pub thread: u64,
 }
 
 impl LastingTask {
     /// Marks a record that holds the time on a run queue's clock: the first of each CPU.
     pub const CLOCK: u64 = u64::MAX;
-    /// Marks a record that holds how many turns have begun on a CPU: one before its tasks and one after. Where they differ, the
-    /// queue has changed under the reader, who may have missed a task or seen it twice.
-    pub const BEGUN: u64 = u64::MAX - 1;
+    /// Marks a record that holds how many turns have begun on a CPU, in the place of the time, and how many tasks are on its queue,
+    /// in the place of the thread: by the kernel's count before the tasks are told of, and after them by how many there were. Where
+    /// two such records differ, the queue has changed under the reader, who may have missed a task or seen it twice.
+    pub const STATE: u64 = u64::MAX - 1;
 }
 
 /// Key data of the map `SCOPE_PREFIXES` (a longest-prefix-match trie): an IPv6 or IPv4-mapped address in network order.

@@ -8,6 +8,7 @@
 )]
 #![allow(unsafe_code, clippy::allow_attributes, reason = "kernel memory and helpers; each use says why it is sound")]
 
+mod blame;
 mod cgroups;
 mod drops;
 mod lasting;

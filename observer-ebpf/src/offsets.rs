@@ -3,7 +3,7 @@
 //! program is refused: never a silent zero.
 
 use aya_ebpf::{Global, helpers::generated::bpf_probe_read_kernel};
-use observer_ebpf::DEFAULT_WAIT_THRESHOLD_NS;
+use observer_ebpf::causes::DEFAULT_WAIT_THRESHOLD_NS;
 
 /// An offset that nobody set.
 const UNSET: u64 = u64::MAX;
@@ -39,6 +39,8 @@ offsets! {
     RQ_CURR;
     /// `rq.cfs_tasks`
     RQ_CFS_TASKS;
+    /// `rq.nr_running`
+    RQ_NR_RUNNING;
     /// `css_set.dfl_cgrp`
     CSS_SET_DFL_CGRP;
     /// `cgroup.kn`

@@ -4,11 +4,10 @@
 //! wrote down when the last task got the CPU and when the next was queued, and the run queue's clock says what time it is.
 
 use crate::{
-    drops,
+    blame, drops,
     offsets::{
-        CFS_RQ_RQ, CFS_RQ_THROTTLED_NS, HAS_QUOTAS, RQ_CLOCK, SWITCH_HAS_STATE, TASK_CFS_RQ, TASK_CONTRIBUTES_BYTE,
-        TASK_CONTRIBUTES_MASK, TASK_LAST_ARRIVAL, TASK_LAST_QUEUED, TASK_PID, TASK_STATE, WAIT_THRESHOLD_NS, field,
-        task_cgroup_id,
+        CFS_RQ_RQ, RQ_CLOCK, SWITCH_HAS_STATE, TASK_CFS_RQ, TASK_CONTRIBUTES_BYTE, TASK_CONTRIBUTES_MASK,
+        TASK_LAST_ARRIVAL, TASK_LAST_QUEUED, TASK_PID, TASK_STATE, WAIT_THRESHOLD_NS, field, task_cgroup_id,
     },
     slots::{self, Entry},
     turns,
@@ -19,7 +18,7 @@ use aya_ebpf::{
     maps::HashMap,
     programs::BtfTracePointContext,
 };
-use observer_ebpf::{Drop, IDLE, MAX_OPEN_SLEEPS, SchedBook, Sleep, Turn, histogram};
+use observer_ebpf::{Drop, MAX_OPEN_SLEEPS, SchedBook, Sleep, Turn, causes::IDLE, histogram};
 
 /// Uninterruptible sleeps that have not ended, by thread id. Not every end is seen (see docs/kernel.md), so user space
 /// holds the entries against /proc and removes those that are none any more.
@@ -54,9 +53,9 @@ pub(crate) fn switch(ctx: &BtfTracePointContext) {
     if unsafe { (*turns).begun } > 0 {
         ran(prev, cpu, now_ns);
     }
-    let cgroup = runs(next, cpu, now_ns);
+    let (cgroup, book) = runs(next, cpu, now_ns);
     // SAFETY: as above.
-    unsafe { turns::begin(turns, Turn { cgroup, since_ns: now_ns }, run_queue) };
+    unsafe { turns::begin(turns, Turn { cgroup, since_ns: now_ns, book: u64::from(book) }, run_queue) };
 }
 
 /// Books a turn that ends.
@@ -70,7 +69,7 @@ fn ran(task: *const u8, cpu: u32, now_ns: u64) {
     }
     // SAFETY: as above.
     let cgroup = unsafe { task_cgroup_id(task) };
-    if let Some(book) = slots::sched_book(cgroup, cpu, Entry::Run) {
+    if let Some((_, book)) = slots::sched_book(cgroup, cpu, Entry::Run) {
         // SAFETY: this CPU's own entry, with interrupts off.
         unsafe { (*book).run_ns += now_ns.saturating_sub(since_ns) };
     }
@@ -98,9 +97,9 @@ fn fell_asleep(task: *const u8) {
     }
 }
 
-/// Books the wait of the task that is next; returns its cgroup, [`IDLE`] for none.
+/// Books the wait of the task that is next; returns its cgroup, [`IDLE`] for none, and the number of its book.
 #[inline(always)]
-fn runs(task: *const u8, cpu: u32, now_ns: u64) -> u64 {
+fn runs(task: *const u8, cpu: u32, now_ns: u64) -> (u64, u32) {
     // SAFETY: the tracepoint's `struct task_struct`.
     let (pid, queued_ns, contributes) = unsafe {
         (
@@ -110,34 +109,32 @@ fn runs(task: *const u8, cpu: u32, now_ns: u64) -> u64 {
         )
     };
     if pid == 0 {
-        return IDLE;
+        return (IDLE, NO_BOOK);
     }
     // SAFETY: as above, and what it points to.
     let cgroup = unsafe { task_cgroup_id(task) };
-    let mut wait_ns = 0;
-    if queued_ns != 0 {
+    let (mut wait_ns, mut number) = (0, NO_BOOK);
+    if queued_ns != 0
+        && let Some((entry, book)) = slots::sched_book(cgroup, cpu, Entry::Wait)
+    {
+        number = entry;
         wait_ns = now_ns.saturating_sub(queued_ns);
-        if let Some(book) = slots::sched_book(cgroup, cpu, Entry::Wait) {
-            add_wait(book, wait_ns);
-        }
+        add_wait(book, wait_ns);
         if wait_ns > WAIT_THRESHOLD_NS.load() {
             // SAFETY: as above.
             let queue: *const u8 = unsafe { field(task, &TASK_CFS_RQ) };
-            let throttled_sum_ns = if HAS_QUOTAS.load() == 0 {
-                0
-            } else {
-                // SAFETY: a `struct cfs_rq`.
-                unsafe { field(queue, &CFS_RQ_THROTTLED_NS) }
-            };
-            turns::book_wait(cgroup, queue as u64, throttled_sum_ns, wait_ns, now_ns);
+            blame::book_wait(number, cgroup, queue as u64, wait_ns, now_ns);
         }
     }
     // The bit stays set after a sleep and is inherited over fork: a cheap filter, no proof.
     if contributes {
         woke_up(pid, wait_ns, cpu);
     }
-    cgroup
+    (cgroup, number)
 }
+
+/// There is no such entry.
+const NO_BOOK: u32 = u32::MAX;
 
 #[inline(always)]
 fn add_wait(book: *mut SchedBook, wait_ns: u64) {
@@ -156,7 +153,7 @@ fn woke_up(pid: u32, wait_ns: u64, cpu: u32) {
     let _ = SLEEPS.remove(pid);
     // SAFETY: the helper has no preconditions.
     let woken_ns = unsafe { bpf_ktime_get_ns() }.saturating_sub(wait_ns);
-    if let Some(book) = slots::sched_book(sleep.cgroup, cpu, Entry::Sleep) {
+    if let Some((_, book)) = slots::sched_book(sleep.cgroup, cpu, Entry::Sleep) {
         // SAFETY: this CPU's own entry, with interrupts off.
         unsafe { (*book).uninterruptible_ns += woken_ns.saturating_sub(sleep.start_ns) };
     }

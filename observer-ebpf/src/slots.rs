@@ -93,9 +93,9 @@ impl Entry {
     }
 }
 
-/// Where this CPU books the scheduling of a cgroup. The usual way costs no call: both lookups are inlined.
+/// Where this CPU books the scheduling of a cgroup, and the number of that entry. The usual way costs no call: both lookups are inlined.
 #[inline(always)]
-pub(crate) fn sched_book(cgroup: u64, cpu: u32, what: Entry) -> Option<*mut SchedBook> {
+pub(crate) fn sched_book(cgroup: u64, cpu: u32, what: Entry) -> Option<(u32, *mut SchedBook)> {
     if cpu >= CPUS.load() as u32 {
         drops::count(Drop::SwitchNewCpu);
         return None;
@@ -107,10 +107,11 @@ pub(crate) fn sched_book(cgroup: u64, cpu: u32, what: Entry) -> Option<*mut Sche
         let book = SCHED.get_ptr_mut(cached.entry)?;
         // SAFETY: as above; user space may zero the owner, which is one word.
         if unsafe { (*book).owner } == cgroup {
-            return Some(book);
+            return Some((cached.entry, book));
         }
     }
-    SCHED.get_ptr_mut(remember(cgroup, cpu, what))
+    let entry = remember(cgroup, cpu, what);
+    Some((entry, SCHED.get_ptr_mut(entry)?))
 }
 
 /// The way of the first switch of a cgroup on a CPU, and of every switch while there is no slot for it. Returns the

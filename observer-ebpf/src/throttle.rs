@@ -12,9 +12,13 @@ use observer_ebpf::{THROTTLE_SPANS, THROTTLES_PER_CPU, Throttle};
 #[map]
 static THROTTLES: LruHashMap<u64, Throttle> = LruHashMap::with_max_entries(THROTTLES_PER_CPU, 0);
 
-/// How much of a wait in a queue, which ends now, was throttled. `sum_ns` is the kernel's.
+/// How much of a wait in a queue, which ends now, was throttled.
 #[inline(always)]
-pub(crate) fn look(queue: u64, sum_ns: u64, from_ns: u64, now_ns: u64) -> u64 {
+pub(crate) fn look(queue: u64, from_ns: u64, now_ns: u64) -> u64 {
+    if HAS_QUOTAS.load() == 0 {
+        return 0;
+    }
+    let sum_ns: u64 = peek(queue, &CFS_RQ_THROTTLED_NS);
     if sum_ns == 0 {
         return 0;
     }
@@ -40,6 +44,17 @@ pub(crate) fn look(queue: u64, sum_ns: u64, from_ns: u64, now_ns: u64) -> u64 {
         throttled_ns += overlap(unsafe { *span(throttle, number) }, from_ns);
     }
     throttled_ns.min(now_ns - from_ns)
+}
+
+/// 1 for a queue whose tasks may run, 0 while it is throttled.
+#[inline(always)]
+pub(crate) fn counts(queue: u64) -> u32 {
+    if HAS_QUOTAS.load() == 0 {
+        return 1;
+    }
+    let throttles: u32 = peek(queue, &CFS_RQ_THROTTLE_COUNT);
+    // Without a branch, see `peek_at`.
+    u32::from(throttles == 0)
 }
 
 /// How much of a wait that has not ended was throttled: the newest span, what nobody has looked at, and what lasts.

@@ -5,10 +5,28 @@ use crate::{
     kube::PodStore,
     ledger::{Cgroup, InPod, Names, PodNames},
 };
+use observer_ebpf::causes::Membership;
 use std::{
     collections::{HashMap, HashSet},
+    hash::{DefaultHasher, Hash, Hasher as _},
     sync::Arc,
 };
+
+/// What a cgroup is part of by its path: numbers for the kernel programs, which compare them. Of 64 bits each, so that two of one node
+/// are never the same.
+pub(super) fn membership_of(path: &str) -> Membership {
+    match PodRef::of_path(path) {
+        Some(pod) => Membership { pod: number(&pod.uid), container: number(&(&pod.uid, &pod.container)) },
+        None => Membership { pod: 0, container: number(&path) },
+    }
+}
+
+/// Never 0.
+fn number(name: &impl Hash) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    name.hash(&mut hasher);
+    hasher.finish().max(1)
+}
 
 /// The name of a pod's sandbox, which the API does not list. No container's, since those have no capitals.
 const SANDBOX: &str = "POD";

@@ -12,7 +12,7 @@ mod tests;
 pub use error::{ConfigError, ConfigErrors, Origin};
 
 use ipnet::IpNet;
-use observer_ebpf::DEFAULT_WAIT_THRESHOLD_NS;
+use observer_ebpf::causes::DEFAULT_WAIT_THRESHOLD_NS;
 use settings::SETTINGS;
 use std::ffi::OsString;
 use std::fmt::Write as _;

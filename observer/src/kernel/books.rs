@@ -7,7 +7,11 @@
 use super::shared::SharedArray;
 use crate::ledger::{Added, Sample};
 use aya::maps::{HashMap as BpfHashMap, MapData, Stack};
-use observer_ebpf::{Control, DROPS, Drop, NetBook, SCOPES, SchedBook, Traffic, UNATTRIBUTED_SLOT, histogram};
+use observer_ebpf::{
+    Control, DROPS, Drop, NetBook, SCOPES, SchedBook, Traffic, UNATTRIBUTED_SLOT,
+    causes::{CAUSES, CauseBook, Membership},
+    histogram,
+};
 use std::{io, sync::atomic::Ordering};
 
 /// How long a cleared slot rests before it is free. A program lasts microseconds; one that is preempted, a little more.
@@ -24,6 +28,14 @@ pub enum Presence {
     Gone,
 }
 
+/// Whose the slots are.
+pub trait Owners {
+    /// Asked of each owner, at every reading.
+    fn presence(&mut self, cgroup: u64) -> Presence;
+    /// What it is part of, once that is known; then it is not asked again.
+    fn membership(&mut self, cgroup: u64) -> Option<Membership>;
+}
+
 /// The maps this room reads; see observer-ebpf's `slots.rs`.
 pub(super) struct SlotMaps {
     pub(super) cgroup_slots: BpfHashMap<MapData, u64, u32>,
@@ -31,6 +43,7 @@ pub(super) struct SlotMaps {
     pub(super) owners: SharedArray<u64>,
     pub(super) net: SharedArray<NetBook>,
     pub(super) sched: SharedArray<SchedBook>,
+    pub(super) causes: SharedArray<CauseBook>,
     pub(super) control: SharedArray<Control>,
     pub(super) drops: SharedArray<u64>,
 }
@@ -62,6 +75,7 @@ struct Totals {
     wait_ns: u64,
     run_ns: u64,
     uninterruptible_ns: u64,
+    caused_ns: [u64; CAUSES],
 }
 
 impl SlotBooks {
@@ -74,13 +88,8 @@ impl SlotBooks {
     }
 
     /// Reads every slot in use and adds what is new to `sample`, which holds it also after an error: nothing is handed on
-    /// twice. `presence` is asked for the owner of each.
-    pub fn read(
-        &mut self,
-        now_ns: u64,
-        mut presence: impl FnMut(u64) -> Presence,
-        sample: &mut Sample,
-    ) -> io::Result<()> {
+    /// twice.
+    pub fn read(&mut self, now_ns: u64, owners: &mut impl Owners, sample: &mut Sample) -> io::Result<()> {
         self.read_slot(UNATTRIBUTED_SLOT, 0, sample)?;
         self.in_use = 0;
         for slot in 1..self.maps.owners.len() as u32 {
@@ -90,8 +99,12 @@ impl SlotBooks {
             }
             self.in_use += 1;
             self.read_slot(slot, cgroup, sample)?;
-            if presence(cgroup) == Presence::Gone {
+            if owners.presence(cgroup) == Presence::Gone {
                 self.clear(slot, cgroup, now_ns)?;
+            } else if self.maps.causes.words(slot as usize * self.cpus)?[0].load(Ordering::Relaxed) != cgroup
+                && let Some(membership) = owners.membership(cgroup)
+            {
+                self.set_membership(slot, cgroup, membership)?;
             }
         }
         self.free_rested(now_ns, sample)
@@ -158,6 +171,9 @@ impl SlotBooks {
             totals.wait_ns += sched[1].load(Ordering::Relaxed);
             totals.run_ns += sched[2].load(Ordering::Relaxed);
             totals.uninterruptible_ns += sched[3].load(Ordering::Relaxed);
+            for (sum, word) in totals.caused_ns.iter_mut().zip(&self.maps.causes.words(entry)?[3..]) {
+                *sum += word.load(Ordering::Relaxed);
+            }
             for (pair, word) in totals.waits.chunks_exact_mut(2).zip(&sched[4..]) {
                 for (count, half) in pair.iter_mut().zip(halves(word.load(Ordering::Relaxed))) {
                     *count = count.wrapping_add(half);
@@ -165,6 +181,18 @@ impl SlotBooks {
             }
         }
         Ok(totals)
+    }
+
+    /// Tells the programs what a slot's owner is part of. The owner last: until then its waits are told of pair by pair. The first CPU's
+    /// entry last: it says that all are written.
+    fn set_membership(&mut self, slot: u32, owner: u64, Membership { pod, container }: Membership) -> io::Result<()> {
+        for cpu in (0..self.cpus).rev() {
+            let words = self.maps.causes.words(slot as usize * self.cpus + cpu)?;
+            words[1].store(pod, Ordering::Relaxed);
+            words[2].store(container, Ordering::Relaxed);
+            words[0].store(owner, Ordering::Release);
+        }
+        Ok(())
     }
 
     /// The first step: from now on nobody finds this slot.
@@ -186,6 +214,7 @@ impl SlotBooks {
         for cpu in 0..self.cpus {
             let owner = &self.maps.sched.words(slot as usize * self.cpus + cpu)?[0];
             found |= owner.swap(0, Ordering::AcqRel) != 0;
+            self.maps.causes.words(slot as usize * self.cpus + cpu)?[0].store(0, Ordering::Release);
         }
         Ok(found)
     }
@@ -223,7 +252,7 @@ impl SlotBooks {
 
 impl Totals {
     fn since(&self, before: &Self, cgroup: u64) -> Added {
-        let Self { traffic, waits, wait_ns, run_ns, uninterruptible_ns } = self;
+        let Self { traffic, waits, wait_ns, run_ns, uninterruptible_ns, caused_ns } = self;
         Added {
             cgroup,
             traffic: std::array::from_fn(|scope| {
@@ -239,6 +268,7 @@ impl Totals {
             wait_ns: wait_ns.wrapping_sub(before.wait_ns),
             run_ns: run_ns.wrapping_sub(before.run_ns),
             uninterruptible_ns: uninterruptible_ns.wrapping_sub(before.uninterruptible_ns),
+            caused_ns: std::array::from_fn(|by| caused_ns[by].wrapping_sub(before.caused_ns[by])),
         }
     }
 }

@@ -44,7 +44,11 @@ impl LastingTasks {
             }
         }
         let now_ns = latest_clock(&self.records);
+        let at = lasting.len();
         lasting.extend(told(&self.records, now_ns.unwrap_or(0)));
+        lasting[at..].sort_unstable_by_key(|task| (task.thread, task.since_ns));
+        // If no look was steady, a task may have been seen twice.
+        lasting.dedup_by_key(|task| (task.thread, task.since_ns));
         Ok(now_ns)
     }
 
@@ -63,14 +67,14 @@ impl LastingTasks {
 }
 
 fn record(bytes: &[u8]) -> LastingTask {
-    let word = |at: usize| bytes[at..].first_chunk().map_or(0, |bytes| u64::from_ne_bytes(*bytes));
-    LastingTask { cgroup: word(0), since_ns: word(size_of::<u64>()) }
+    let word = |at: usize| bytes[at * size_of::<u64>()..].first_chunk().map_or(0, |bytes| u64::from_ne_bytes(*bytes));
+    LastingTask { cgroup: word(0), since_ns: word(1), thread: word(2) }
 }
 
-/// Whether no CPU switched while its queue was looked at.
+/// Whether no queue changed while it was looked at.
 fn is_steady(records: &[LastingTask]) -> bool {
-    let begun: Vec<_> = records.iter().filter(|record| record.cgroup == LastingTask::BEGUN).collect();
-    begun.chunks_exact(2).all(|pair| pair[0].since_ns == pair[1].since_ns)
+    let states: Vec<_> = records.iter().filter(|record| record.cgroup == LastingTask::STATE).collect();
+    states.chunks_exact(2).all(|pair| pair[0] == pair[1])
 }
 
 /// A run queue's clock stands still while nothing happens there: the time is that of the latest.
@@ -80,37 +84,43 @@ fn latest_clock(records: &[LastingTask]) -> Option<u64> {
 }
 
 fn told(records: &[LastingTask], now_ns: u64) -> impl Iterator<Item = Lasting> {
-    let tasks = records.iter().filter(|record| record.cgroup < LastingTask::BEGUN);
-    tasks.map(move |task| Lasting { cgroup: task.cgroup, active_ns: now_ns.saturating_sub(task.since_ns) })
+    let tasks = records.iter().filter(|record| record.cgroup < LastingTask::STATE);
+    tasks.map(move |task| Lasting {
+        cgroup: task.cgroup,
+        thread: task.thread as u32,
+        since_ns: task.since_ns,
+        active_ns: now_ns.saturating_sub(task.since_ns),
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn what_lasts_lasts_until_the_latest_clock() {
-        let records = [(LastingTask::CLOCK, 900), (7, 400), (LastingTask::CLOCK, 1000), (8, 300), (8, 999), (9, 2000)];
-        let records = records.map(|(cgroup, since_ns)| LastingTask { cgroup, since_ns });
-        let lasting = |cgroup, active_ns| Lasting { cgroup, active_ns };
-        let told: Vec<_> = told(&records, latest_clock(&records).unwrap()).collect();
-        assert_eq!(told, [lasting(7, 600), lasting(8, 700), lasting(8, 1), lasting(9, 0)]);
+    fn records<const N: usize>(records: [(u64, u64, u64); N]) -> [LastingTask; N] {
+        records.map(|(cgroup, since_ns, thread)| LastingTask { cgroup, since_ns, thread })
     }
 
     #[test]
-    fn a_look_is_steady_if_no_cpu_switched_meanwhile() {
-        let look = |after: u64| {
-            [
-                (LastingTask::BEGUN, 5),
-                (7, 1),
-                (LastingTask::BEGUN, 5),
-                (LastingTask::BEGUN, 9),
-                (LastingTask::BEGUN, after),
-            ]
-            .map(|(cgroup, since_ns)| LastingTask { cgroup, since_ns })
+    fn what_lasts_lasts_until_the_latest_clock() {
+        let (clock, state) = (LastingTask::CLOCK, LastingTask::STATE);
+        let records =
+            records([(clock, 900, 0), (7, 400, 1), (clock, 1000, 0), (state, 3, 2), (8, 999, 2), (9, 2000, 3)]);
+        let lasting = |cgroup, thread, since_ns, active_ns| Lasting { cgroup, thread, since_ns, active_ns };
+        let told: Vec<_> = told(&records, latest_clock(&records).unwrap()).collect();
+        assert_eq!(told, [lasting(7, 1, 400, 600), lasting(8, 2, 999, 1), lasting(9, 3, 2000, 0)]);
+    }
+
+    #[test]
+    fn a_look_is_steady_if_no_cpu_switched_meanwhile_and_every_task_was_seen_once() {
+        let state = LastingTask::STATE;
+        let look = |begun, seen| {
+            let first = [(state, 5, 1), (7, 1, 1), (state, 5, 1)];
+            [records(first), records([(state, 9, 2), (8, 1, 2), (state, begun, seen)])].concat()
         };
-        assert!(is_steady(&look(9)) && !is_steady(&look(10)));
-        assert_eq!(told(&look(9), 1).count(), 1);
+        assert!(is_steady(&look(9, 2)));
+        assert!(!is_steady(&look(10, 2)), "a switch");
+        assert!(!is_steady(&look(9, 1)) && !is_steady(&look(9, 3)), "a task that was moved within its queue");
     }
 
     #[test]
@@ -119,8 +129,8 @@ mod tests {
     }
 
     #[test]
-    fn a_record_is_two_words() {
-        let bytes: Vec<u8> = [7u64, 9].into_iter().flat_map(u64::to_ne_bytes).collect();
-        assert_eq!(record(&bytes), LastingTask { cgroup: 7, since_ns: 9 });
+    fn a_record_is_three_words() {
+        let bytes: Vec<u8> = [7u64, 9, 3].into_iter().flat_map(u64::to_ne_bytes).collect();
+        assert_eq!(record(&bytes), LastingTask { cgroup: 7, since_ns: 9, thread: 3 });
     }
 }

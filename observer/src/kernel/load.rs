@@ -22,7 +22,7 @@ use aya::{
     maps::{HashMap as BpfHashMap, Map, MapData, MapError, RingBuf, Stack, lpm_trie::LpmTrie},
     programs::{Program, ProgramError},
 };
-use observer_ebpf::{Address, DROPS, NetBook, SLOT_CACHE_ENTRIES, SchedBook, THROTTLES_PER_CPU};
+use observer_ebpf::{Address, DROPS, NetBook, SLOT_CACHE_ENTRIES, SchedBook, THROTTLES_PER_CPU, causes::CauseBook};
 use std::{
     io,
     os::fd::{AsFd as _, BorrowedFd},
@@ -154,9 +154,9 @@ impl Kernel {
             .map_err(|error| format!("cannot link the iterator: {error}"))
     }
 
-    /// Adds who waited for whom since the last time, and takes it out of the kernel.
-    pub fn fetch_wait_pairs(&mut self, sample: &mut Sample) -> io::Result<()> {
-        self.wait_pairs.fetch(&mut sample.caused)
+    /// Adds who waited for whom since the last time, and takes it out of the kernel: `all` of it, or only if there is much.
+    pub fn fetch_wait_pairs(&mut self, all: bool, sample: &mut Sample) -> io::Result<()> {
+        self.wait_pairs.fetch(all, &mut sample.caused)
     }
 
     /// Adds the turns on a CPU and the waits that last; returns when that was, by the run queues' clock. `None` where the
@@ -242,6 +242,7 @@ fn create_maps<'a>(
         .map_max_entries("OWNERS", options.slots)
         .map_max_entries("NET", options.slots * cpus)
         .map_max_entries("SCHED", options.slots * cpus)
+        .map_max_entries("CAUSES", options.slots * cpus)
         .map_max_entries("SLOT_CACHE", SLOT_CACHE_ENTRIES * cpus)
         .map_max_entries("TURNS", cpus)
         .map_max_entries("THROTTLES", THROTTLES_PER_CPU * cpus);
@@ -250,7 +251,8 @@ fn create_maps<'a>(
     }
     loader.load(options.object).map_err(|error| {
         if lacks_memory(&error) {
-            let bytes = u64::from(options.slots) * cpus_global * (size_of::<NetBook>() + size_of::<SchedBook>()) as u64;
+            let books = size_of::<NetBook>() + size_of::<SchedBook>() + size_of::<CauseBook>();
+            let bytes = u64::from(options.slots) * cpus_global * books as u64;
             return LoadError::NoMemory { slots: options.slots - 1, cpus, mebibytes: bytes >> 20 };
         }
         LoadError::Object(error)
@@ -288,6 +290,7 @@ fn open_maps(ebpf: &mut Ebpf, cpus: u32, slots: u32) -> Result<Tables, LoadError
         owners: share(ebpf, "OWNERS", slots as usize)?,
         net: share(ebpf, "NET", entries)?,
         sched: share(ebpf, "SCHED", entries)?,
+        causes: share(ebpf, "CAUSES", entries)?,
         control: share(ebpf, "CONTROL", 1)?,
         drops: share(ebpf, "DROPS", DROPS)?,
     };

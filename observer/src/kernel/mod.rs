@@ -19,7 +19,7 @@ mod sleeps;
 mod sys;
 mod wait_pairs;
 
-pub use books::{Presence, SlotBooks};
+pub use books::{Owners, Presence, SlotBooks};
 pub use events::{EventSignal, Events, Lifetime};
 pub use load::{Kernel, LoadError, LoadOptions};
 pub use memory::{release_code_of_start, release_free_memory, tame_allocator};

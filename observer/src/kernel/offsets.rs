@@ -45,8 +45,9 @@ const THROTTLED: [[&str; 2]; 3] = [
     ["throttled_clock_task_time", "throttled_clock_task"],
 ];
 
-const LASTING: [Field; 3] = [
+const LASTING: [Field; 4] = [
     Field("RQ_CURR", "rq", "curr"),
+    Field("RQ_NR_RUNNING", "rq", "nr_running"),
     Field("RQ_CFS_TASKS", "rq", "cfs_tasks"),
     Field("TASK_GROUP_NODE", "task_struct", "se.group_node"),
 ];

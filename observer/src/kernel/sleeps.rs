@@ -106,7 +106,8 @@ impl OpenSleeps {
         for (thread, SleepValue(sleep)) in keys.iter().zip(&values) {
             let age_ns = now_ns.saturating_sub(sleep.start_ns);
             if age_ns < YOUNG_NS {
-                sample.lasting.push(Lasting { cgroup: sleep.cgroup, active_ns: age_ns });
+                let Sleep { cgroup, start_ns } = *sleep;
+                sample.lasting.push(Lasting { cgroup, thread: *thread, since_ns: start_ns, active_ns: age_ns });
                 continue;
             }
             let phantom = match state(*thread) {

@@ -3,7 +3,7 @@
 use super::{shared::SharedArray, sys};
 use crate::ledger::{Caused, Culprit};
 use aya::maps::MapData;
-use observer_ebpf::{IDLE, THROTTLED, WaitPair};
+use observer_ebpf::causes::{IDLE, MAX_WAIT_PAIRS, THROTTLED, WaitPair};
 use std::{
     io,
     os::fd::{AsFd as _, OwnedFd},
@@ -25,7 +25,7 @@ pub(super) struct WaitPairs {
 #[repr(transparent)]
 struct PairKey(WaitPair);
 
-// SAFETY: two words of plain data.
+// SAFETY: three words of plain data.
 unsafe impl aya::Pod for PairKey {}
 
 impl WaitPairs {
@@ -33,23 +33,27 @@ impl WaitPairs {
         Ok(Self { fd: data.fd().as_fd().try_clone_to_owned()?, booked, fetched: 0, keys: Vec::new(), sums: Vec::new() })
     }
 
-    /// Takes every pair out of the table.
-    pub(super) fn fetch(&mut self, caused: &mut Vec<Caused>) -> io::Result<()> {
+    /// Takes every pair out of the table. Unless `all` are wanted now, only when so many may be in it that it is better not to wait.
+    pub(super) fn fetch(&mut self, all: bool, caused: &mut Vec<Caused>) -> io::Result<()> {
         let booked = self.booked.words(0)?[0].load(Ordering::Acquire);
-        if booked == self.fetched {
+        let most = booked.wrapping_sub(self.fetched);
+        if most == 0 || (!all && most < u64::from(MAX_WAIT_PAIRS) / 4) {
             return Ok(());
         }
         self.fetched = booked;
         let fetched = sys::take_hash(self.fd.as_fd(), &mut self.keys, &mut self.sums);
         // What came before an error is not there any more.
-        caused.extend(self.keys.iter().zip(&self.sums).map(|(PairKey(WaitPair { victim, culprit }), ns)| Caused {
-            victim: *victim,
-            culprit: match *culprit {
-                IDLE => Culprit::Idle,
-                THROTTLED => Culprit::Throttled,
-                cgroup => Culprit::Cgroup(cgroup),
-            },
-            ns: *ns,
+        caused.extend(self.keys.iter().zip(&self.sums).map(|(PairKey(WaitPair { victim, culprit, is_open }), ns)| {
+            Caused {
+                victim: *victim,
+                culprit: match *culprit {
+                    IDLE => Culprit::Idle,
+                    THROTTLED => Culprit::Throttled,
+                    cgroup => Culprit::Cgroup(cgroup),
+                },
+                ns: *ns,
+                is_open: *is_open != 0,
+            }
         }));
         fetched
     }

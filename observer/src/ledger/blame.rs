@@ -1,42 +1,7 @@
-//! Who made whom wait: by kind for the metrics, and pair by pair for whoever looks closer.
+//! Who made whom wait, pair by pair; of waits whose kind the programs could not tell, also by kind.
 
-use super::{Caused, Culprit, EntityId, Ledger, Names, books::UNATTRIBUTED};
+use super::{By, Caused, Culprit, EntityId, Ledger, Names, books::UNATTRIBUTED};
 use std::collections::HashMap;
-
-/// Who had the CPU while somebody waited for it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[repr(u8)]
-pub enum By {
-    /// The victim's own container, or cgroup.
-    SameContainer = 0,
-    /// Another container of its pod.
-    SamePod = 1,
-    /// Another pod.
-    OtherPod = 2,
-    /// What belongs to no pod: services, kernel threads, a CPU that had yet to wake up.
-    Host = 3,
-    /// Nobody: the victim's CPU quota was used up.
-    Throttled = 4,
-}
-
-/// How many kinds there are.
-pub const CAUSES: usize = 5;
-
-impl By {
-    /// Every kind, by its number.
-    pub const ALL: [Self; CAUSES] = [Self::SameContainer, Self::SamePod, Self::OtherPod, Self::Host, Self::Throttled];
-
-    /// The value of the `by` label.
-    pub const fn label(self) -> &'static str {
-        match self {
-            Self::SameContainer => "same_container",
-            Self::SamePod => "same_pod",
-            Self::OtherPod => "other_pod",
-            Self::Host => "host",
-            Self::Throttled => "throttled",
-        }
-    }
-}
 
 /// Who had the CPU, as the pairs tell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -99,14 +64,11 @@ impl Ledger {
     }
 
     pub(super) fn book_caused(&mut self, caused: &[Caused], names: &impl Names) {
-        for Caused { victim, culprit, ns } in caused {
+        for Caused { victim, culprit, ns, is_open } in caused {
             let at = self.known(*victim);
             let (by, cause) = match *culprit {
                 Culprit::Idle => (By::Host, Cause::Idle),
-                Culprit::Throttled => {
-                    self.accounts[at].active.throttled(*ns);
-                    (By::Throttled, Cause::Throttled)
-                }
+                Culprit::Throttled => (By::Throttled, Cause::Throttled),
                 Culprit::Cgroup(cgroup) => {
                     let by = self.known(cgroup);
                     let kind = if *victim == cgroup || (by == at && by != UNATTRIBUTED) {
@@ -118,15 +80,8 @@ impl Ledger {
                 }
             };
             self.pairs.add(self.entities[at].id, cause, *ns);
-            if let Some(workload) = self.accounts[at].workload.and_then(|id| self.workloads.get_mut(id)) {
-                workload.books.caused_ns[by as usize] += ns;
-            }
-            if self.entities[at].shown {
-                self.entities[at].books.caused_ns[by as usize] += ns;
-            } else {
-                self.accounts[at].on_other.get_or_insert_default().caused_ns[by as usize] += ns;
-                let other = self.other_of(at);
-                self.entities[other].books.caused_ns[by as usize] += ns;
+            if *is_open {
+                self.add_to_books(at, |books| books.caused_ns[by as usize] += ns);
             }
         }
     }

@@ -70,7 +70,7 @@ pub struct Throttling {
 impl Books {
     /// Adds a reading.
     pub(super) fn add(&mut self, added: &Added) {
-        let Added { cgroup: _, traffic, waits, wait_ns, run_ns, uninterruptible_ns } = added;
+        let Added { cgroup: _, traffic, waits, wait_ns, run_ns, uninterruptible_ns, caused_ns } = added;
         for (sum, more) in self.traffic.iter_mut().zip(traffic) {
             add_traffic(sum, more);
         }
@@ -80,6 +80,9 @@ impl Books {
         self.wait_ns += wait_ns;
         self.run_ns += run_ns;
         self.uninterruptible_ns += uninterruptible_ns;
+        for (sum, more) in self.caused_ns.iter_mut().zip(caused_ns) {
+            *sum += more;
+        }
     }
 
     /// Adds other books to these.

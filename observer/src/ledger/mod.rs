@@ -16,10 +16,11 @@ mod snapshot;
 mod windows;
 mod workloads;
 
-pub use blame::{By, CAUSES, Cause};
+pub use blame::Cause;
 pub use books::Ledger;
 pub use entity::{Books, CpuUsage, Entity, EntityId, Throttling};
 pub use identity::{Cgroup, Identity, InPod, Names, PodNames, WorkloadNames};
+pub use observer_ebpf::causes::{By, CAUSES};
 pub use peak::Peak;
 pub use recent::{Recent, Window};
 pub use resources::{MemoryUse, Pressure, Stall};

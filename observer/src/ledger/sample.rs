@@ -1,6 +1,7 @@
 //! What one reading of the kernel brings: by cgroup, what was added since the reading before.
 
-use observer_ebpf::{SCOPES, Traffic, histogram};
+use super::By;
+use observer_ebpf::{SCOPES, Traffic, causes::CAUSES, histogram};
 
 /// One reading. Its buffers are used again for the next.
 #[derive(Clone, Debug, Default)]
@@ -32,6 +33,8 @@ pub struct Caused {
     pub culprit: Culprit,
     /// Task-nanoseconds.
     pub ns: u64,
+    /// Whether they are in no [`Added::caused_ns`] yet, since nobody has told the programs how near the culprit is.
+    pub is_open: bool,
 }
 
 /// Who had a CPU.
@@ -45,12 +48,16 @@ pub enum Culprit {
     Throttled,
 }
 
-/// What lasts: turns on a CPU, waits and sleeps of a cgroup's tasks that have not ended.
+/// What lasts: a turn on a CPU, a wait or a sleep that has not ended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Lasting {
-    /// The cgroup's id.
+    /// The task's cgroup.
     pub cgroup: u64,
-    /// How long they have lasted so far, together.
+    /// The task.
+    pub thread: u32,
+    /// When it began, by a clock of its own kind: what lasts is told apart by it.
+    pub since_ns: u64,
+    /// How long it has lasted so far.
     pub active_ns: u64,
 }
 
@@ -69,12 +76,16 @@ pub struct Added {
     pub run_ns: u64,
     /// Task-nanoseconds in uninterruptible sleep.
     pub uninterruptible_ns: u64,
+    /// Nanoseconds of waits above the threshold, by [`By`](super::By).
+    pub caused_ns: [u64; CAUSES],
 }
 
 impl Added {
-    /// Task-nanoseconds that the load average counts.
-    pub fn active_ns(&self) -> u64 {
-        self.wait_ns + self.run_ns + self.uninterruptible_ns
+    /// Task-nanoseconds that the load average counts: it does not count what is throttled. Less than zero when that is of waits
+    /// that were counted before.
+    pub fn active_ns(&self) -> i64 {
+        let all_ns = self.wait_ns + self.run_ns + self.uninterruptible_ns;
+        all_ns.cast_signed() - self.caused_ns[By::Throttled as usize].cast_signed()
     }
 
     /// Bytes sent and received, over all scopes.

@@ -18,19 +18,14 @@ pub(super) struct Active {
     ended_ns: i64,
     /// What lasts, by the newest reading.
     lasting_ns: u64,
-    /// What lasted when the last window ended.
-    charged_ns: u64,
+    /// What lasted when the last window ended, as far as it still lasts here.
+    charged_ns: i64,
 }
 
 impl Active {
     /// Something has ended.
     pub(super) fn ended(&mut self, added: &Added) {
-        self.ended_ns += added.active_ns().cast_signed();
-    }
-
-    /// So much of the waits was no wait for a CPU: the kernel does not count what is throttled.
-    pub(super) fn throttled(&mut self, ns: u64) {
-        self.ended_ns -= ns.cast_signed();
+        self.ended_ns += added.active_ns();
     }
 
     pub(super) fn absorb(&mut self, other: Self) {
@@ -41,8 +36,8 @@ impl Active {
 
     /// What the window that ends is charged with.
     fn end_window(&mut self) -> u64 {
-        let active_ns = self.ended_ns + self.lasting_ns.cast_signed() - self.charged_ns.cast_signed();
-        self.charged_ns = self.lasting_ns;
+        let active_ns = self.ended_ns + self.lasting_ns.cast_signed() - self.charged_ns;
+        self.charged_ns = self.lasting_ns.cast_signed();
         self.ended_ns = active_ns.min(0);
         active_ns.max(0).cast_unsigned()
     }
@@ -62,19 +57,38 @@ impl Ledger {
     /// Takes note of all that lasts; a cgroup may stand there several times. Where what ends goes, there goes what lasts: a cgroup
     /// that has no books for want of a slot is nobody's.
     pub fn note_lasting(&mut self, lasting: &[Lasting]) {
+        self.follow_moves(lasting);
         for account in &mut self.accounts {
             account.active.lasting_ns = 0;
         }
-        for Lasting { cgroup, active_ns } in lasting {
+        for Lasting { cgroup, active_ns, .. } in lasting {
             let at = self.known(*cgroup);
             self.accounts[at].active.lasting_ns += active_ns;
+        }
+    }
+
+    /// A task that was moved to another cgroup in the midst of what lasts leaves what was charged of it with the former.
+    fn follow_moves(&mut self, lasting: &[Lasting]) {
+        let mut sorted = lasting.to_vec();
+        sorted.sort_unstable_by_key(|task| (task.thread, task.since_ns));
+        let before = std::mem::replace(&mut self.lasting, sorted);
+        let moves = before.iter().filter_map(|before| {
+            let key = |task: &Lasting| (task.thread, task.since_ns);
+            let at = self.lasting.binary_search_by_key(&key(before), key).ok()?;
+            let now = self.lasting[at].cgroup;
+            (now != before.cgroup).then_some((before.cgroup, now, before.active_ns))
+        });
+        for (from, to, active_ns) in moves {
+            let (from, to) = (self.known(from), self.known(to));
+            self.accounts[from].active.charged_ns -= active_ns.cast_signed();
+            self.accounts[to].active.charged_ns += active_ns.cast_signed();
         }
     }
 
     /// Nothing of what lasts now counts: it began before anybody looked.
     pub fn begin_windows(&mut self) {
         for account in &mut self.accounts {
-            account.active.charged_ns = account.active.lasting_ns;
+            account.active.charged_ns = account.active.lasting_ns.cast_signed();
         }
     }
 

@@ -90,7 +90,8 @@ fn not_permitted(need: &str) -> Finding {
 fn own_programs(btf: &Path, held: &Held, has_types: bool) -> Vec<Finding> {
     const NEED: &str = "the agent's programs";
     // Tables as large as the default ones, so that a limit on locked memory shows (kernels before 5.11).
-    let (slots, wait_threshold_ns) = (observer_ebpf::DEFAULT_SLOTS + 1, observer_ebpf::DEFAULT_WAIT_THRESHOLD_NS);
+    let (slots, wait_threshold_ns) =
+        (observer_ebpf::DEFAULT_SLOTS + 1, observer_ebpf::causes::DEFAULT_WAIT_THRESHOLD_NS);
     let options = LoadOptions { object: OBJECT, slots, btf, wait_threshold_ns };
     let missing = Feature::ALL.iter().any(|feature| !held.missing_for(*feature).is_empty());
     match probe::own_programs(&options) {

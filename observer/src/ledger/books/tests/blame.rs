@@ -4,7 +4,7 @@ use super::*;
 use crate::ledger::{By, Cause, Caused, Culprit};
 
 fn caused(victim: u64, culprit: Culprit, ns: u64) -> Sample {
-    Sample { caused: vec![Caused { victim, culprit, ns }], ..Sample::default() }
+    Sample { caused: vec![Caused { victim, culprit, ns, is_open: true }], ..Sample::default() }
 }
 
 /// Two containers of the pod `u1` (7, 8), one of `u2` (9), a service (1).
@@ -70,11 +70,22 @@ fn a_culprit_that_nobody_knows_any_more_is_the_hosts() {
 #[test]
 fn what_is_throttled_is_no_load() {
     let mut ledger = Ledger::default();
-    let waited = Added { cgroup: 7, wait_ns: 900, run_ns: 100, ..Added::default() };
-    let throttled = Caused { victim: 7, culprit: Culprit::Throttled, ns: 800 };
-    ledger.book(&Sample { added: vec![waited], caused: vec![throttled], ..Sample::default() }, &node(), 1);
+    let caused_ns = [0, 0, 0, 0, 800];
+    let waited = Added { cgroup: 7, wait_ns: 900, run_ns: 100, caused_ns, ..Added::default() };
+    ledger.book(&Sample { added: vec![waited], ..Sample::default() }, &node(), 1);
     ledger.end_window(1000);
     assert_eq!(ledger.entities()[1].recent.window.active_ns, 200);
+    assert_eq!(by(&ledger, 7, By::Throttled), 800);
+}
+
+#[test]
+fn what_the_programs_have_told_by_kind_is_in_the_pairs_alone() {
+    let names = node();
+    let mut ledger = ledger_of(&names);
+    let told = Caused { victim: 7, culprit: Culprit::Cgroup(9), ns: 10, is_open: false };
+    let added = Added { cgroup: 7, caused_ns: [0, 0, 11, 0, 0], ..Added::default() };
+    ledger.book(&Sample { added: vec![added], caused: vec![told], ..Sample::default() }, &names, 1);
+    assert_eq!((by(&ledger, 7, By::OtherPod), pair(&ledger, 7, 9)), (11, Some(10)));
 }
 
 #[test]

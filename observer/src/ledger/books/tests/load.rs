@@ -9,6 +9,11 @@ fn ran(cgroup: u64, run_ns: u64) -> Sample {
     Sample { added: vec![Added { cgroup, run_ns, ..Added::default() }], ..Sample::default() }
 }
 
+/// The one task of a cgroup.
+fn lasting(cgroup: u64, active_ns: u64) -> Lasting {
+    Lasting { cgroup, thread: cgroup as u32, since_ns: 0, active_ns }
+}
+
 fn load_of(ledger: &Ledger, path: &str) -> Option<LoadAverages> {
     let named = |entity: &&Entity| entity.identity == Identity::Cgroup { path: path.into() };
     ledger.entities().iter().find(named).map(|entity| entity.recent.load)
@@ -29,7 +34,7 @@ fn a_task_that_runs_for_minutes_without_a_switch_is_one_all_the_time() {
     let mut ledger = Ledger::default();
     ledger.open_cgroup(7, &names, 1);
     for second in 1..=300 {
-        ledger.note_lasting(&[Lasting { cgroup: 7, active_ns: second * SECOND }]);
+        ledger.note_lasting(&[lasting(7, second * SECOND)]);
         ledger.end_window(SECOND);
         assert_eq!(ledger.entities()[1].recent.window.active_ns, SECOND);
     }
@@ -47,7 +52,7 @@ fn what_ends_between_two_readings_is_made_good_by_the_next_window() {
     let names = Known::default().cgroup_at(7, "/a");
     let mut ledger = Ledger::default();
     ledger.open_cgroup(7, &names, 1);
-    ledger.note_lasting(&[Lasting { cgroup: 7, active_ns: 3 * SECOND }]);
+    ledger.note_lasting(&[lasting(7, 3 * SECOND)]);
     ledger.end_window(SECOND);
     // What has ended was read a moment before, what lasts a moment after the end.
     ledger.note_lasting(&[]);
@@ -100,8 +105,8 @@ fn folded_entities_have_their_share_on_other_and_the_sum_is_the_nodes() {
         for cgroup in 1..=20 {
             ledger.book(&ran(cgroup, cgroup * SECOND / 10), &names, 1);
         }
-        let lasting: Vec<_> = (1..=20).map(|cgroup| Lasting { cgroup, active_ns: second * 1000 }).collect();
-        ledger.note_lasting(&lasting);
+        let all: Vec<_> = (1..=20).map(|cgroup| lasting(cgroup, second * 1000)).collect();
+        ledger.note_lasting(&all);
         ledger.end_window(SECOND);
         ledger.keep_within(if second % 20 < 10 { 8 } else { 100 }, |_| 1);
         assert!((shares(&ledger) - ledger.node().load.one).abs() < 1e-9, "second {second}");
@@ -131,7 +136,41 @@ fn a_workload_has_the_load_of_its_pods_from_before_they_were_named() {
 #[test]
 fn what_lasts_of_a_cgroup_without_books_is_nobodys_as_what_ends_of_it_is() {
     let mut ledger = Ledger::default();
-    ledger.note_lasting(&[Lasting { cgroup: 99, active_ns: SECOND }]);
+    ledger.note_lasting(&[lasting(99, SECOND)]);
     ledger.end_window(SECOND);
     assert_eq!((ledger.entities().len(), ledger.entities()[0].recent.window.active_ns), (1, SECOND));
+}
+
+#[test]
+fn a_task_that_is_moved_leaves_what_has_passed_where_it_was() {
+    let names = Known::default().cgroup_at(7, "/a").cgroup_at(8, "/b");
+    let mut ledger = ledger_with(&names, [7, 8]);
+    let task = |cgroup, active_ns| Lasting { cgroup, thread: 1, since_ns: 5, active_ns };
+    let mut seconds = [0, 0];
+    for second in 1..=9 {
+        // Another turn of another thread, which has nothing to do with it.
+        let other = Lasting { cgroup: 8, thread: 2, since_ns: 5, active_ns: 100 };
+        ledger.note_lasting(&[task(if second <= 5 { 7 } else { 8 }, second * SECOND), other]);
+        ledger.end_window(SECOND);
+        for (sum, at) in seconds.iter_mut().zip(1..) {
+            *sum += ledger.entities()[at].recent.window.active_ns;
+        }
+        let expected = if second <= 5 { [second * SECOND, 100] } else { [5 * SECOND, (second - 5) * SECOND + 100] };
+        assert_eq!(seconds, expected, "second {second}");
+    }
+    // The whole turn ends where the task is now.
+    ledger.book(&ran(8, 9 * SECOND + 200), &names, 1);
+    ledger.note_lasting(&[]);
+    ledger.end_window(SECOND);
+    let window = |at: usize| ledger.entities()[at].recent.window.active_ns;
+    assert_eq!((window(1), window(2)), (0, 100));
+}
+
+/// With books for each.
+fn ledger_with<const N: usize>(names: &Known, cgroups: [u64; N]) -> Ledger {
+    let mut ledger = Ledger::default();
+    for cgroup in cgroups {
+        ledger.open_cgroup(cgroup, names, 1);
+    }
+    ledger
 }

@@ -1,0 +1,188 @@
+//! A reading: what the kernel and the tree tell, booked.
+
+use super::{Moment, Parts, Station};
+use crate::{
+    agent::directory::membership_of,
+    cgroup::{Cgroup, Tree, Walked},
+    kernel::{Lifetime, Owners, Presence, TaskState, monotonic_ns, program},
+    procfs::{self, TaskVantage},
+};
+use observer_ebpf::{Drop, EVENT_PATH_BYTES, causes::Membership};
+use std::{collections::HashMap, io};
+
+/// Walks that heal lost events, when nothing asks for one sooner.
+const WALK_EVERY_NS: u64 = 300_000_000_000;
+/// Walks when no events come at all.
+const WALK_WITHOUT_EVENTS_NS: u64 = 2_000_000_000;
+/// How long reading what has ended and what lasts may take together: less than most turns on a CPU.
+const HURRY_NS: u64 = 1_000_000;
+/// How often it is done again when somebody else had the CPU meanwhile.
+const RETRIES: usize = 2;
+
+impl Station {
+    /// Follows the cgroups that came and went.
+    pub(in crate::agent) fn drain_events(&mut self) {
+        let now_ns = monotonic_ns();
+        let (tree, ledger, walk) = (&mut self.parts.tree, &mut self.ledger, &mut self.walk_wanted);
+        let true_root = self.parts.true_root;
+        self.parts.events.drain(|event| match event {
+            Lifetime::Made { cgroup, path } if true_root && path.len() < EVENT_PATH_BYTES - 1 => {
+                tree.made(cgroup, path);
+            }
+            // Its path is cut, or not the one it has below our root: the next reading looks.
+            Lifetime::Made { .. } => *walk = true,
+            Lifetime::Removed { cgroup } => {
+                tree.removed(cgroup, now_ns);
+                ledger.cgroup_gone(cgroup, now_ns);
+            }
+        });
+    }
+
+    /// Books everything up to now. What was read is booked whatever else fails: it cannot be read again.
+    pub(in crate::agent) fn read(&mut self) -> io::Result<()> {
+        self.read_all(false).0
+    }
+
+    /// Books everything up to now and, if a window ends, takes note of what lasts; returns when that was.
+    pub(super) fn read_all(&mut self, window_ends: bool) -> (io::Result<()>, Moment) {
+        self.drain_events();
+        let mut now_ns = monotonic_ns();
+        self.sample.clear();
+        let mut unknown = Vec::new();
+        let mut slots = self.read_slots(now_ns, &mut unknown);
+        let mut lasting = Ok(None);
+        if window_ends {
+            lasting = self.parts.kernel.read_lasting(&mut self.sample).map(Some);
+            // What ends in between is in neither, and only the next window has it: once more if that was long.
+            for _ in 0..RETRIES {
+                if monotonic_ns() - now_ns < HURRY_NS || slots.is_err() || lasting.is_err() {
+                    break;
+                }
+                now_ns = monotonic_ns();
+                slots = self.read_slots(now_ns, &mut unknown);
+                self.sample.lasting.clear();
+                lasting = self.parts.kernel.read_lasting(&mut self.sample).map(Some);
+            }
+        }
+        let sleeps = self.read_sleeps(now_ns);
+        let pairs = self.parts.kernel.fetch_wait_pairs(!window_ends, &mut self.sample);
+        // A cgroup is told of before its first packet: who is unknown still was made since the events were drained, or
+        // its event was lost.
+        self.drain_events();
+        unknown.retain(|cgroup| self.parts.tree.get(*cgroup).is_none());
+        let walk = self.name(unknown, now_ns);
+        let names = self.parts.directory();
+        self.ledger.book(&self.sample, &names, now_ns);
+        // What lasts and cannot be read is what it was.
+        if let Ok(Some(_)) = lasting {
+            self.ledger.note_lasting(&self.sample.lasting);
+        }
+        let moment = Moment { agent_ns: now_ns, queues_ns: lasting.as_ref().ok().copied().flatten().flatten() };
+        let outcome = slots.and(sleeps).and(pairs).and(walk).and(lasting.map(drop));
+        self.samples += u64::from(outcome.is_ok());
+        (outcome, moment)
+    }
+
+    /// Reads the slots; adds the owners that the tree does not know to `unknown`.
+    fn read_slots(&mut self, now_ns: u64, unknown: &mut Vec<u64>) -> io::Result<()> {
+        let Parts { tree, true_root, kernel, .. } = &mut self.parts;
+        let mut owners = SlotOwners { tree, true_root: *true_root, nameless: &self.nameless, unknown };
+        kernel.books.read(now_ns, &mut owners, &mut self.sample)
+    }
+
+    fn read_sleeps(&mut self, now_ns: u64) -> io::Result<()> {
+        let Parts { proc_path, tasks, kernel, .. } = &mut self.parts;
+        let state = |thread| match tasks {
+            TaskVantage::States => match procfs::task_state(proc_path, thread) {
+                Ok(Some('D')) => TaskState::Uninterruptible,
+                Ok(Some(_)) => TaskState::Other,
+                Ok(None) => TaskState::Gone,
+                Err(_) => TaskState::Unknown,
+            },
+            TaskVantage::Existence if !procfs::thread_exists(thread) => TaskState::Gone,
+            TaskVantage::Existence | TaskVantage::Nothing => TaskState::Unknown,
+        };
+        self.open_sleeps = kernel.sleeps.read(now_ns, state, &mut self.sample)?;
+        Ok(())
+    }
+
+    /// Walks the tree if there is reason to, `unknown` cgroups for one; remembers those of them that have no name.
+    fn name(&mut self, unknown: Vec<u64>, now_ns: u64) -> io::Result<()> {
+        // Below a mount that shows a part of the tree, strangers are the rule.
+        let walked = if (self.parts.true_root && !unknown.is_empty()) || self.walk_is_due(now_ns) {
+            self.walk(now_ns)
+        } else {
+            Ok(())
+        };
+        for cgroup in unknown {
+            if self.parts.tree.get(cgroup).is_none() {
+                self.nameless.insert(cgroup, now_ns);
+            }
+        }
+        walked
+    }
+
+    fn walk_is_due(&mut self, now_ns: u64) -> bool {
+        let kernel = &mut self.parts.kernel;
+        let losses = kernel.books.drops().map_or(0, |drops| drops[Drop::EventRingFull as usize]);
+        let lost = losses != self.healed_losses;
+        let events = kernel.is_up(program::MKDIR) && kernel.is_up(program::RMDIR);
+        let every = if events { WALK_EVERY_NS } else { WALK_WITHOUT_EVENTS_NS };
+        lost || self.walk_wanted || now_ns - self.walked_ns >= every
+    }
+
+    /// Looks at every directory. Events that are lost from now on want another walk.
+    fn walk(&mut self, now_ns: u64) -> io::Result<()> {
+        let losses = self.parts.kernel.books.drops()?[Drop::EventRingFull as usize];
+        let (tree, ledger) = (&mut self.parts.tree, &mut self.ledger);
+        let Walked { unreadable, example } = tree.walk(now_ns)?;
+        (self.walked_ns, self.walk_wanted, self.healed_losses) = (now_ns, false, losses);
+        if unreadable != std::mem::replace(&mut self.unreadable, unreadable)
+            && let Some((path, error)) = example
+        {
+            tracing::warn!(directories = unreadable, path = %path.display(), %error, "cgroups below directories that cannot be read are known by events alone, and have no CPU time; chmod o+rx shows them");
+        }
+        for cgroup in tree.gone_since(now_ns) {
+            ledger.cgroup_gone(cgroup, now_ns);
+        }
+        Ok(())
+    }
+}
+
+/// The owners of slots, as the tree knows them.
+struct SlotOwners<'a> {
+    tree: &'a Tree,
+    true_root: bool,
+    nameless: &'a HashMap<u64, u64>,
+    unknown: &'a mut Vec<u64>,
+}
+
+impl Owners for SlotOwners<'_> {
+    fn presence(&mut self, cgroup: u64) -> Presence {
+        match self.tree.get(cgroup) {
+            Some(Cgroup { gone_at_ns: Some(_), .. }) => Presence::Gone,
+            Some(_) => Presence::Live,
+            // Outside the part of the tree that is shown it may well be there.
+            None if self.nameless.contains_key(&cgroup) => {
+                if self.true_root {
+                    Presence::Gone
+                } else {
+                    Presence::Live
+                }
+            }
+            None => {
+                self.unknown.push(cgroup);
+                Presence::Live
+            }
+        }
+    }
+
+    fn membership(&mut self, cgroup: u64) -> Option<Membership> {
+        match self.tree.get(cgroup) {
+            Some(found) => Some(membership_of(&found.path)),
+            // Nobody will ever say whose it is.
+            None if self.nameless.contains_key(&cgroup) => Some(Membership { pod: 0, container: cgroup }),
+            None => None,
+        }
+    }
+}
