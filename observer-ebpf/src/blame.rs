@@ -24,7 +24,7 @@ static CAUSES: Array<CauseBook> = Array::with_max_entries(DEFAULT_SLOTS, BPF_F_M
 #[map]
 static WAIT_PAIRS: HashMap<WaitPair, u64> = HashMap::with_max_entries(MAX_WAIT_PAIRS, 0);
 
-/// Grows whenever something came into that table: spares user space the look at every bucket. Two CPUs at once may grow it by one.
+/// Grows whenever something came into that table: spares user space the look at every bucket.
 #[map]
 static WAIT_PAIRS_BOOKED: Array<u64> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
@@ -147,8 +147,7 @@ const UNKNOWN: u32 = KINDS as u32;
 #[inline(never)]
 fn add(victim: u64, culprit: u64, is_open: u64, ns: u64) -> u64 {
     if let Some(booked) = WAIT_PAIRS_BOOKED.get_ptr_mut(0) {
-        // SAFETY: an aligned word of a map.
-        unsafe { core::ptr::write_volatile(booked, core::ptr::read_volatile(booked) + 1) };
+        drops::add(booked, 1);
     }
     let pair = WaitPair { victim, culprit, is_open };
     if let Some(sum) = WAIT_PAIRS.get_ptr_mut(pair) {

@@ -13,9 +13,10 @@ use crate::{
     turns,
 };
 use aya_ebpf::{
+    bindings::BPF_F_MMAPABLE,
     helpers::{bpf_get_smp_processor_id, bpf_ktime_get_ns},
     macros::map,
-    maps::HashMap,
+    maps::{Array, HashMap},
     programs::BtfTracePointContext,
 };
 use observer_ebpf::{Drop, MAX_OPEN_SLEEPS, SchedBook, Sleep, Turn, causes::IDLE, histogram};
@@ -24,6 +25,10 @@ use observer_ebpf::{Drop, MAX_OPEN_SLEEPS, SchedBook, Sleep, Turn, causes::IDLE,
 /// holds the entries against /proc and removes those that are none any more.
 #[map]
 static SLEEPS: HashMap<u32, Sleep> = HashMap::with_max_entries(MAX_OPEN_SLEEPS, 0);
+
+/// Grows with each that began: spares user space the look at every bucket of an empty table.
+#[map]
+static SLEEPS_BEGUN: Array<u64> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
 const TASK_UNINTERRUPTIBLE: u32 = 0x2;
 const TASK_NOLOAD: u32 = 0x400;
@@ -94,6 +99,9 @@ fn fell_asleep(task: *const u8) {
     let start_ns = unsafe { bpf_ktime_get_ns() };
     if SLEEPS.insert(pid, Sleep { cgroup, start_ns }, 0).is_err() {
         drops::count(Drop::SleepTableFull);
+    }
+    if let Some(begun) = SLEEPS_BEGUN.get_ptr_mut(0) {
+        drops::add(begun, 1);
     }
 }
 

@@ -17,6 +17,7 @@ mod serve;
 mod start;
 mod station;
 mod summary;
+mod ticks;
 mod turns;
 
 use crate::{config::AgentConfig, kernel};

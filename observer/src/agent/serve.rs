@@ -6,10 +6,11 @@ use super::{
     start::Started,
     station::Station,
     summary::{Printer, Summary},
+    ticks::Ticks,
 };
 use crate::{
     history::{ApiError, HistoryAnswer, HistoryQuery, WorkloadsAnswer},
-    kernel::{EventSignal, monotonic_ns, release_code_of_start, release_free_memory},
+    kernel::{Signal, monotonic_ns, release_code_of_start, release_free_memory},
     kube::{Owners, PodEvent, PodWatch},
     metrics::Encoder,
     server::{self, ApiSource, PairsAnswer, PairsQuery, Source},
@@ -26,7 +27,7 @@ use tokio::{
     signal::unix::{SignalKind, signal},
     sync::{Semaphore, watch},
     task::spawn_blocking,
-    time::{Instant, MissedTickBehavior, interval, interval_at, sleep, sleep_until},
+    time::{Instant, MissedTickBehavior, interval, sleep, sleep_until},
 };
 
 /// A pause after cgroup events: a storm of them wakes the agent ten times a second, not once for each.
@@ -139,7 +140,7 @@ pub(super) async fn serve(
         ((), ()) = listeners => {}
         result = sample(&books, sample_interval) => result?,
         result = follow_events(&books, events) => result?,
-        () = follow_addresses(&books, scopes) => {}
+        result = follow_addresses(&books, scopes) => result?,
         () = follow_pods(&books, kube) => {}
         () = settle_later() => {}
         result = summarise(&books, summary_interval) => result?,
@@ -154,10 +155,9 @@ pub(super) async fn serve(
 }
 
 async fn sample(books: &Books, every: Duration) -> anyhow::Result<()> {
-    let mut ticks = interval_at(Instant::now() + every, every);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut ticks = Ticks::every(every)?;
     loop {
-        ticks.tick().await;
+        ticks.next().await?;
         if let Err(error) = books.lock().0.tick() {
             tracing::error!(%error, "cannot read the kernel's books; trying again at the next sample");
         }
@@ -165,7 +165,7 @@ async fn sample(books: &Books, every: Duration) -> anyhow::Result<()> {
 }
 
 async fn follow_events(books: &Books, events: OwnedFd) -> anyhow::Result<()> {
-    let events = EventSignal::new(events)?;
+    let events = Signal::new(events)?;
     loop {
         events.wait().await?;
         books.lock().0.drain_events();
@@ -173,9 +173,10 @@ async fn follow_events(books: &Books, events: OwnedFd) -> anyhow::Result<()> {
     }
 }
 
-async fn follow_addresses(books: &Books, mut scopes: Scopes) {
+async fn follow_addresses(books: &Books, mut scopes: Scopes) -> anyhow::Result<()> {
+    let mut ticks = Ticks::every(ADDRESSES_EVERY)?;
     loop {
-        sleep(ADDRESSES_EVERY).await;
+        ticks.next().await?;
         scopes.update(books.lock().0.kernel());
     }
 }

@@ -51,17 +51,18 @@ impl Events {
     }
 }
 
-/// Tells when there are events. Needs a tokio runtime.
-pub struct EventSignal(AsyncFd<OwnedFd>);
+/// Tells when a descriptor of the kernel's has something new: events, a timer. Needs a tokio runtime.
+#[derive(Debug)]
+pub struct Signal(AsyncFd<OwnedFd>);
 
-impl EventSignal {
-    /// Watches what [`Events::duplicate`] gave.
-    pub fn new(events: OwnedFd) -> io::Result<Self> {
+impl Signal {
+    /// Watches a descriptor.
+    pub fn new(descriptor: OwnedFd) -> io::Result<Self> {
         // SAFETY: an owned descriptor is open, and stays open, for as long as it is watched.
-        Ok(Self(unsafe { AsyncFd::register_with_interest(events, Interest::READABLE) }?))
+        Ok(Self(unsafe { AsyncFd::register_with_interest(descriptor, Interest::READABLE) }?))
     }
 
-    /// Waits for events that came since the last call returned. Drain them then: what comes meanwhile wakes again.
+    /// Waits for what came since the last call returned. Take it then: what comes meanwhile wakes again.
     pub async fn wait(&self) -> io::Result<()> {
         self.0.readable().await?.clear_ready();
         Ok(())

@@ -295,8 +295,9 @@ fn open_maps(ebpf: &mut Ebpf, cpus: u32, slots: u32) -> Result<Tables, LoadError
         drops: share(ebpf, "DROPS", DROPS)?,
     };
     let books = SlotBooks::new(maps, cpus, slots).map_err(|error| LoadError::Map("FREE_SLOTS", error))?;
+    let begun = share(ebpf, "SLEEPS_BEGUN", 1)?;
     let sleeps = take(ebpf, "SLEEPS", |map| match map {
-        Map::HashMap(data) => OpenSleeps::new(data),
+        Map::HashMap(data) => OpenSleeps::new(data, begun),
         _ => Err(MapError::InvalidMapType { map_type: 0 }),
     })?;
     let booked = share(ebpf, "WAIT_PAIRS_BOOKED", 1)?;

@@ -20,7 +20,7 @@ mod sys;
 mod wait_pairs;
 
 pub use books::{Owners, Presence, SlotBooks};
-pub use events::{EventSignal, Events, Lifetime};
+pub use events::{Events, Lifetime, Signal};
 pub use load::{Kernel, LoadError, LoadOptions};
 pub use memory::{release_code_of_start, release_free_memory, tame_allocator};
 pub use object::OBJECT;

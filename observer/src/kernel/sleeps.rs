@@ -5,7 +5,7 @@
 //! seconds whose task is found not to sleep, and half a second later again, is a phantom and goes unbooked: the first time
 //! it may just have been woken, and the program books it when it gets its CPU.
 
-use super::sys;
+use super::{shared::SharedArray, sys};
 use crate::ledger::{Added, Lasting, Sample};
 use aya::maps::{HashMap as BpfHashMap, Map, MapData, MapError};
 use observer_ebpf::Sleep;
@@ -13,6 +13,7 @@ use std::{
     collections::HashMap,
     io,
     os::fd::{AsFd as _, OwnedFd},
+    sync::atomic::Ordering,
 };
 
 /// Entries younger than this are left alone: nearly every sleep ends sooner.
@@ -42,6 +43,10 @@ pub struct OpenSleeps {
     map: BpfHashMap<MapData, u32, SleepValue>,
     /// The same map, for reading it whole.
     fd: OwnedFd,
+    /// Grows when a sleep begins.
+    begun: SharedArray<u64>,
+    /// That number before the table was last found empty.
+    empty_at: Option<u64>,
     keys: Vec<u32>,
     values: Vec<SleepValue>,
     /// Entries whose task was found not to sleep, by thread and start, and when.
@@ -58,11 +63,13 @@ pub(super) struct SleepValue(Sleep);
 unsafe impl aya::Pod for SleepValue {}
 
 impl OpenSleeps {
-    pub(super) fn new(data: MapData) -> Result<Self, MapError> {
+    pub(super) fn new(data: MapData, begun: SharedArray<u64>) -> Result<Self, MapError> {
         let fd = data.fd().as_fd().try_clone_to_owned().map_err(MapError::IoError)?;
         Ok(Self {
             map: BpfHashMap::try_from(Map::HashMap(data))?,
             fd,
+            begun,
+            empty_at: None,
             keys: Vec::new(),
             values: Vec::new(),
             suspects: HashMap::new(),
@@ -98,10 +105,15 @@ impl OpenSleeps {
         mut state: impl FnMut(u32) -> TaskState,
         sample: &mut Sample,
     ) -> io::Result<u64> {
+        let begun = self.begun.words(0)?[0].load(Ordering::Acquire);
+        if self.empty_at == Some(begun) {
+            return Ok(0);
+        }
         let mut keys = std::mem::take(&mut self.keys);
         let mut values = std::mem::take(&mut self.values);
         sys::read_hash(self.fd.as_fd(), &mut keys, &mut values)?;
         let mut open = keys.len() as u64;
+        self.empty_at = (open == 0).then_some(begun);
         let suspects = std::mem::take(&mut self.suspects);
         for (thread, SleepValue(sleep)) in keys.iter().zip(&values) {
             let age_ns = now_ns.saturating_sub(sleep.start_ns);

@@ -10,6 +10,20 @@ pub(super) const PERIOD_NS: u64 = 5_000_000_000;
 /// A period is over with the window that ends this close to it.
 pub(super) const PERIOD_SLACK_NS: u64 = 100_000_000;
 
+/// A period that has passed.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Period {
+    elapsed_ns: u64,
+    /// What is kept of each average over it.
+    kept: [f64; 3],
+}
+
+impl Period {
+    pub(super) fn of(elapsed_ns: u64) -> Self {
+        Self { elapsed_ns, kept: KEPT.map(|kept| kept.powf(elapsed_ns as f64 / PERIOD_NS as f64)) }
+    }
+}
+
 /// What came in a window.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Window {
@@ -67,12 +81,10 @@ impl Recent {
     }
 
     /// Brings the averages forward by the period that has passed.
-    pub(super) fn end_period(&mut self, elapsed_ns: u64) {
-        let active = std::mem::take(&mut self.period_active_ns) as f64 / elapsed_ns as f64;
-        let periods = elapsed_ns as f64 / PERIOD_NS as f64;
+    pub(super) fn end_period(&mut self, period: &Period) {
+        let active = std::mem::take(&mut self.period_active_ns) as f64 / period.elapsed_ns as f64;
         let LoadAverages { one, five, fifteen } = &mut self.load;
-        for (average, kept) in [one, five, fifteen].into_iter().zip(KEPT) {
-            let kept = kept.powf(periods);
+        for (average, kept) in [one, five, fifteen].into_iter().zip(period.kept) {
             *average = *average * kept + active * (1.0 - kept);
         }
     }
@@ -114,7 +126,7 @@ mod tests {
         for _ in 0..windows {
             recent.add_active(active_ns);
             recent.end_window(0, PERIOD_NS);
-            recent.end_period(PERIOD_NS);
+            recent.end_period(&Period::of(PERIOD_NS));
         }
         recent
     }
@@ -135,8 +147,8 @@ mod tests {
         let mut late = after(12, 2 * PERIOD_NS);
         late.end_period(2 * PERIOD_NS);
         let mut punctual = after(12, 2 * PERIOD_NS);
-        punctual.end_period(PERIOD_NS);
-        punctual.end_period(PERIOD_NS);
+        punctual.end_period(&Period::of(PERIOD_NS));
+        punctual.end_period(&Period::of(PERIOD_NS));
         assert!((late.load.one - punctual.load.one).abs() < 1e-12);
     }
 

@@ -7,7 +7,7 @@
 use super::{
     Added, Lasting, Ledger, Recent,
     books::UNATTRIBUTED,
-    recent::{PERIOD_NS, PERIOD_SLACK_NS},
+    recent::{PERIOD_NS, PERIOD_SLACK_NS, Period},
 };
 
 /// An entity's time in the load average.
@@ -105,12 +105,13 @@ impl Ledger {
                 self.charge(at, active_ns);
             }
         }
-        let period_ns = (self.period_ns + PERIOD_SLACK_NS >= PERIOD_NS).then(|| std::mem::take(&mut self.period_ns));
+        let is_over = self.period_ns + PERIOD_SLACK_NS >= PERIOD_NS;
+        let period = is_over.then(|| Period::of(std::mem::take(&mut self.period_ns)));
         let entities = self.entities.iter_mut().map(|entity| &mut entity.recent);
         for recent in entities.chain(self.workloads.recent_mut()).chain([&mut self.node]) {
             recent.end_window(self.window_ended_ns, elapsed_ns);
-            if let Some(period_ns) = period_ns {
-                recent.end_period(period_ns);
+            if let Some(period) = &period {
+                recent.end_period(period);
             }
         }
     }

@@ -26,12 +26,21 @@ pub fn process() -> io::Result<ProcessFacts> {
         cpu_seconds: seconds(clock_gettime(ClockId::CLOCK_PROCESS_CPUTIME_ID)?),
         resident_bytes: stat.resident_pages * system(SysconfVar::PAGE_SIZE)?,
         virtual_bytes: stat.virtual_bytes,
-        // The directory that is being listed is one of them.
-        open_fds: (fs::read_dir("/proc/self/fd")?.count() as u64).saturating_sub(1),
+        open_fds: open_fds()?,
         max_fds,
         start_time_seconds: start_time(stat.start_ticks)?,
         threads: stat.threads,
     })
+}
+
+/// Since 6.2 their number is the size of the directory; before, they have to be listed.
+fn open_fds() -> io::Result<u64> {
+    let directory = Path::new("/proc/self/fd");
+    match fs::metadata(directory)?.len() {
+        // The directory that is being listed is one of them.
+        0 => Ok((fs::read_dir(directory)?.count() as u64).saturating_sub(1)),
+        number => Ok(number),
+    }
 }
 
 /// The fields of stat that are wanted.

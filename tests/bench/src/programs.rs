@@ -10,7 +10,7 @@ use aya::{
     },
 };
 use observer::kernel::{Events, Kernel, LoadOptions, btf};
-use observer_ebpf::{DEFAULT_SLOTS, DEFAULT_WAIT_THRESHOLD_NS};
+use observer_ebpf::{DEFAULT_SLOTS, causes::DEFAULT_WAIT_THRESHOLD_NS};
 use std::{
     fs,
     os::fd::{AsFd as _, AsRawFd as _},
