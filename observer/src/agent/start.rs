@@ -74,7 +74,6 @@ pub(super) fn start(config: AgentConfig, runtime: &Runtime) -> anyhow::Result<St
     tree.walk(monotonic_ns()).with_context(|| format!("cannot walk {}", mount.path.display()))?;
     let mut scopes = Scopes::new(config.proc_path.clone(), config.intranet_cidr);
     scopes.update(&mut kernel);
-    let counting_since_ns = monotonic_ns();
     kernel.attach_counters(root.as_fd());
     report(&kernel.programs())?;
     if !matches!(procfs::addresses(&config.proc_path), Ok(addresses) if addresses.vantage == Vantage::Node) {
@@ -105,7 +104,6 @@ pub(super) fn start(config: AgentConfig, runtime: &Runtime) -> anyhow::Result<St
         true_root: mount.true_root,
         spare_descriptors: spare_descriptors(),
         tasks,
-        counting_since_ns,
         pods: kube.as_ref().map(|connection| Pods::new(connection.pulse.clone())),
         series_limit: config.series_limit,
         pressure: config.pressure,

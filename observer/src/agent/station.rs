@@ -10,7 +10,7 @@ use crate::{
     procfs::{DeviceReader, TaskVantage},
     server::{PairsAnswer, PairsQuery},
 };
-use std::{collections::HashMap, io, path::PathBuf, sync::Arc};
+use std::{collections::HashMap, io, path::PathBuf, sync::Arc, time::Duration};
 
 mod page;
 mod reading;
@@ -19,6 +19,8 @@ mod reading;
 const NAMELESS_NS: u64 = 120_000_000_000;
 /// How long a window of the peaks is at least. A little less than a second, since ticks are not exact.
 const WINDOW_NS: u64 = 950_000_000;
+/// Long enough for a CPU to turn to something else.
+const NAP: Duration = Duration::from_micros(200);
 
 /// What the station is made of.
 pub(super) struct Parts {
@@ -33,8 +35,6 @@ pub(super) struct Parts {
     pub(super) spare_descriptors: usize,
     /// How the states of other users' tasks can be known.
     pub(super) tasks: TaskVantage,
-    /// When the programs began to count.
-    pub(super) counting_since_ns: u64,
     /// The pods, where there is an API server.
     pub(super) pods: Option<Pods>,
     /// The budget of series.
@@ -106,7 +106,7 @@ impl Station {
         Self {
             // The rest is for what the other controllers tell.
             own_cpu: OwnCpu::new(parts.spare_descriptors / 3 * 2),
-            window_started: Moment { agent_ns: parts.counting_since_ns, queues_ns: None },
+            window_started: Moment { agent_ns: now_ns, queues_ns: None },
             ledger,
             resources,
             sample: Sample::default(),
@@ -138,10 +138,11 @@ impl Station {
 
     /// The first reading, from which the windows count.
     pub(super) fn begin(&mut self) -> io::Result<()> {
+        // A nap is a switch on this CPU: from then on the programs know its run queue, and what time it is there.
+        std::thread::sleep(NAP);
         let (read, begun) = self.read_all(true);
-        self.ledger.begin_windows();
-        // Bytes count from the attach.
-        self.window_started.queues_ns = begun.queues_ns;
+        self.ledger.begin_windows(begun.queues_ns);
+        self.window_started = begun;
         read
     }
 
@@ -153,7 +154,11 @@ impl Station {
         self.parts.kernel.flush_log();
         if window_ends {
             let elapsed_ns = ended.since(self.window_started);
-            self.ledger.end_window(elapsed_ns);
+            if self.ledger.window_ended_ns() == 0 {
+                self.ledger.end_first_window(elapsed_ns, ended.queues_ns);
+            } else {
+                self.ledger.end_window(elapsed_ns);
+            }
             remember(&mut self.parts.history, &self.ledger, &self.parts.kernel, elapsed_ns);
             self.window_started = ended;
         }

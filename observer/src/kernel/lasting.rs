@@ -88,6 +88,7 @@ fn told(records: &[LastingTask], now_ns: u64) -> impl Iterator<Item = Lasting> {
     tasks.map(move |task| Lasting {
         cgroup: task.cgroup,
         thread: task.thread as u32,
+        on_queue: true,
         since_ns: task.since_ns,
         active_ns: now_ns.saturating_sub(task.since_ns),
     })
@@ -106,7 +107,8 @@ mod tests {
         let (clock, state) = (LastingTask::CLOCK, LastingTask::STATE);
         let records =
             records([(clock, 900, 0), (7, 400, 1), (clock, 1000, 0), (state, 3, 2), (8, 999, 2), (9, 2000, 3)]);
-        let lasting = |cgroup, thread, since_ns, active_ns| Lasting { cgroup, thread, since_ns, active_ns };
+        let lasting =
+            |cgroup, thread, since_ns, active_ns| Lasting { cgroup, thread, on_queue: true, since_ns, active_ns };
         let told: Vec<_> = told(&records, latest_clock(&records).unwrap()).collect();
         assert_eq!(told, [lasting(7, 1, 400, 600), lasting(8, 2, 999, 1), lasting(9, 3, 2000, 0)]);
     }

@@ -119,7 +119,8 @@ impl OpenSleeps {
             let age_ns = now_ns.saturating_sub(sleep.start_ns);
             if age_ns < YOUNG_NS {
                 let Sleep { cgroup, start_ns } = *sleep;
-                sample.lasting.push(Lasting { cgroup, thread: *thread, since_ns: start_ns, active_ns: age_ns });
+                let (thread, on_queue) = (*thread, false);
+                sample.lasting.push(Lasting { cgroup, thread, on_queue, since_ns: start_ns, active_ns: age_ns });
                 continue;
             }
             let phantom = match state(*thread) {

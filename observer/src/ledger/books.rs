@@ -1,11 +1,12 @@
 //! Booking: every sample to exactly one entity, and to the workload of its pod.
 
 use super::{
-    Added, Books, Cgroup, CpuUsage, Entity, EntityId, Identity, Lasting, Names, Recent, Sample, Workload,
+    Added, Books, Cgroup, CpuUsage, Entity, EntityId, Identity, Names, Recent, Sample, Workload,
     account::{Account, KEEP_NS, Member},
     blame::Pairs,
     identity::identify,
     pods::Pods,
+    windows::{BeforeTheWindows, Held},
     workloads::Workloads,
 };
 use std::collections::{HashMap, HashSet};
@@ -28,8 +29,9 @@ pub struct Ledger {
     pub(super) workloads: Workloads,
     pub(super) pairs: Pairs,
     next_id: u64,
-    /// What lasted at the last reading of that, by thread.
-    pub(super) lasting: Vec<Lasting>,
+    /// What lasted at the last reading of that, by task.
+    pub(super) held: Vec<Held>,
+    pub(super) before_the_windows: BeforeTheWindows,
     pub(super) window_ended_ns: u64,
     /// How much of the period of the load averages has passed.
     pub(super) period_ns: u64,
@@ -50,7 +52,8 @@ impl Default for Ledger {
             workloads: Workloads::default(),
             pairs: Pairs::default(),
             next_id: 0,
-            lasting: Vec::new(),
+            held: Vec::new(),
+            before_the_windows: BeforeTheWindows::default(),
             window_ended_ns: 0,
             period_ns: 0,
             node: Recent::default(),

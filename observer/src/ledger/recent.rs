@@ -57,6 +57,16 @@ pub struct Recent {
 }
 
 impl Recent {
+    /// Whether anything of it was active in the windows that are remembered: it may last, and nothing of it have ended yet.
+    pub fn has_load(&self) -> bool {
+        self.window.active_ns > 0 || self.load.one > 0.0
+    }
+
+    /// What came until now was before the first window.
+    pub(super) fn begin(&mut self) {
+        self.coming = Window::default();
+    }
+
     /// Adds a reading to the window that is coming. Active time is booked when it ends.
     pub(super) fn add(&mut self, added: &Added) {
         let (transmitted, received) = added.bytes();
@@ -145,7 +155,7 @@ mod tests {
     #[test]
     fn a_late_period_weighs_what_has_passed() {
         let mut late = after(12, 2 * PERIOD_NS);
-        late.end_period(2 * PERIOD_NS);
+        late.end_period(&Period::of(2 * PERIOD_NS));
         let mut punctual = after(12, 2 * PERIOD_NS);
         punctual.end_period(&Period::of(PERIOD_NS));
         punctual.end_period(&Period::of(PERIOD_NS));

@@ -55,7 +55,9 @@ pub struct Lasting {
     pub cgroup: u64,
     /// The task.
     pub thread: u32,
-    /// When it began, by a clock of its own kind: what lasts is told apart by it.
+    /// Whether it has a CPU or waits for one; else it sleeps.
+    pub on_queue: bool,
+    /// When it began, by the clock of the run queues or, if it sleeps, by another: what lasts is told apart by it.
     pub since_ns: u64,
     /// How long it has lasted so far.
     pub active_ns: u64,

@@ -5,10 +5,12 @@
 //! that comes a little late or early is made good by the next, and nothing can drift.
 
 use super::{
-    Added, Lasting, Ledger, Recent,
+    Added, EntityId, Lasting, Ledger, Names, Recent,
+    account::Account,
     books::UNATTRIBUTED,
     recent::{PERIOD_NS, PERIOD_SLACK_NS, Period},
 };
+use std::collections::HashSet;
 
 /// An entity's time in the load average.
 #[derive(Clone, Copy, Debug, Default)]
@@ -43,6 +45,37 @@ impl Active {
     }
 }
 
+/// What lasts of a task, and who was charged with it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Held {
+    /// The thread, and since when.
+    task: (u32, u64),
+    holder: EntityId,
+    active_ns: u64,
+}
+
+/// Turns and waits that began before the first window: what had passed of them by then is of no window.
+#[derive(Debug, Default)]
+pub(super) struct BeforeTheWindows {
+    begun_ns: u64,
+    /// Those of which that part is charged already.
+    charged: HashSet<(u32, u64)>,
+}
+
+impl BeforeTheWindows {
+    /// All that is held now is charged whole.
+    fn begin(&mut self, queues_ns: Option<u64>, held: &[Held]) {
+        self.begun_ns = queues_ns.unwrap_or(0);
+        self.charged = held.iter().map(|held| held.task).collect();
+    }
+
+    /// What is to be charged of a task without a window, once: a CPU that had not switched when the windows began tells of its tasks later.
+    fn part_of(&mut self, task: (u32, u64)) -> i64 {
+        let part_ns = self.begun_ns.saturating_sub(task.1);
+        if part_ns > 0 && self.charged.insert(task) { part_ns.cast_signed() } else { 0 }
+    }
+}
+
 impl Ledger {
     /// When the newest window ended, by the time that has passed in windows.
     pub fn window_ended_ns(&self) -> u64 {
@@ -54,42 +87,70 @@ impl Ledger {
         &self.node
     }
 
-    /// Takes note of all that lasts; a cgroup may stand there several times. Where what ends goes, there goes what lasts: a cgroup
-    /// that has no books for want of a slot is nobody's.
-    pub fn note_lasting(&mut self, lasting: &[Lasting]) {
-        self.follow_moves(lasting);
+    /// Takes note of all that lasts; a cgroup may stand there several times. One that nobody can name is nobody's.
+    pub fn note_lasting(&mut self, lasting: &[Lasting], names: &impl Names, now_ns: u64) {
         for account in &mut self.accounts {
             account.active.lasting_ns = 0;
         }
-        for Lasting { cgroup, active_ns, .. } in lasting {
+        let mut held = Vec::with_capacity(lasting.len());
+        for Lasting { cgroup, thread, on_queue, since_ns, active_ns } in lasting {
+            self.open_cgroup(*cgroup, names, now_ns);
             let at = self.known(*cgroup);
             self.accounts[at].active.lasting_ns += active_ns;
+            if *on_queue {
+                self.accounts[at].active.charged_ns += self.before_the_windows.part_of((*thread, *since_ns));
+            }
+            held.push(Held { task: (*thread, *since_ns), holder: self.entities[at].id, active_ns: *active_ns });
         }
+        held.sort_unstable_by_key(|held| held.task);
+        self.follow_moves(&held);
+        self.held = held;
     }
 
-    /// A task that was moved to another cgroup in the midst of what lasts leaves what was charged of it with the former.
-    fn follow_moves(&mut self, lasting: &[Lasting]) {
-        let mut sorted = lasting.to_vec();
-        sorted.sort_unstable_by_key(|task| (task.thread, task.since_ns));
-        let before = std::mem::replace(&mut self.lasting, sorted);
-        let moves = before.iter().filter_map(|before| {
-            let key = |task: &Lasting| (task.thread, task.since_ns);
-            let at = self.lasting.binary_search_by_key(&key(before), key).ok()?;
-            let now = self.lasting[at].cgroup;
-            (now != before.cgroup).then_some((before.cgroup, now, before.active_ns))
+    /// What lasts and has another holder than before, since the task was moved to another cgroup or its cgroup was opened books, leaves
+    /// with the former what was charged of it.
+    fn follow_moves(&mut self, held: &[Held]) {
+        let moves = self.held.iter().filter_map(|before| {
+            let now = held[held.binary_search_by_key(&before.task, |held| held.task).ok()?];
+            (now.holder != before.holder).then_some((before.holder, now.holder, before.active_ns))
         });
-        for (from, to, active_ns) in moves {
-            let (from, to) = (self.known(from), self.known(to));
-            self.accounts[from].active.charged_ns -= active_ns.cast_signed();
-            self.accounts[to].active.charged_ns += active_ns.cast_signed();
+        for (from, to, active_ns) in moves.collect::<Vec<_>>() {
+            let place = |id| self.entities.iter().position(|entity| entity.id == id);
+            // One that is not there any more has become one with another, which took over what was charged.
+            if let (Some(from), Some(to)) = (place(from), place(to)) {
+                self.accounts[from].active.charged_ns -= active_ns.cast_signed();
+                self.accounts[to].active.charged_ns += active_ns.cast_signed();
+            }
         }
     }
 
-    /// Nothing of what lasts now counts: it began before anybody looked.
-    pub fn begin_windows(&mut self) {
-        for account in &mut self.accounts {
-            account.active.charged_ns = account.active.lasting_ns.cast_signed();
+    /// The first window begins, by the clock of the run queues.
+    pub fn begin_windows(&mut self, queues_ns: Option<u64>) {
+        self.begin_load(queues_ns);
+        self.all_recent().for_each(Recent::begin);
+    }
+
+    /// Ends the first window, which has no load: many a wait that ended in it began before there was a window, and how much of it is of the
+    /// window nobody can tell. In the second there are hardly any.
+    pub fn end_first_window(&mut self, elapsed_ns: u64, queues_ns: Option<u64>) {
+        self.begin_load(queues_ns);
+        self.end_window(elapsed_ns);
+        self.period_ns = 0;
+    }
+
+    /// Nothing that lasts now or has ended so far counts: it began before.
+    fn begin_load(&mut self, queues_ns: Option<u64>) {
+        self.before_the_windows.begin(queues_ns, &self.held);
+        for Account { active, .. } in &mut self.accounts {
+            active.charged_ns = active.lasting_ns.cast_signed();
+            active.ended_ns = 0;
         }
+    }
+
+    /// Of every entity, every workload and the node.
+    fn all_recent(&mut self) -> impl Iterator<Item = &mut Recent> {
+        let entities = self.entities.iter_mut().map(|entity| &mut entity.recent);
+        entities.chain(self.workloads.recent_mut()).chain([&mut self.node])
     }
 
     /// Ends a window of `elapsed_ns`.
@@ -107,9 +168,9 @@ impl Ledger {
         }
         let is_over = self.period_ns + PERIOD_SLACK_NS >= PERIOD_NS;
         let period = is_over.then(|| Period::of(std::mem::take(&mut self.period_ns)));
-        let entities = self.entities.iter_mut().map(|entity| &mut entity.recent);
-        for recent in entities.chain(self.workloads.recent_mut()).chain([&mut self.node]) {
-            recent.end_window(self.window_ended_ns, elapsed_ns);
+        let ended_ns = self.window_ended_ns;
+        for recent in self.all_recent() {
+            recent.end_window(ended_ns, elapsed_ns);
             if let Some(period) = &period {
                 recent.end_period(period);
             }

@@ -75,7 +75,7 @@ impl Station {
         self.ledger.book(&self.sample, &names, now_ns);
         // What lasts and cannot be read is what it was.
         if let Ok(Some(_)) = lasting {
-            self.ledger.note_lasting(&self.sample.lasting);
+            self.ledger.note_lasting(&self.sample.lasting, &names, now_ns);
         }
         let moment = Moment { agent_ns: now_ns, queues_ns: lasting.as_ref().ok().copied().flatten().flatten() };
         let outcome = slots.and(sleeps).and(pairs).and(walk).and(lasting.map(drop));

@@ -13,7 +13,7 @@ mod tasks;
 mod workloads;
 
 use super::family::{Family, Value};
-use crate::ledger::Books;
+use crate::ledger::{Books, Recent};
 use observer_ebpf::Traffic;
 
 /// The families, in the order of the page.
@@ -36,8 +36,9 @@ fn has_traffic(books: &Books) -> bool {
 }
 
 /// Absent until something of it was active.
-fn load(books: &Books, load: f64) -> Option<Value> {
-    (books.wait_ns + books.run_ns + books.uninterruptible_ns > 0).then_some(Value::Float(load))
+fn load(books: &Books, recent: &Recent, load: f64) -> Option<Value> {
+    let has_ended = books.wait_ns + books.run_ns + books.uninterruptible_ns > 0;
+    (has_ended || recent.has_load()).then_some(Value::Float(load))
 }
 
 /// Absent until there is something to count.

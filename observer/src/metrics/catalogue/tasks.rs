@@ -39,7 +39,7 @@ pub(super) static FAMILIES: &[Family] = &[
         kind: Kind::Gauge,
         unit: Unit::Tasks,
         room: Room::Agent,
-        series: Series::PerEntity(|entity, _| load(&entity.books, entity.recent.load.rounded().one)),
+        series: Series::PerEntity(|entity, _| load(&entity.books, &entity.recent, entity.recent.load.rounded().one)),
         help: "The cgroup's share of the node's load average over 1 minute: tasks that run, wait for a CPU or sleep \
                uninterruptibly, averaged as the kernel does. All shares and observer_node_load1_unattributed add up to \
                observer_node_load1.",
@@ -49,7 +49,7 @@ pub(super) static FAMILIES: &[Family] = &[
         kind: Kind::Gauge,
         unit: Unit::Tasks,
         room: Room::Agent,
-        series: Series::PerEntity(|entity, _| load(&entity.books, entity.recent.load.rounded().five)),
+        series: Series::PerEntity(|entity, _| load(&entity.books, &entity.recent, entity.recent.load.rounded().five)),
         help: "The cgroup's share of the node's load average over 5 minutes.",
     },
     Family {
@@ -57,7 +57,9 @@ pub(super) static FAMILIES: &[Family] = &[
         kind: Kind::Gauge,
         unit: Unit::Tasks,
         room: Room::Agent,
-        series: Series::PerEntity(|entity, _| load(&entity.books, entity.recent.load.rounded().fifteen)),
+        series: Series::PerEntity(|entity, _| {
+            load(&entity.books, &entity.recent, entity.recent.load.rounded().fifteen)
+        }),
         help: "The cgroup's share of the node's load average over 15 minutes.",
     },
     Family {
@@ -65,7 +67,9 @@ pub(super) static FAMILIES: &[Family] = &[
         kind: Kind::Gauge,
         unit: Unit::Tasks,
         room: Room::Agent,
-        series: Series::PerEntity(|entity, window| load(&entity.books, entity.recent.load_peak.largest(window))),
+        series: Series::PerEntity(|entity, window| {
+            load(&entity.books, &entity.recent, entity.recent.load_peak.largest(window))
+        }),
         help: "Mean number of active tasks in the busiest second of the last 60 (with --sample-interval above 1s: the busiest \
                interval); far above observer_load1 means bursts that an average hides.",
     },

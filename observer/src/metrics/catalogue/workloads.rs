@@ -73,7 +73,9 @@ pub(super) static FAMILIES: &[Family] = &[
         kind: Kind::Gauge,
         unit: Unit::Tasks,
         room: Room::Agent,
-        series: Series::PerWorkload(|workload, _| load(&workload.books, workload.recent.load.rounded().one)),
+        series: Series::PerWorkload(|workload, _| {
+            load(&workload.books, &workload.recent, workload.recent.load.rounded().one)
+        }),
         help: "What the workload's pods on this node have of its load average over 1 minute; goes on when pods are replaced.",
     },
     Family {
@@ -81,7 +83,9 @@ pub(super) static FAMILIES: &[Family] = &[
         kind: Kind::Gauge,
         unit: Unit::Tasks,
         room: Room::Agent,
-        series: Series::PerWorkload(|workload, _| load(&workload.books, workload.recent.load.rounded().five)),
+        series: Series::PerWorkload(|workload, _| {
+            load(&workload.books, &workload.recent, workload.recent.load.rounded().five)
+        }),
         help: "What the workload's pods on this node have of its load average over 5 minutes.",
     },
     Family {
@@ -89,7 +93,9 @@ pub(super) static FAMILIES: &[Family] = &[
         kind: Kind::Gauge,
         unit: Unit::Tasks,
         room: Room::Agent,
-        series: Series::PerWorkload(|workload, _| load(&workload.books, workload.recent.load.rounded().fifteen)),
+        series: Series::PerWorkload(|workload, _| {
+            load(&workload.books, &workload.recent, workload.recent.load.rounded().fifteen)
+        }),
         help: "What the workload's pods on this node have of its load average over 15 minutes.",
     },
     Family {

@@ -11,6 +11,7 @@ mod lifetimes;
 mod load;
 mod long_run;
 mod memory;
+mod mixes;
 mod names;
 mod node_device;
 mod output;
@@ -39,6 +40,7 @@ pub(crate) fn all() -> Vec<Trial> {
     all.extend(run_queue::tests());
     all.extend(cpu::tests());
     all.extend(load::tests());
+    all.extend(mixes::tests());
     all.extend(culprits::tests());
     all.extend(throttling::tests());
     all.extend(memory::tests());

@@ -11,7 +11,7 @@ fn ran(cgroup: u64, run_ns: u64) -> Sample {
 
 /// The one task of a cgroup.
 fn lasting(cgroup: u64, active_ns: u64) -> Lasting {
-    Lasting { cgroup, thread: cgroup as u32, since_ns: 0, active_ns }
+    Lasting { cgroup, thread: cgroup as u32, on_queue: true, since_ns: 0, active_ns }
 }
 
 fn load_of(ledger: &Ledger, path: &str) -> Option<LoadAverages> {
@@ -34,7 +34,7 @@ fn a_task_that_runs_for_minutes_without_a_switch_is_one_all_the_time() {
     let mut ledger = Ledger::default();
     ledger.open_cgroup(7, &names, 1);
     for second in 1..=300 {
-        ledger.note_lasting(&[lasting(7, second * SECOND)]);
+        ledger.note_lasting(&[lasting(7, second * SECOND)], &names, 1);
         ledger.end_window(SECOND);
         assert_eq!(ledger.entities()[1].recent.window.active_ns, SECOND);
     }
@@ -42,7 +42,7 @@ fn a_task_that_runs_for_minutes_without_a_switch_is_one_all_the_time() {
     assert!((0.99..1.0).contains(&one), "{one}");
     // It ends: all of it is booked, and nothing twice.
     ledger.book(&ran(7, 300 * SECOND + SECOND / 2), &names, 1);
-    ledger.note_lasting(&[]);
+    ledger.note_lasting(&[], &names, 1);
     ledger.end_window(SECOND);
     assert_eq!(ledger.entities()[1].recent.window.active_ns, SECOND / 2);
 }
@@ -52,10 +52,10 @@ fn what_ends_between_two_readings_is_made_good_by_the_next_window() {
     let names = Known::default().cgroup_at(7, "/a");
     let mut ledger = Ledger::default();
     ledger.open_cgroup(7, &names, 1);
-    ledger.note_lasting(&[lasting(7, 3 * SECOND)]);
+    ledger.note_lasting(&[lasting(7, 3 * SECOND)], &names, 1);
     ledger.end_window(SECOND);
     // What has ended was read a moment before, what lasts a moment after the end.
-    ledger.note_lasting(&[]);
+    ledger.note_lasting(&[], &names, 1);
     ledger.end_window(SECOND);
     assert_eq!(ledger.entities()[1].recent.window.active_ns, 0);
     ledger.book(&ran(7, 4 * SECOND), &names, 1);
@@ -106,7 +106,7 @@ fn folded_entities_have_their_share_on_other_and_the_sum_is_the_nodes() {
             ledger.book(&ran(cgroup, cgroup * SECOND / 10), &names, 1);
         }
         let all: Vec<_> = (1..=20).map(|cgroup| lasting(cgroup, second * 1000)).collect();
-        ledger.note_lasting(&all);
+        ledger.note_lasting(&all, &names, 1);
         ledger.end_window(SECOND);
         ledger.keep_within(if second % 20 < 10 { 8 } else { 100 }, |_| 1);
         assert!((shares(&ledger) - ledger.node().load.one).abs() < 1e-9, "second {second}");
@@ -134,23 +134,29 @@ fn a_workload_has_the_load_of_its_pods_from_before_they_were_named() {
 }
 
 #[test]
-fn what_lasts_of_a_cgroup_without_books_is_nobodys_as_what_ends_of_it_is() {
-    let mut ledger = Ledger::default();
-    ledger.note_lasting(&[lasting(99, SECOND)]);
+fn what_lasts_of_a_cgroup_that_nobody_knows_is_nobodys_until_it_has_a_name() {
+    let (names, mut ledger) = (Known::default(), Ledger::default());
+    ledger.note_lasting(&[lasting(99, SECOND)], &names, 1);
     ledger.end_window(SECOND);
     assert_eq!((ledger.entities().len(), ledger.entities()[0].recent.window.active_ns), (1, SECOND));
+    // What was charged stays with nobody.
+    let names = names.cgroup_at(99, "/late");
+    ledger.note_lasting(&[lasting(99, 2 * SECOND)], &names, 1);
+    ledger.end_window(SECOND);
+    let window = |at: usize| ledger.entities()[at].recent.window.active_ns;
+    assert_eq!((window(0), window(1)), (0, SECOND));
 }
 
 #[test]
 fn a_task_that_is_moved_leaves_what_has_passed_where_it_was() {
     let names = Known::default().cgroup_at(7, "/a").cgroup_at(8, "/b");
     let mut ledger = ledger_with(&names, [7, 8]);
-    let task = |cgroup, active_ns| Lasting { cgroup, thread: 1, since_ns: 5, active_ns };
+    let task = |cgroup, active_ns| Lasting { cgroup, thread: 1, on_queue: true, since_ns: 5, active_ns };
     let mut seconds = [0, 0];
     for second in 1..=9 {
         // Another turn of another thread, which has nothing to do with it.
-        let other = Lasting { cgroup: 8, thread: 2, since_ns: 5, active_ns: 100 };
-        ledger.note_lasting(&[task(if second <= 5 { 7 } else { 8 }, second * SECOND), other]);
+        let other = Lasting { cgroup: 8, thread: 2, on_queue: true, since_ns: 5, active_ns: 100 };
+        ledger.note_lasting(&[task(if second <= 5 { 7 } else { 8 }, second * SECOND), other], &names, 1);
         ledger.end_window(SECOND);
         for (sum, at) in seconds.iter_mut().zip(1..) {
             *sum += ledger.entities()[at].recent.window.active_ns;
@@ -160,10 +166,42 @@ fn a_task_that_is_moved_leaves_what_has_passed_where_it_was() {
     }
     // The whole turn ends where the task is now.
     ledger.book(&ran(8, 9 * SECOND + 200), &names, 1);
-    ledger.note_lasting(&[]);
+    ledger.note_lasting(&[], &names, 1);
     ledger.end_window(SECOND);
     let window = |at: usize| ledger.entities()[at].recent.window.active_ns;
     assert_eq!((window(1), window(2)), (0, 100));
+}
+
+#[test]
+fn what_began_before_the_first_window_is_of_it_only_from_then_on() {
+    let names = Known::default().cgroup_at(7, "/a").cgroup_at(8, "/b");
+    let mut ledger = ledger_with(&names, [7, 8]);
+    let task = |cgroup: u64, now_ns: u64| Lasting { since_ns: 1000, ..lasting(cgroup, now_ns - 1000) };
+    // The CPU of the one in /b has not switched yet.
+    ledger.book(&ran(7, 400), &names, 1);
+    ledger.note_lasting(&[task(7, 5000)], &names, 1);
+    ledger.begin_windows(Some(5000));
+    for (now_ns, expected) in [(6000, 1000), (7000, 1000)] {
+        ledger.note_lasting(&[task(7, now_ns), task(8, now_ns)], &names, 1);
+        ledger.end_window(1000);
+        let window = |at: usize| ledger.entities()[at].recent.window.active_ns;
+        assert_eq!((window(1), window(2)), (expected, expected));
+    }
+}
+
+#[test]
+fn the_first_window_has_no_load() {
+    let names = Known::default().cgroup_at(7, "/a");
+    let mut ledger = ledger_with(&names, [7]);
+    ledger.begin_windows(Some(5000));
+    // A wait that began long before.
+    ledger.book(&ran(7, 9000), &names, 1);
+    ledger.note_lasting(&[Lasting { since_ns: 5500, ..lasting(7, 500) }], &names, 1);
+    ledger.end_first_window(1000, Some(6000));
+    assert_eq!((ledger.entities()[1].recent.window.active_ns, ledger.period_ns), (0, 0));
+    ledger.note_lasting(&[Lasting { since_ns: 5500, ..lasting(7, 1500) }], &names, 1);
+    ledger.end_window(1000);
+    assert_eq!(ledger.entities()[1].recent.window.active_ns, 1000);
 }
 
 /// With books for each.
