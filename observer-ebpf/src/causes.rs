@@ -77,6 +77,8 @@ pub const THROTTLED: u64 = u64::MAX;
 pub const MAX_WAIT_PAIRS: u32 = 4096;
 /// Waits up to this long are not asked what they were for. A hundred microseconds.
 pub const DEFAULT_WAIT_THRESHOLD_NS: u64 = 100_000;
+/// As a threshold: no wait is asked, and no turn is remembered.
+pub const NO_CAUSES: u64 = u64::MAX;
 /// A culprit's part of a wait that is at least this long is added to its pair. A millisecond, nearly.
 pub const LARGE_PART_NS: u64 = 1 << 20;
 /// Of the smaller parts one in so many nanoseconds is taken, for all of them: the pairs of a thousand pods that wake together cost as

@@ -279,7 +279,7 @@ pub enum Drop {
     RunNoSlot = 11,
     /// Turns on a CPU booked to `unattributed` because the slot table refused the cgroup.
     RunSlotTable = 12,
-    /// Waits whose culprit did not fit the table of pairs: they are in the sum of the waits alone.
+    /// Parts of waits whose pair did not fit the table: by their kind they are booked all the same, unless that was not known.
     WaitPairTable = 13,
 }
 

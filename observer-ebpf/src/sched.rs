@@ -19,7 +19,11 @@ use aya_ebpf::{
     maps::{Array, HashMap},
     programs::BtfTracePointContext,
 };
-use observer_ebpf::{Drop, MAX_OPEN_SLEEPS, SchedBook, Sleep, Turn, causes::IDLE, histogram};
+use observer_ebpf::{
+    Drop, MAX_OPEN_SLEEPS, SchedBook, Sleep, Turn,
+    causes::{IDLE, NO_CAUSES},
+    histogram,
+};
 
 /// Uninterruptible sleeps that have not ended, by thread id. Not every end is seen (see docs/kernel.md), so user space
 /// holds the entries against /proc and removes those that are none any more.
@@ -128,7 +132,7 @@ fn runs(task: *const u8, cpu: u32, now_ns: u64) -> (u64, u32) {
         number = entry;
         wait_ns = now_ns.saturating_sub(queued_ns);
         add_wait(book, wait_ns);
-        if wait_ns > WAIT_THRESHOLD_NS.load() {
+        if WAIT_THRESHOLD_NS.load() != NO_CAUSES && wait_ns > WAIT_THRESHOLD_NS.load() {
             // SAFETY: as above.
             let queue: *const u8 = unsafe { field(task, &TASK_CFS_RQ) };
             blame::book_wait(number, cgroup, queue as u64, wait_ns, now_ns);

@@ -1,7 +1,8 @@
 //! The last turns of each CPU.
 
+use crate::offsets::WAIT_THRESHOLD_NS;
 use aya_ebpf::{macros::map, maps::Array};
-use observer_ebpf::{TURNS as REMEMBERED, Turn, Turns};
+use observer_ebpf::{TURNS as REMEMBERED, Turn, Turns, causes::NO_CAUSES};
 
 /// By CPU; set at load.
 #[map]
@@ -13,7 +14,7 @@ pub(crate) fn of(cpu: u32) -> Option<*mut Turns> {
     TURNS.get_ptr_mut(cpu)
 }
 
-/// A task's turn begins. Interrupts are off, and only this CPU writes its turns.
+/// A task's turn begins; it is remembered where waits are asked what they were for. Interrupts are off, and only this CPU writes its turns.
 ///
 /// # Safety
 /// `turns` must be this CPU's.
@@ -22,7 +23,9 @@ pub(crate) unsafe fn begin(turns: *mut Turns, turn: Turn, run_queue: u64) {
     // SAFETY: the caller's; the index is masked to the array.
     unsafe {
         let begun = (*turns).begun + 1;
-        *entry(turns, begun) = turn;
+        if WAIT_THRESHOLD_NS.load() != NO_CAUSES {
+            *entry(turns, begun) = turn;
+        }
         (*turns).begun = begun;
         (*turns).run_queue = run_queue;
     }

@@ -70,7 +70,8 @@ enum Task {
     Bench {
         #[command(flatten)]
         setup: SetupArgs,
-        /// For the benchmark: `cargo xtask bench --only P1,P2`; `cargo xtask bench -- --help` lists them.
+        /// For the benchmark: `cargo xtask bench --only P1,P2`; `cargo xtask bench -- --help` lists them. `--only L1` is the load average
+        /// over ten minutes, for half an hour.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "BENCH-ARGUMENT")]
         arguments: Vec<String>,
     },
@@ -129,7 +130,8 @@ fn perform(task: Task) -> Result<ExitCode> {
             after_setup(&workspace, &args.purposes(), &args.setup, |pair| test::run(&workspace, pair.as_ref(), &args))
         }
         Task::Bench { setup, arguments } => {
-            after_setup(&workspace, &[Purpose::Build, Purpose::Bench], &setup, |pair| {
+            let tools = if bench::is_load(&arguments)? { Purpose::Live } else { Purpose::Bench };
+            after_setup(&workspace, &[Purpose::Build, tools], &setup, |pair| {
                 bench::run(&workspace, &complete(pair)?, &arguments)?;
                 Ok(ExitCode::SUCCESS)
             })

@@ -78,7 +78,7 @@ pub struct Added {
     pub run_ns: u64,
     /// Task-nanoseconds in uninterruptible sleep.
     pub uninterruptible_ns: u64,
-    /// Nanoseconds of waits above the threshold, by [`By`](super::By).
+    /// Nanoseconds of waits above the threshold, by [`By`].
     pub caused_ns: [u64; CAUSES],
 }
 

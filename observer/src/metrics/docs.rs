@@ -144,7 +144,8 @@ const fn drop_meaning(reason: Drop) -> &'static str {
             "turns on a CPU on `unattributed` because the kernel refused the cgroup's slot (memory, contention)"
         }
         Drop::WaitPairTable => {
-            "waits not booked by cause: more pairs of victim and culprit within a second than the table holds"
+            "parts of waits that are on no pair of victim and culprit, nor booked by cause if a cgroup of the two was new: \
+             more pairs at once than the table holds"
         }
     }
 }

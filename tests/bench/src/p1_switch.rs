@@ -42,6 +42,7 @@ fn variants() -> Vec<Variant> {
         variant("one hook, hash by cgroup id", &["switch_cgroup_hash"]),
         variant("three hooks, array by pid", &["array_wakeup", "array_wakeup_new", "array_switch"]),
         variant("three hooks, hash by pid", &["hash_wakeup", "hash_wakeup_new", "hash_switch"]),
+        variant("observer without the causes of waits", &["plain:observer_switch"]),
     ]
 }
 

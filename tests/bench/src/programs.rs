@@ -10,7 +10,10 @@ use aya::{
     },
 };
 use observer::kernel::{Events, Kernel, LoadOptions, btf};
-use observer_ebpf::{DEFAULT_SLOTS, causes::DEFAULT_WAIT_THRESHOLD_NS};
+use observer_ebpf::{
+    DEFAULT_SLOTS,
+    causes::{DEFAULT_WAIT_THRESHOLD_NS, NO_CAUSES},
+};
 use std::{
     fs,
     os::fd::{AsFd as _, AsRawFd as _},
@@ -43,11 +46,16 @@ const TRACEPOINTS: [(&str, &str); 8] = [
     ("hash_switch", "sched_switch"),
 ];
 
+/// Before the name of a program of observer's: the one without the causes of waits.
+const PLAIN: &str = "plain:";
+
 /// Every program that is measured, loaded and attached to nothing.
 pub(crate) struct Programs {
     objects: PathBuf,
     shapes: Ebpf,
     observer: (Kernel, Events),
+    /// The same without the causes of waits.
+    plain: (Kernel, Events),
 }
 
 /// A program's link: detached when dropped.
@@ -80,7 +88,12 @@ impl Programs {
             btf: Path::new(btf::VMLINUX),
             wait_threshold_ns: DEFAULT_WAIT_THRESHOLD_NS,
         };
-        Ok(Self { objects: objects.to_owned(), shapes: load_shapes(&shapes)?, observer: Kernel::load(&options)? })
+        Ok(Self {
+            objects: objects.to_owned(),
+            shapes: load_shapes(&shapes)?,
+            observer: Kernel::load(&options)?,
+            plain: Kernel::load(&LoadOptions { wait_threshold_ns: NO_CAUSES, ..options })?,
+        })
     }
 
     /// Loads everything again, before the old programs go: so each lies at another place of the kernel's memory, which
@@ -96,8 +109,11 @@ impl Programs {
     }
 
     fn program(&mut self, name: &str) -> Result<&mut Program> {
-        let own = self.shapes.program_mut(name);
-        own.or_else(|| self.observer.0.program_mut(name)).ok_or_else(|| anyhow!("no program is named {name}"))
+        let program = match name.strip_prefix(PLAIN) {
+            Some(name) => self.plain.0.program_mut(name),
+            None => self.shapes.program_mut(name).or_else(|| self.observer.0.program_mut(name)),
+        };
+        program.ok_or_else(|| anyhow!("no program is named {name}"))
     }
 
     /// Attaches a tracepoint program.

@@ -201,9 +201,9 @@ fn as_sampled() -> Result<()> {
     sleep(Duration::from_secs(3));
     let (before, begun) = just_brought_forward(&agent, &cgroups)?;
     let sampler = Sampler::start(&cgroups);
-    sleep(length - Duration::from_millis(2500));
+    sleep(length.saturating_sub(Duration::from_millis(2500)));
     let (after, ended) = just_brought_forward(&agent, &cgroups)?;
-    let sampled = sampler.end()?;
+    let by_proc = sampler.end()?;
     // It ends its own children on that.
     children.iter().try_for_each(|child| kill(Pid::from_raw(child.id().cast_signed()), Signal::SIGINT))?;
     for child in &mut children {
@@ -212,9 +212,9 @@ fn as_sampled() -> Result<()> {
     let kept = KEPT[0].powf(((ended - begun).as_secs_f64() / 5.0).round());
     let ours: Vec<_> =
         before.iter().zip(&after).map(|(before, after)| (after - before * kept) / (1.0 - kept)).collect();
-    println!("active tasks of two cgroups: {sampled:.2?} by /proc, {ours:.2?} by observer_load1");
+    println!("active tasks of two cgroups: {by_proc:.2?} by /proc, {ours:.2?} by observer_load1");
     let outcome = || {
-        for (sampled, ours) in sampled.iter().zip(&ours) {
+        for (sampled, ours) in by_proc.iter().zip(&ours) {
             ensure!(*sampled > 0.5, "hardly anything was active: {sampled}");
             ensure!((sampled - ours).abs() <= sampled * 0.1, "{ours} by observer_load1, {sampled} by /proc");
         }
