@@ -107,7 +107,7 @@ fn charge(book: u32, victim: u64, culprits_book: u32, culprit: u64, ns: u64) -> 
     0
 }
 
-/// As a number of [`By`]; what is none of them for memberships of which user space has not told yet: a slot is a second old by then.
+/// As a number of [`By`], or [`UNKNOWN`] while user space has not told what the two are part of.
 #[inline(always)]
 fn kind(book: u32, victim: u64, culprits_book: u32, culprit: u64) -> u32 {
     if culprit == THROTTLED {
@@ -123,22 +123,13 @@ fn kind(book: u32, victim: u64, culprits_book: u32, culprit: u64) -> u32 {
         return UNKNOWN;
     };
     // SAFETY: entries of the map; the memberships are user space's, which writes the owner last.
-    let (victims, culprits) = unsafe {
+    unsafe {
         if core::ptr::read_volatile(&raw const (*victims).owner) != victim
             || core::ptr::read_volatile(&raw const (*culprits).owner) != culprit
         {
             return UNKNOWN;
         }
-        ((*victims).membership, (*culprits).membership)
-    };
-    if victims.container == culprits.container {
-        By::SameContainer as u32
-    } else if culprits.pod == 0 {
-        By::Host as u32
-    } else if culprits.pod == victims.pod {
-        By::SamePod as u32
-    } else {
-        By::OtherPod as u32
+        By::of((*victims).membership, (*culprits).membership) as u32
     }
 }
 
@@ -146,21 +137,19 @@ const UNKNOWN: u32 = KINDS as u32;
 
 #[inline(never)]
 fn add(victim: u64, culprit: u64, is_open: u64, ns: u64) -> u64 {
-    if let Some(booked) = WAIT_PAIRS_BOOKED.get_ptr_mut(0) {
-        drops::add(booked, 1);
-    }
     let pair = WaitPair { victim, culprit, is_open };
     if let Some(sum) = WAIT_PAIRS.get_ptr_mut(pair) {
         drops::add(sum, ns);
-        return 0;
+    } else if WAIT_PAIRS.insert(pair, ns, u64::from(BPF_NOEXIST)).is_err() {
+        // Another CPU was first, or there is no room.
+        match WAIT_PAIRS.get_ptr_mut(pair) {
+            Some(sum) => drops::add(sum, ns),
+            None => drops::count(Drop::WaitPairTable),
+        }
     }
-    if WAIT_PAIRS.insert(pair, ns, u64::from(BPF_NOEXIST)).is_ok() {
-        return 0;
-    }
-    // Another CPU was first, or there is no room.
-    match WAIT_PAIRS.get_ptr_mut(pair) {
-        Some(sum) => drops::add(sum, ns),
-        None => drops::count(Drop::WaitPairTable),
+    // Only now: user space that sees the number sees the pair.
+    if let Some(booked) = WAIT_PAIRS_BOOKED.get_ptr_mut(0) {
+        drops::add(booked, 1);
     }
     0
 }

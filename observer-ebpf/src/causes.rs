@@ -23,6 +23,19 @@ impl By {
     /// Every kind, by its number.
     pub const ALL: [Self; CAUSES] = [Self::SameContainer, Self::SamePod, Self::OtherPod, Self::Host, Self::Throttled];
 
+    /// How near a culprit is to its victim, if they are not the same cgroup.
+    pub const fn of(victim: Membership, culprit: Membership) -> Self {
+        if victim.container == culprit.container {
+            Self::SameContainer
+        } else if culprit.pod == 0 {
+            Self::Host
+        } else if victim.pod == culprit.pod {
+            Self::SamePod
+        } else {
+            Self::OtherPod
+        }
+    }
+
     /// The value of the `by` label.
     pub const fn label(self) -> &'static str {
         match self {
@@ -41,7 +54,7 @@ impl By {
 pub struct Membership {
     /// The pod's number; 0 for what is in no pod.
     pub pod: u64,
-    /// The container's number, or the cgroup's where there is no container.
+    /// The container's number. What is in a pod and in no container has one for all of that pod; what is in no pod, one for the cgroup.
     pub container: u64,
 }
 
@@ -74,7 +87,7 @@ pub const IDLE: u64 = 0;
 /// The [`WaitPair::culprit`] of a wait while the victim's own CPU quota, or one above it, was used up.
 pub const THROTTLED: u64 = u64::MAX;
 /// Pairs that fit between two readings; beyond it they are counted in [`Drop::WaitPairTable`](crate::Drop::WaitPairTable).
-pub const MAX_WAIT_PAIRS: u32 = 4096;
+pub const MAX_WAIT_PAIRS: u32 = 2048;
 /// Waits up to this long are not asked what they were for. A hundred microseconds.
 pub const DEFAULT_WAIT_THRESHOLD_NS: u64 = 100_000;
 /// As a threshold: no wait is asked, and no turn is remembered.

@@ -5,8 +5,8 @@
 
 use crate::{
     offsets::{
-        RQ_CFS_TASKS, RQ_CLOCK, RQ_CURR, RQ_NR_RUNNING, TASK_CFS_RQ, TASK_GROUP_NODE, TASK_LAST_ARRIVAL,
-        TASK_LAST_QUEUED, TASK_PID, peek, peek_at, peek_cgroup_id,
+        RQ_CFS_TASKS, RQ_CLOCK, RQ_CURR, RQ_NR_CFS, TASK_CFS_RQ, TASK_GROUP_NODE, TASK_LAST_ARRIVAL, TASK_LAST_QUEUED,
+        TASK_PID, peek, peek_at, peek_cgroup_id,
     },
     throttle,
 };
@@ -43,11 +43,11 @@ pub(crate) fn tell(element: *const Element) {
         return;
     }
     let now_ns: u64 = peek(run_queue, &RQ_CLOCK);
-    write(seq, LastingTask { cgroup: LastingTask::CLOCK, since_ns: now_ns, thread: 0 });
-    tell_state(seq, turns, peek::<u32>(run_queue, &RQ_NR_RUNNING));
+    write(seq, LastingTask { cgroup: LastingTask::CLOCK, since_ns: now_ns, ..LastingTask::default() });
+    tell_state(seq, turns, peek::<u32>(run_queue, &RQ_NR_CFS).min(MAX_LASTING as u32));
     let current: u64 = peek(run_queue, &RQ_CURR);
     if peek::<u32>(current, &TASK_PID) != 0 {
-        write(seq, of(current, peek(current, &TASK_LAST_ARRIVAL)));
+        write(seq, of(current, peek(current, &TASK_LAST_ARRIVAL), 0));
     }
     let head = run_queue + RQ_CFS_TASKS.load();
     let mut node = head;
@@ -67,24 +67,26 @@ pub(crate) fn tell(element: *const Element) {
             // It runs, or it sleeps and has not been taken off the queue yet.
             continue;
         }
-        let since_ns = queued_ns + throttle::so_far(queue, queued_ns, now_ns);
-        if since_ns < now_ns {
-            write(seq, of(task, since_ns));
-        }
+        write(seq, of(task, queued_ns, throttle::so_far(queue, queued_ns, now_ns)));
     }
     tell_state(seq, turns, tasks);
 }
 
 #[inline(always)]
-fn of(task: u64, since_ns: u64) -> LastingTask {
-    LastingTask { cgroup: peek_cgroup_id(task), since_ns, thread: u64::from(peek::<u32>(task, &TASK_PID)) }
+fn of(task: u64, since_ns: u64, throttled_ns: u64) -> LastingTask {
+    LastingTask {
+        cgroup: peek_cgroup_id(task),
+        since_ns,
+        throttled_ns,
+        thread: u64::from(peek::<u32>(task, &TASK_PID)),
+    }
 }
 
 #[inline(always)]
 fn tell_state(seq: *mut seq_file, turns: *const Turns, tasks: u32) {
     // SAFETY: the map's entry, not null; its CPU goes on writing it.
     let begun = unsafe { core::ptr::read_volatile(&raw const (*turns).begun) };
-    write(seq, LastingTask { cgroup: LastingTask::STATE, since_ns: begun, thread: u64::from(tasks) });
+    write(seq, LastingTask { cgroup: LastingTask::STATE, since_ns: begun, throttled_ns: 0, thread: u64::from(tasks) });
 }
 
 #[inline(always)]

@@ -53,7 +53,7 @@ pub const TURNS: usize = 64;
 /// Spans of throttling that are remembered of each group on each CPU; a power of two.
 pub const THROTTLE_SPANS: usize = 8;
 /// Run queues of throttled groups that are remembered, for each CPU.
-pub const THROTTLES_PER_CPU: u32 = 512;
+pub const THROTTLES_PER_CPU: u32 = 256;
 /// Tasks of one run queue that [`LastingTask`]s tell of.
 pub const MAX_LASTING: usize = 256;
 /// Address prefixes that decide a scope.
@@ -175,7 +175,7 @@ pub struct Turn {
     pub cgroup: u64,
     /// When it began; 0 for none.
     pub since_ns: u64,
-    /// The entry of the cgroup's slot in the maps `SCHED` and `CAUSES`.
+    /// The entry of the cgroup's slot in the maps `SCHED` and `CAUSES`, a `u32`; its largest value for none.
     pub book: u64,
 }
 
@@ -202,6 +202,8 @@ pub struct Throttle {
     pub seen_ns: u64,
     /// Spans that were seen; the newest is entry `seen % THROTTLE_SPANS`.
     pub seen: u64,
+    /// How much of the time from the oldest span that is remembered to the newest was throttled, in parts of 2^16.
+    pub share: u64,
     /// From when until when, by the run queue's clock.
     pub spans: [[u64; 2]; THROTTLE_SPANS],
 }
@@ -210,10 +212,12 @@ pub struct Throttle {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct LastingTask {
-    /// The task's cgroup; [`LastingTask::CLOCK`] or [`LastingTask::BEGUN`] for none.
+    /// The task's cgroup; [`LastingTask::CLOCK`] or [`LastingTask::STATE`] for none.
     pub cgroup: u64,
-    /// Since when by the run queue's clock, moved on by what it was throttled.
+    /// Since when, by the run queue's clock.
     pub since_ns: u64,
+    /// How much of that it was throttled.
+    pub throttled_ns: u64,
     /// Its thread id.
     pub thread: u64,
 }

@@ -39,8 +39,8 @@ offsets! {
     RQ_CURR;
     /// `rq.cfs_tasks`
     RQ_CFS_TASKS;
-    /// `rq.nr_running`
-    RQ_NR_RUNNING;
+    /// `rq.cfs.h_nr_queued`, `h_nr_running` before 6.14
+    RQ_NR_CFS;
     /// `css_set.dfl_cgrp`
     CSS_SET_DFL_CGRP;
     /// `cgroup.kn`

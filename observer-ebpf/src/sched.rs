@@ -21,7 +21,7 @@ use aya_ebpf::{
 };
 use observer_ebpf::{
     Drop, MAX_OPEN_SLEEPS, SchedBook, Sleep, Turn,
-    causes::{IDLE, NO_CAUSES},
+    causes::{DEFAULT_WAIT_THRESHOLD_NS, IDLE, NO_CAUSES},
     histogram,
 };
 
@@ -132,7 +132,9 @@ fn runs(task: *const u8, cpu: u32, now_ns: u64) -> (u64, u32) {
         number = entry;
         wait_ns = now_ns.saturating_sub(queued_ns);
         add_wait(book, wait_ns);
-        if WAIT_THRESHOLD_NS.load() != NO_CAUSES && wait_ns > WAIT_THRESHOLD_NS.load() {
+        let threshold_ns = WAIT_THRESHOLD_NS.load();
+        // What is throttled is no load, whatever waits are asked for their causes.
+        if threshold_ns != NO_CAUSES && wait_ns > threshold_ns.min(DEFAULT_WAIT_THRESHOLD_NS) {
             // SAFETY: as above.
             let queue: *const u8 = unsafe { field(task, &TASK_CFS_RQ) };
             blame::book_wait(number, cgroup, queue as u64, wait_ns, now_ns);

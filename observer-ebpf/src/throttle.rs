@@ -35,7 +35,9 @@ pub(crate) fn look(queue: u64, from_ns: u64, now_ns: u64) -> u64 {
         if new_ns > 0 {
             (*throttle).seen_ns = sum_ns;
             (*throttle).seen += 1;
-            *span(throttle, (*throttle).seen) = [now_ns.saturating_sub(new_ns), now_ns];
+            let newest = [now_ns.saturating_sub(new_ns), now_ns];
+            *span(throttle, (*throttle).seen) = newest;
+            (*throttle).share = share(throttle, newest[0]);
         }
     }
     let mut throttled_ns = 0;
@@ -43,8 +45,35 @@ pub(crate) fn look(queue: u64, from_ns: u64, now_ns: u64) -> u64 {
         // SAFETY: as above.
         throttled_ns += overlap(unsafe { *span(throttle, number) }, from_ns);
     }
+    // SAFETY: as above.
+    let (oldest, share) = unsafe { (*span(throttle, (*throttle).seen + 1), (*throttle).share) };
+    // Before the spans that are remembered it was as it was in them.
+    throttled_ns += (oldest[0].saturating_sub(from_ns) * share) >> SHARE_BITS;
     throttled_ns.min(now_ns - from_ns)
 }
+
+/// How much of the time between the oldest span's begin and the newest one's was throttled.
+///
+/// # Safety
+/// `throttle` must be a valid entry of the map.
+#[inline(always)]
+unsafe fn share(throttle: *mut Throttle, newest_ns: u64) -> u64 {
+    let (mut sum_ns, mut oldest_ns) = (0, newest_ns);
+    for number in 0..THROTTLE_SPANS as u64 {
+        // SAFETY: the caller's.
+        let [begin, end] = unsafe { *span(throttle, number) };
+        // One that was never written begins and ends at 0; the newest counts no time.
+        if begin > 0 && begin < newest_ns {
+            sum_ns += end.min(newest_ns).saturating_sub(begin);
+            oldest_ns = oldest_ns.min(begin);
+        }
+    }
+    let all_ns = newest_ns - oldest_ns;
+    if all_ns == 0 { 0 } else { ((sum_ns << SHARE_BITS) / all_ns).min(1 << SHARE_BITS) }
+}
+
+/// Fixed point: times of up to a day stay within 64 bits.
+const SHARE_BITS: u32 = 16;
 
 /// 1 for a queue whose tasks may run, 0 while it is throttled.
 #[inline(always)]
@@ -73,7 +102,10 @@ pub(crate) fn so_far(queue: u64, from_ns: u64, now_ns: u64) -> u64 {
         None => sum_ns,
         // SAFETY: a valid entry; whoever writes it meanwhile is read right the next time.
         Some(throttle) => unsafe {
-            sum_ns.saturating_sub((*throttle).seen_ns) + overlap(*span(throttle, (*throttle).seen), from_ns)
+            let newest = *span(throttle, (*throttle).seen);
+            // Before the newest span it was as it was in those that are remembered.
+            let before_ns = (newest[0].saturating_sub(from_ns) * (*throttle).share) >> SHARE_BITS;
+            sum_ns.saturating_sub((*throttle).seen_ns) + overlap(newest, from_ns) + before_ns
         },
     };
     (lasts_ns + seen_ns).min(now_ns.saturating_sub(from_ns))

@@ -38,7 +38,10 @@ pub(crate) fn run(workspace: &Workspace, pair: &Pair, arguments: &[String]) -> R
 /// The goal that is measured on its own.
 const LOAD: &str = "L1";
 /// The tests that measure it, some twenty and some eleven minutes each.
-const LOAD_TESTS: [&str; 2] = ["after_mixed_loads_the_sum", "a_look_at_proc_a_hundred_times"];
+const LOAD_TESTS: [&str; 2] = [
+    "after_mixed_loads_the_sum_of_the_shares_is_the_kernels_and_nothing_is_left",
+    "a_look_at_proc_a_hundred_times_a_second_finds_as_many_active_tasks",
+];
 
 /// Whether the arguments name that goal.
 ///
@@ -67,6 +70,14 @@ fn load(workspace: &Workspace, agent: &Path) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_load_is_measured_by_tests_that_there_are() {
+        let tests = include_str!("../../tests/live/src/scenarios/mixes.rs");
+        for name in LOAD_TESTS {
+            assert!(tests.contains(&format!("\"{name}\"")), "{name}");
+        }
+    }
 
     #[test]
     fn the_load_is_measured_alone() {

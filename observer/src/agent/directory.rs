@@ -53,8 +53,8 @@ impl Names for Directory<'_> {
         self.pods?.names(uid)
     }
 
-    fn pod_of(&self, cgroup: u64) -> Option<Arc<str>> {
-        PodRef::of_path(&self.tree.get(cgroup)?.path).map(|pod| pod.uid.into())
+    fn membership(&self, cgroup: u64) -> Option<Membership> {
+        self.tree.get(cgroup).map(|found| membership_of(&found.path))
     }
 
     fn container(&self, uid: &str, id: &str) -> Option<Arc<str>> {

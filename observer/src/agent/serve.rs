@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     history::{ApiError, HistoryAnswer, HistoryQuery, WorkloadsAnswer},
-    kernel::{Signal, monotonic_ns, release_code_of_start, release_free_memory},
+    kernel::{Readiness, monotonic_ns, release_code_of_start, release_free_memory},
     kube::{Owners, PodEvent, PodWatch},
     metrics::Encoder,
     server::{self, ApiSource, PairsAnswer, PairsQuery, Source},
@@ -165,7 +165,7 @@ async fn sample(books: &Books, every: Duration) -> anyhow::Result<()> {
 }
 
 async fn follow_events(books: &Books, events: OwnedFd) -> anyhow::Result<()> {
-    let events = Signal::new(events)?;
+    let events = Readiness::new(events)?;
     loop {
         events.wait().await?;
         books.lock().0.drain_events();

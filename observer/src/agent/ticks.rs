@@ -1,7 +1,7 @@
 //! When the next reading is due, by a timer of the kernel's. The runtime's own wheel of timers wakes once more on the way to each, and an
 //! agent that has nothing else to do would wake up twice as often.
 
-use crate::kernel::Signal;
+use crate::kernel::Readiness;
 use nix::sys::{
     time::TimeSpec,
     timer::{Expiration, TimerSetTimeFlags},
@@ -13,7 +13,7 @@ use std::{io, os::fd::AsFd as _, time::Duration};
 #[derive(Debug)]
 pub(super) struct Ticks {
     timer: TimerFd,
-    rings: Signal,
+    rings: Readiness,
     every: Duration,
 }
 
@@ -21,7 +21,7 @@ impl Ticks {
     /// The first one comes after `every`. Needs a tokio runtime.
     pub(super) fn every(every: Duration) -> io::Result<Self> {
         let timer = TimerFd::new(ClockId::CLOCK_MONOTONIC, TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC)?;
-        let rings = Signal::new(timer.as_fd().try_clone_to_owned()?)?;
+        let rings = Readiness::new(timer.as_fd().try_clone_to_owned()?)?;
         let ticks = Self { timer, rings, every };
         ticks.wind_up()?;
         Ok(ticks)
@@ -48,13 +48,14 @@ mod tests {
     #[tokio::test]
     async fn ticks_are_apart_even_after_one_that_came_late() {
         let every = Duration::from_millis(40);
-        let mut ticks = Ticks::every(every).unwrap();
         let started = Instant::now();
+        let mut ticks = Ticks::every(every).unwrap();
         ticks.next().await.unwrap();
         assert!(started.elapsed() >= every);
         std::thread::sleep(every * 3);
-        ticks.next().await.unwrap();
+        // Winds the timer up for the next.
         let late = Instant::now();
+        ticks.next().await.unwrap();
         ticks.next().await.unwrap();
         assert!(late.elapsed() >= every, "{:?}", late.elapsed());
     }

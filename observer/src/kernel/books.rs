@@ -12,7 +12,7 @@ use observer_ebpf::{
     causes::{CAUSES, CauseBook, Membership},
     histogram,
 };
-use std::{io, sync::atomic::Ordering};
+use std::{collections::HashSet, io, sync::atomic::Ordering};
 
 /// How long a cleared slot rests before it is free. A program lasts microseconds; one that is preempted, a little more.
 const REST_NS: u64 = 2_000_000_000;
@@ -113,6 +113,12 @@ impl SlotBooks {
     /// Slots with an owner, and slots there are.
     pub fn usage(&self) -> (u64, u64) {
         ((self.in_use + self.resting.len()) as u64, self.maps.owners.len() as u64 - 1)
+    }
+
+    /// Every cgroup that has a slot.
+    pub fn owners(&mut self) -> io::Result<HashSet<u64>> {
+        let owners = &mut self.maps.owners;
+        (1..owners.len()).map(|slot| Ok(owners.words(slot)?[0].load(Ordering::Acquire))).collect()
     }
 
     /// What the programs could not count where it belongs, by [`Drop`].

@@ -68,7 +68,7 @@ impl LastingTasks {
 
 fn record(bytes: &[u8]) -> LastingTask {
     let word = |at: usize| bytes[at * size_of::<u64>()..].first_chunk().map_or(0, |bytes| u64::from_ne_bytes(*bytes));
-    LastingTask { cgroup: word(0), since_ns: word(1), thread: word(2) }
+    LastingTask { cgroup: word(0), since_ns: word(1), throttled_ns: word(2), thread: word(3) }
 }
 
 /// Whether no queue changed while it was looked at.
@@ -90,7 +90,7 @@ fn told(records: &[LastingTask], now_ns: u64) -> impl Iterator<Item = Lasting> {
         thread: task.thread as u32,
         on_queue: true,
         since_ns: task.since_ns,
-        active_ns: now_ns.saturating_sub(task.since_ns),
+        active_ns: now_ns.saturating_sub(task.since_ns + task.throttled_ns),
     })
 }
 
@@ -99,7 +99,7 @@ mod tests {
     use super::*;
 
     fn records<const N: usize>(records: [(u64, u64, u64); N]) -> [LastingTask; N] {
-        records.map(|(cgroup, since_ns, thread)| LastingTask { cgroup, since_ns, thread })
+        records.map(|(cgroup, since_ns, thread)| LastingTask { cgroup, since_ns, throttled_ns: 0, thread })
     }
 
     #[test]
@@ -111,6 +111,12 @@ mod tests {
             |cgroup, thread, since_ns, active_ns| Lasting { cgroup, thread, on_queue: true, since_ns, active_ns };
         let told: Vec<_> = told(&records, latest_clock(&records).unwrap()).collect();
         assert_eq!(told, [lasting(7, 1, 400, 600), lasting(8, 2, 999, 1), lasting(9, 3, 2000, 0)]);
+    }
+
+    #[test]
+    fn what_is_throttled_is_not_active() {
+        let task = LastingTask { cgroup: 7, since_ns: 100, throttled_ns: 600, thread: 1 };
+        assert_eq!(told(&[task], 1000).next().map(|task| (task.since_ns, task.active_ns)), Some((100, 300)));
     }
 
     #[test]
@@ -131,8 +137,8 @@ mod tests {
     }
 
     #[test]
-    fn a_record_is_three_words() {
-        let bytes: Vec<u8> = [7u64, 9, 3].into_iter().flat_map(u64::to_ne_bytes).collect();
-        assert_eq!(record(&bytes), LastingTask { cgroup: 7, since_ns: 9, thread: 3 });
+    fn a_record_is_four_words() {
+        let bytes: Vec<u8> = [7u64, 9, 2, 3].into_iter().flat_map(u64::to_ne_bytes).collect();
+        assert_eq!(record(&bytes), LastingTask { cgroup: 7, since_ns: 9, throttled_ns: 2, thread: 3 });
     }
 }

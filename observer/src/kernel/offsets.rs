@@ -45,9 +45,8 @@ const THROTTLED: [[&str; 2]; 3] = [
     ["throttled_clock_task_time", "throttled_clock_task"],
 ];
 
-const LASTING: [Field; 4] = [
+const LASTING: [Field; 3] = [
     Field("RQ_CURR", "rq", "curr"),
-    Field("RQ_NR_RUNNING", "rq", "nr_running"),
     Field("RQ_CFS_TASKS", "rq", "cfs_tasks"),
     Field("TASK_GROUP_NODE", "task_struct", "se.group_node"),
 ];
@@ -86,7 +85,10 @@ fn quotas(btf: &Btf<'_>) -> Vec<Global> {
 
 /// The globals of the iterator over what lasts.
 pub(super) fn lasting(btf: &Btf<'_>) -> Result<Vec<Global>, BtfError> {
-    places(btf, CGROUP_ID.iter().chain(&SWITCH).chain(&LASTING))
+    let mut globals = places(btf, CGROUP_ID.iter().chain(&SWITCH).chain(&LASTING))?;
+    let queued = btf.field("rq", "cfs.h_nr_queued").or_else(|_| btf.field("rq", "cfs.h_nr_running"))?;
+    globals.push(("RQ_NR_CFS", u64::from(queued.byte_offset)));
+    Ok(globals)
 }
 
 /// The globals of the programs that follow the lifetimes of cgroups.

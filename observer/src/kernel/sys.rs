@@ -13,6 +13,13 @@ pub fn monotonic_ns() -> u64 {
     now.tv_sec() as u64 * 1_000_000_000 + now.tv_nsec() as u64
 }
 
+/// Nanoseconds that the calling thread has had a CPU.
+pub fn thread_ns() -> u64 {
+    let clock = nix::time::ClockId::CLOCK_THREAD_CPUTIME_ID;
+    let ran = nix::time::clock_gettime(clock).expect("every Linux has CLOCK_THREAD_CPUTIME_ID");
+    ran.tv_sec() as u64 * 1_000_000_000 + ran.tv_nsec() as u64
+}
+
 /// One more than the largest number of a CPU that is plugged in. Not of the possible ones: a hypervisor may name 128 for a
 /// machine of four, and every slot has books for each.
 pub fn present_cpus() -> io::Result<u32> {

@@ -1,6 +1,6 @@
 //! Who made whom wait, pair by pair; of waits whose kind the programs could not tell, also by kind.
 
-use super::{By, Caused, Culprit, EntityId, Ledger, Names, books::UNATTRIBUTED};
+use super::{By, Caused, Culprit, EntityId, Ledger, Names};
 use std::collections::HashMap;
 
 /// Who had the CPU, as the pairs tell.
@@ -70,13 +70,8 @@ impl Ledger {
                 Culprit::Idle => (By::Host, Cause::Idle),
                 Culprit::Throttled => (By::Throttled, Cause::Throttled),
                 Culprit::Cgroup(cgroup) => {
-                    let by = self.known(cgroup);
-                    let kind = if *victim == cgroup || (by == at && by != UNATTRIBUTED) {
-                        By::SameContainer
-                    } else {
-                        kind(names, *victim, cgroup)
-                    };
-                    (kind, Cause::Entity(self.entities[by].id))
+                    let by = if *victim == cgroup { By::SameContainer } else { kind(names, *victim, cgroup) };
+                    (by, Cause::Entity(self.entities[self.known(cgroup)].id))
                 }
             };
             self.pairs.add(self.entities[at].id, cause, *ns);
@@ -87,10 +82,8 @@ impl Ledger {
     }
 }
 
+/// A culprit that nobody knows any more is the host's.
 fn kind(names: &impl Names, victim: u64, culprit: u64) -> By {
-    match (names.pod_of(victim), names.pod_of(culprit)) {
-        (_, None) => By::Host,
-        (Some(victim), Some(culprit)) if victim == culprit => By::SamePod,
-        _ => By::OtherPod,
-    }
+    let culprit = names.membership(culprit);
+    culprit.map_or(By::Host, |culprit| By::of(names.membership(victim).unwrap_or_default(), culprit))
 }

@@ -4,9 +4,9 @@ use super::{
     Added, Books, Cgroup, CpuUsage, Entity, EntityId, Identity, Names, Recent, Sample, Workload,
     account::{Account, KEEP_NS, Member},
     blame::Pairs,
+    holding::{BeforeTheWindows, Held},
     identity::identify,
     pods::Pods,
-    windows::{BeforeTheWindows, Held},
     workloads::Workloads,
 };
 use std::collections::{HashMap, HashSet};
@@ -128,7 +128,9 @@ impl Ledger {
 
     /// Opens the books of a cgroup that runs something, before anything is booked on it.
     pub fn open_cgroup(&mut self, cgroup: u64, names: &impl Names, now_ns: u64) {
-        if let (false, Some(known)) = (self.by_cgroup.contains_key(&cgroup), names.cgroup(cgroup)) {
+        if !self.by_cgroup.contains_key(&cgroup)
+            && let Some(known) = names.cgroup(cgroup)
+        {
             self.join(cgroup, &known, names, now_ns);
         }
     }

@@ -1,5 +1,6 @@
 //! Whose books are whose: what decides the labels of a series.
 
+use observer_ebpf::causes::Membership;
 use std::sync::Arc;
 
 /// Whose books these are. Entities with equal identities are one: their series could not be told apart.
@@ -90,8 +91,8 @@ pub trait Names {
     /// What a pod is called, by the UID of its cgroup; `None` until it is known, its workload included.
     fn pod(&self, uid: &str) -> Option<Arc<PodNames>>;
 
-    /// The UID of the pod that a cgroup is in by its path, whether or not anybody names pods.
-    fn pod_of(&self, cgroup: u64) -> Option<Arc<str>>;
+    /// What a cgroup is part of by its path, whether or not anybody names pods.
+    fn membership(&self, cgroup: u64) -> Option<Membership>;
 
     /// A container's name by its pod and its id; `None` until it is known.
     fn container(&self, uid: &str, id: &str) -> Option<Arc<str>>;

@@ -5,6 +5,7 @@ mod blame;
 mod books;
 mod budget;
 mod entity;
+mod holding;
 mod identity;
 mod naming;
 mod peak;

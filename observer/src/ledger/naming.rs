@@ -73,10 +73,9 @@ impl Ledger {
         if account.workload.is_none() {
             account.workload = Some(id);
             let counted = self.counted(at);
-            let load = self.entities[at].recent.load;
             if let Some(workload) = self.workloads.get_mut(id) {
                 workload.books.merge(&counted);
-                workload.recent.share_load(load);
+                workload.recent.share_load(&self.entities[at].recent);
             }
         }
         let members: Vec<Arc<str>> = {

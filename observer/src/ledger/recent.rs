@@ -114,16 +114,17 @@ impl Recent {
 
     /// Takes another's share of the load over: averages of sums are sums of averages, so nothing of the node's is lost.
     pub(super) fn take_load(&mut self, other: &mut Self) {
-        let load = std::mem::take(&mut other.load);
-        self.share_load(load);
-        self.period_active_ns += std::mem::take(&mut other.period_active_ns);
+        self.share_load(other);
+        (other.load, other.period_active_ns) = (LoadAverages::default(), 0);
     }
 
-    /// Adds a share of the load that was counted elsewhere.
-    pub(super) fn share_load(&mut self, LoadAverages { one, five, fifteen }: LoadAverages) {
+    /// Adds a share of the load that is another's too.
+    pub(super) fn share_load(&mut self, other: &Self) {
+        let LoadAverages { one, five, fifteen } = other.load;
         self.load.one += one;
         self.load.five += five;
         self.load.fifteen += fifteen;
+        self.period_active_ns += other.period_active_ns;
     }
 }
 

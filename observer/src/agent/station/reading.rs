@@ -4,7 +4,7 @@ use super::{Moment, Parts, Station};
 use crate::{
     agent::directory::membership_of,
     cgroup::{Cgroup, Tree, Walked},
-    kernel::{Lifetime, Owners, Presence, TaskState, monotonic_ns, program},
+    kernel::{Lifetime, Owners, Presence, TaskState, monotonic_ns, program, thread_ns},
     procfs::{self, TaskVantage},
 };
 use observer_ebpf::{Drop, EVENT_PATH_BYTES, causes::Membership};
@@ -14,7 +14,7 @@ use std::{collections::HashMap, io};
 const WALK_EVERY_NS: u64 = 300_000_000_000;
 /// Walks when no events come at all.
 const WALK_WITHOUT_EVENTS_NS: u64 = 2_000_000_000;
-/// How long reading what has ended and what lasts may take together: less than most turns on a CPU.
+/// How long others may have the CPU while what has ended and what lasts is read: less than most turns.
 const HURRY_NS: u64 = 1_000_000;
 /// How often it is done again when somebody else had the CPU meanwhile.
 const RETRIES: usize = 2;
@@ -46,7 +46,7 @@ impl Station {
     /// Books everything up to now and, if a window ends, takes note of what lasts; returns when that was.
     pub(super) fn read_all(&mut self, window_ends: bool) -> (io::Result<()>, Moment) {
         self.drain_events();
-        let mut now_ns = monotonic_ns();
+        let (mut now_ns, mut busy) = (monotonic_ns(), Busy::begin());
         self.sample.clear();
         let mut unknown = Vec::new();
         let mut slots = self.read_slots(now_ns, &mut unknown);
@@ -55,15 +55,16 @@ impl Station {
             lasting = self.parts.kernel.read_lasting(&mut self.sample).map(Some);
             // What ends in between is in neither, and only the next window has it: once more if that was long.
             for _ in 0..RETRIES {
-                if monotonic_ns() - now_ns < HURRY_NS || slots.is_err() || lasting.is_err() {
+                if busy.lost_ns() < HURRY_NS || slots.is_err() || lasting.is_err() {
                     break;
                 }
-                now_ns = monotonic_ns();
+                (now_ns, busy) = (monotonic_ns(), Busy::begin());
                 slots = self.read_slots(now_ns, &mut unknown);
                 self.sample.lasting.clear();
                 lasting = self.parts.kernel.read_lasting(&mut self.sample).map(Some);
             }
         }
+        let refused = self.give_refused_to_nobody();
         let sleeps = self.read_sleeps(now_ns);
         let pairs = self.parts.kernel.fetch_wait_pairs(!window_ends, &mut self.sample);
         // A cgroup is told of before its first packet: who is unknown still was made since the events were drained, or
@@ -78,9 +79,23 @@ impl Station {
             self.ledger.note_lasting(&self.sample.lasting, &names, now_ns);
         }
         let moment = Moment { agent_ns: now_ns, queues_ns: lasting.as_ref().ok().copied().flatten().flatten() };
-        let outcome = slots.and(sleeps).and(pairs).and(walk).and(lasting.map(drop));
+        let outcome = slots.and(refused).and(sleeps).and(pairs).and(walk).and(lasting.map(drop));
         self.samples += u64::from(outcome.is_ok());
         (outcome, moment)
+    }
+
+    /// While no slot is free, what ends of a cgroup without one is nobody's, and so is what lasts of it.
+    fn give_refused_to_nobody(&mut self) -> io::Result<()> {
+        let books = &mut self.parts.kernel.books;
+        let (in_use, slots) = books.usage();
+        if in_use < slots || self.sample.lasting.is_empty() {
+            return Ok(());
+        }
+        let owners = books.owners()?;
+        for task in self.sample.lasting.iter_mut().filter(|task| !owners.contains(&task.cgroup)) {
+            task.cgroup = 0;
+        }
+        Ok(())
     }
 
     /// Reads the slots; adds the owners that the tree does not know to `unknown`.
@@ -146,6 +161,21 @@ impl Station {
             ledger.cgroup_gone(cgroup, now_ns);
         }
         Ok(())
+    }
+}
+
+/// What somebody else took of the time that this thread was busy.
+struct Busy {
+    since: [u64; 2],
+}
+
+impl Busy {
+    fn begin() -> Self {
+        Self { since: [monotonic_ns(), thread_ns()] }
+    }
+
+    fn lost_ns(&self) -> u64 {
+        (monotonic_ns() - self.since[0]).saturating_sub(thread_ns() - self.since[1])
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::ledger::{InPod, PodNames, WorkloadNames};
-use observer_ebpf::{Scope, Traffic};
+use observer_ebpf::{Scope, Traffic, causes::Membership};
 use std::{cell::RefCell, sync::Arc};
 
 mod blame;
@@ -29,8 +29,12 @@ impl Names for Known {
         self.pods.borrow().get(uid).cloned()
     }
 
-    fn pod_of(&self, cgroup: u64) -> Option<Arc<str>> {
-        self.cgroups.borrow().get(&cgroup)?.pod.as_ref().map(|place| Arc::clone(&place.uid))
+    fn membership(&self, cgroup: u64) -> Option<Membership> {
+        let number = |name: &str| name.bytes().fold(7, |sum, byte| sum * 31 + u64::from(byte));
+        let cgroups = self.cgroups.borrow();
+        let known = cgroups.get(&cgroup)?;
+        let pod = known.pod.as_ref().map_or(0, |place| number(&place.uid));
+        Some(Membership { pod, container: number(&known.path) })
     }
 
     fn container(&self, _uid: &str, id: &str) -> Option<Arc<str>> {

@@ -89,7 +89,8 @@ fn neighbours() -> Result<()> {
         // Nearly all of its waits are for the spinners, and longer than the threshold.
         let pair = named.get(&(victim.label.clone(), culprit.label.clone())).copied().unwrap_or(0.0);
         let told = by(&victims, "other_pod") as f64 / 1e9;
-        ensure!((pair - told).abs() < 0.01 * told, "the pair has {pair} s of {told} s: {named:?}");
+        // Its small parts are taken in lumps of 17 ms.
+        ensure!((pair - told).abs() < 0.01 * told + 0.05, "the pair has {pair} s of {told} s: {named:?}");
         let others = by(&victims, "other_pod") + by(&victims, "host");
         ensure!(others >= waited / 10 * 9 && others <= waited + waited / 100, "{victims:?} of {waited} ns");
         ensure!(by(&victims, "other_pod") >= waited / 5, "{victims:?} of {waited} ns");

@@ -120,7 +120,8 @@ fn a_workload_has_the_load_of_its_pods_from_before_they_were_named() {
     let mut ledger = Ledger::default();
     names.container_at(7, "u7", "c7");
     for second in 0..30 {
-        if second == 15 {
+        // In the midst of a period.
+        if second == 17 {
             names.name_pod("u7", "web-1", "web", "deployment");
             names.name_container("c7", "app");
             ledger.pod_changed("u7", &names, 3);
