@@ -202,6 +202,8 @@ pub struct Throttle {
     pub seen_ns: u64,
     /// Spans that were seen; the newest is entry `seen % THROTTLE_SPANS`.
     pub seen: u64,
+    /// How long the spans are together.
+    pub kept_ns: u64,
     /// How much of the time from the oldest span that is remembered to the newest was throttled, in parts of 2^16.
     pub share: u64,
     /// From when until when, by the run queue's clock.

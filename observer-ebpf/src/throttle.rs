@@ -24,7 +24,7 @@ pub(crate) fn look(queue: u64, from_ns: u64, now_ns: u64) -> u64 {
     }
     let Some(throttle) = THROTTLES.get_ptr_mut(queue) else {
         // It may have been throttled long before this wait. Without memory the waits are blamed on others.
-        let mut first = Throttle { seen_ns: sum_ns, seen: 1, ..Throttle::default() };
+        let mut first = Throttle { seen_ns: sum_ns, seen: 1, kept_ns: sum_ns.min(now_ns), ..Throttle::default() };
         first.spans[1] = [now_ns.saturating_sub(sum_ns), now_ns];
         let _ = THROTTLES.insert(queue, first, 0);
         return sum_ns.min(now_ns - from_ns);
@@ -34,10 +34,7 @@ pub(crate) fn look(queue: u64, from_ns: u64, now_ns: u64) -> u64 {
         let new_ns = sum_ns.wrapping_sub((*throttle).seen_ns);
         if new_ns > 0 {
             (*throttle).seen_ns = sum_ns;
-            (*throttle).seen += 1;
-            let newest = [now_ns.saturating_sub(new_ns), now_ns];
-            *span(throttle, (*throttle).seen) = newest;
-            (*throttle).share = share(throttle, newest[0]);
+            remember(throttle, now_ns.saturating_sub(new_ns), now_ns);
         }
     }
     let mut throttled_ns = 0;
@@ -52,24 +49,26 @@ pub(crate) fn look(queue: u64, from_ns: u64, now_ns: u64) -> u64 {
     throttled_ns.min(now_ns - from_ns)
 }
 
-/// How much of the time between the oldest span's begin and the newest one's was throttled.
+/// Writes a span down in the place of the oldest, and how much of the time before it was throttled. Without a loop, since the verifier
+/// follows both sides of each branch in it.
 ///
 /// # Safety
 /// `throttle` must be a valid entry of the map.
 #[inline(always)]
-unsafe fn share(throttle: *mut Throttle, newest_ns: u64) -> u64 {
-    let (mut sum_ns, mut oldest_ns) = (0, newest_ns);
-    for number in 0..THROTTLE_SPANS as u64 {
-        // SAFETY: the caller's.
-        let [begin, end] = unsafe { *span(throttle, number) };
-        // One that was never written begins and ends at 0; the newest counts no time.
-        if begin > 0 && begin < newest_ns {
-            sum_ns += end.min(newest_ns).saturating_sub(begin);
-            oldest_ns = oldest_ns.min(begin);
-        }
+unsafe fn remember(throttle: *mut Throttle, begin_ns: u64, end_ns: u64) {
+    // SAFETY: the caller's.
+    unsafe {
+        let seen = (*throttle).seen + 1;
+        let place = span(throttle, seen);
+        let before_ns = (*throttle).kept_ns - ((*place)[1] - (*place)[0]);
+        *place = [begin_ns, end_ns];
+        (*throttle).seen = seen;
+        (*throttle).kept_ns = before_ns + (end_ns - begin_ns);
+        let [oldest_ns, _] = *span(throttle, seen + 1);
+        // The very first span is of before anybody looked, and says nothing about when it was.
+        let all_ns = if seen > THROTTLE_SPANS as u64 + 1 { begin_ns.saturating_sub(oldest_ns) } else { 0 };
+        (*throttle).share = if all_ns == 0 { 0 } else { (before_ns << SHARE_BITS) / all_ns };
     }
-    let all_ns = newest_ns - oldest_ns;
-    if all_ns == 0 { 0 } else { ((sum_ns << SHARE_BITS) / all_ns).min(1 << SHARE_BITS) }
 }
 
 /// Fixed point: times of up to a day stay within 64 bits.
