@@ -209,10 +209,10 @@ fn as_sampled() -> Result<()> {
         let sampler = Sampler::start(&cgroups);
         sleep(ROUND.saturating_sub(Duration::from_millis(2500)));
         let (after, ended) = just_brought_forward(&agent, &cgroups)?;
-        let sampled = sampler.end()?;
+        let found = sampler.end()?;
         let kept = KEPT[0].powf(((ended - begun).as_secs_f64() / 5.0).round());
         for at in 0..cgroups.len() {
-            by_proc[at] += sampled[at] / f64::from(rounds);
+            by_proc[at] += found[at] / f64::from(rounds);
             ours[at] += (after[at] - before[at] * kept) / (1.0 - kept) / f64::from(rounds);
         }
         (before, begun) = (after, ended);
