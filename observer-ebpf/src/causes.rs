@@ -112,8 +112,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn small_parts_are_taken_as_often_as_they_are_long() {
-        let (mut waiting_ns, mut taken) = (0, [0u64; 3]);
+    fn small_parts_are_taken_as_often_as_they_are_long_and_few_of_them() {
+        let (mut waiting_ns, mut taken, mut times) = (0, [0u64; 3], 0);
         // Lengths that share no rhythm with the step.
         let lengths = [20_011, 90_001, 300_007];
         for round in 0..60_000u64 {
@@ -121,6 +121,7 @@ mod tests {
             let ns;
             (waiting_ns, ns) = take_part(waiting_ns, lengths[who]);
             taken[who] += ns;
+            times += u64::from(ns > 0);
         }
         for (length, ns) in lengths.into_iter().zip(taken) {
             let truth = length * 20_000;
@@ -128,6 +129,7 @@ mod tests {
         }
         let all: u64 = lengths.iter().map(|length| length * 20_000).sum();
         assert_eq!(taken.iter().sum::<u64>() + waiting_ns, all);
+        assert_eq!(times, all / PART_STEP_NS);
     }
 
     #[test]

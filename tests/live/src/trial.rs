@@ -71,7 +71,7 @@ const ON_EVERY_KERNEL: [&str; 13] = [
     "spinners_and_sleepers_on_one_cpu_wait_as_schedstat_says",
     "a_vfork_parent_sleeps_as_long_as_its_child_lives_to_the_millisecond",
     "three_spinners_on_one_cpu_are_a_load_of_three",
-    "what_a_quota_keeps_from_running_is_no_load",
+    "waits_over_many_periods_of_a_quota_are_no_load",
     "containers_of_one_pod_and_threads_of_one_container_are_told_apart",
     "with_ten_times_more_cgroups_than_slots_the_sum_is_conserved",
     "after_the_attach_it_is_nobody_without_a_capability_and_goes_on_reading",

@@ -64,8 +64,8 @@ impl Station {
                 lasting = self.parts.kernel.read_lasting(&mut self.sample).map(Some);
             }
         }
-        let refused = self.give_refused_to_nobody();
         let sleeps = self.read_sleeps(now_ns);
+        let refused = self.give_refused_to_nobody();
         let pairs = self.parts.kernel.fetch_wait_pairs(!window_ends, &mut self.sample);
         // A cgroup is told of before its first packet: who is unknown still was made since the events were drained, or
         // its event was lost.
@@ -79,7 +79,7 @@ impl Station {
             self.ledger.note_lasting(&self.sample.lasting, &names, now_ns);
         }
         let moment = Moment { agent_ns: now_ns, queues_ns: lasting.as_ref().ok().copied().flatten().flatten() };
-        let outcome = slots.and(refused).and(sleeps).and(pairs).and(walk).and(lasting.map(drop));
+        let outcome = slots.and(sleeps).and(refused).and(pairs).and(walk).and(lasting.map(drop));
         self.samples += u64::from(outcome.is_ok());
         (outcome, moment)
     }

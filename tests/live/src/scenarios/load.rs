@@ -23,8 +23,8 @@ pub(super) fn tests() -> Vec<Trial> {
         test("what_a_quota_keeps_from_running_is_no_load", Place::Both, &[Need::Root, Need::Quota], || {
             throttled(20, 3)
         }),
-        test("waits_over_many_periods_of_a_quota_are_no_load", Place::Host, &[Need::Root, Need::Quota], || {
-            throttled(2, 10)
+        test("waits_over_many_periods_of_a_quota_are_no_load", Place::Both, &[Need::Root, Need::Quota], || {
+            throttled(2, 20)
         }),
         test("a_burst_of_a_fifth_of_a_second_shows_in_the_peak", Place::Host, &[Need::Root], burst),
         test("the_shares_and_what_is_left_over_are_the_nodes_load", Place::Both, &[Need::Root], adds_up),
@@ -198,14 +198,21 @@ fn throttled(percent: u64, tasks: u64) -> Result<()> {
     let caused = super::culprits::caused(&page, &cgroup.label)?;
     let outcome = || {
         let by = |kind: &str| caused.get(kind).copied().unwrap_or(0);
-        ensure!(by("throttled").abs_diff(kept) <= kept / 20, "{caused:?}; throttled {kept} ns of {waited} ns waited");
+        // Tasks that are many do not end together: those that ended first were not kept any more.
+        let least = kept.min(waited);
+        ensure!(
+            (least / 20 * 19..=kept / 20 * 21).contains(&by("throttled")),
+            "{caused:?}; throttled {kept} ns of {waited} ns waited"
+        );
         ensure!(by("other_pod") == 0, "pods are blamed: {caused:?}");
         // A host has neighbours that may well have run; where instructions are emulated the kernel itself takes its part.
         ensure!(!is_guest() || by("host") <= waited / 8, "neighbours are blamed: {caused:?}");
         // Of three tasks that take turns on a fifth of a CPU: 0.6, and more where neighbours make them wait.
         let peak = gauge(&page, "observer_load_peak", &cgroup.label)?;
         let most = if is_guest() { 1.0 } else { 2.0 };
-        ensure!((0.02..most).contains(&peak), "the load is {peak} at its peak");
+        // Of many it is the small difference of large sums, and may be nothing.
+        let least = if tasks > 3 { 0.0 } else { 0.2 };
+        ensure!((least..most).contains(&peak), "the load is {peak} at its peak");
         Ok(())
     };
     let outcome = explain(&agent, outcome());

@@ -95,6 +95,23 @@ fn a_share_outlives_its_entity_until_it_has_faded() {
 }
 
 #[test]
+fn what_one_that_leaves_was_charged_too_much_is_made_up_for() {
+    let names = Known::default().cgroup_at(7, "/a").cgroup_at(8, "/b");
+    let mut ledger = ledger_with(&names, [7, 8]);
+    // Moved, and at its turn's end before anybody looked again: all of the turn is the new cgroup's.
+    ledger.note_lasting(&[lasting(7, 5 * SECOND)], &names, 1);
+    ledger.end_window(SECOND);
+    ledger.cgroup_gone(7, 5);
+    ledger.book(&ran(8, 6 * SECOND), &names, 1);
+    ledger.note_lasting(&[], &names, 1);
+    ledger.end_window(SECOND);
+    ledger.expire(5 + KEEP_NS);
+    ledger.book(&ran(0, 7 * SECOND), &names, 1);
+    ledger.end_window(SECOND);
+    assert_eq!(ledger.entities()[0].recent.window.active_ns, 2 * SECOND);
+}
+
+#[test]
 fn folded_entities_have_their_share_on_other_and_the_sum_is_the_nodes() {
     let mut names = Known::default();
     for cgroup in 1..=20 {
