@@ -105,8 +105,8 @@ impl Tree {
     }
 
     /// The living cgroup at a path.
-    pub fn at(&self, path: &str) -> Option<u64> {
-        self.by_path.get(path.as_bytes()).copied()
+    pub fn at(&self, path: impl AsRef<[u8]>) -> Option<u64> {
+        self.by_path.get(path.as_ref()).copied()
     }
 
     /// The cgroups found gone at or after a time.

@@ -31,6 +31,8 @@ pub struct Ledger {
     next_id: u64,
     /// What lasted at the last reading of that, by task.
     pub(super) held: Vec<Held>,
+    /// What lasted at the one before, and did not any more.
+    pub(super) ended: Vec<Held>,
     pub(super) before_the_windows: BeforeTheWindows,
     pub(super) window_ended_ns: u64,
     /// How much of the period of the load averages has passed.
@@ -53,6 +55,7 @@ impl Default for Ledger {
             pairs: Pairs::default(),
             next_id: 0,
             held: Vec::new(),
+            ended: Vec::new(),
             before_the_windows: BeforeTheWindows::default(),
             window_ended_ns: 0,
             period_ns: 0,

@@ -3,6 +3,9 @@
 use super::{EntityId, Lasting, Ledger, Names};
 use std::collections::HashSet;
 
+/// Less than this in a wrong window is not looked for.
+const WORTH_ASKING_NS: i64 = 5_000_000;
+
 /// What lasts of a task, and who was charged with it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Held {
@@ -53,7 +56,24 @@ impl Ledger {
         }
         held.sort_unstable_by_key(|held| held.task);
         self.follow_moves(&held);
+        let lasts = |before: &Held| held.binary_search_by_key(&before.task, |held| held.task).is_ok();
+        self.ended = self.held.iter().filter(|before| !lasts(before)).copied().collect();
         self.held = held;
+    }
+
+    /// What ended of a task that was moved before anybody looked again is booked whole on the cgroup it was moved to: the former has less in
+    /// this window than nothing. `cgroup_of` tells where such a thread is now, if it is anywhere; what was charged is left with the former.
+    pub fn follow_ended(&mut self, cgroup_of: impl Fn(u32) -> Option<u64>) {
+        for Held { task: (thread, _), holder, active_ns } in std::mem::take(&mut self.ended) {
+            let Some(from) = self.place_of(holder) else { continue };
+            let missing_ns = -self.accounts[from].active.window_ns();
+            if missing_ns.min(active_ns.cast_signed()) < WORTH_ASKING_NS {
+                continue;
+            }
+            if let Some(to) = cgroup_of(thread).and_then(|cgroup| self.by_cgroup.get(&cgroup).copied()) {
+                self.leave_charge(from, to, missing_ns.min(active_ns.cast_signed()));
+            }
+        }
     }
 
     /// What lasts and has another holder than before, since the task was moved to another cgroup or its cgroup was opened books, leaves
@@ -64,12 +84,20 @@ impl Ledger {
             (now.holder != before.holder).then_some((before.holder, now.holder, before.active_ns))
         });
         for (from, to, active_ns) in moves.collect::<Vec<_>>() {
-            let place = |id| self.entities.iter().position(|entity| entity.id == id);
-            // One that is not there any more has become one with another, which took over what was charged, or was given up.
-            if let (Some(from), Some(to)) = (place(from), place(to)) {
-                self.accounts[from].active.charged_ns -= active_ns.cast_signed();
-                self.accounts[to].active.charged_ns += active_ns.cast_signed();
+            if let (Some(from), Some(to)) = (self.place_of(from), self.place_of(to)) {
+                self.leave_charge(from, to, active_ns.cast_signed());
             }
         }
+    }
+
+    /// One that is not there any more has become one with another, which took over what was charged, or was given up.
+    fn place_of(&self, id: EntityId) -> Option<usize> {
+        self.entities.iter().position(|entity| entity.id == id)
+    }
+
+    /// What was charged of something stays with the former holder, and is not asked of the new one.
+    fn leave_charge(&mut self, from: usize, to: usize, active_ns: i64) {
+        self.accounts[from].active.charged_ns -= active_ns;
+        self.accounts[to].active.charged_ns += active_ns;
     }
 }

@@ -35,9 +35,14 @@ impl Active {
         self.charged_ns += other.charged_ns;
     }
 
+    /// What has passed in the window so far; less than zero when the one before it was charged with too much.
+    pub(super) fn window_ns(&self) -> i64 {
+        self.ended_ns + self.lasting_ns.cast_signed() - self.charged_ns
+    }
+
     /// What the window that ends is charged with.
     fn end_window(&mut self) -> u64 {
-        let active_ns = self.ended_ns + self.lasting_ns.cast_signed() - self.charged_ns;
+        let active_ns = self.window_ns();
         self.charged_ns = self.lasting_ns.cast_signed();
         self.ended_ns = active_ns.min(0);
         active_ns.max(0).cast_unsigned()

@@ -19,6 +19,6 @@ pub use file::Vantage;
 pub use loadavg::loadavg;
 pub use pressure::has_pressure;
 pub use process::process;
-pub use tasks::{UninterruptibleTask, task_state, thread_exists, uninterruptible_tasks};
+pub use tasks::{UninterruptibleTask, task_cgroup, task_state, thread_exists, uninterruptible_tasks};
 pub use vantage::{TaskVantage, is_the_hosts};
 pub use vmstat::OomKillReader;

@@ -77,6 +77,11 @@ fn numbered(directory: fs::ReadDir) -> impl Iterator<Item = (u32, PathBuf)> {
     })
 }
 
+/// The path of a thread's cgroup below the v2 root, as seen from our cgroup namespace; any bytes. `None` when there is no such thread.
+pub fn task_cgroup(root: &Path, tid: u32) -> Option<PathBuf> {
+    cgroup(&root.join(tid.to_string()))
+}
+
 fn cgroup(task: &Path) -> Option<PathBuf> {
     let mut content = Vec::new();
     file::read(&task.join("cgroup"), &mut content).ok()?;

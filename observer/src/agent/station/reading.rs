@@ -8,7 +8,7 @@ use crate::{
     procfs::{self, TaskVantage},
 };
 use observer_ebpf::{Drop, EVENT_PATH_BYTES, causes::Membership};
-use std::{collections::HashMap, io};
+use std::{collections::HashMap, io, os::unix::ffi::OsStrExt as _};
 
 /// Walks that heal lost events, when nothing asks for one sooner.
 const WALK_EVERY_NS: u64 = 300_000_000_000;
@@ -77,6 +77,12 @@ impl Station {
         // What lasts and cannot be read is what it was.
         if let Ok(Some(_)) = lasting {
             self.ledger.note_lasting(&self.sample.lasting, &names, now_ns);
+            let Parts { tree, true_root, proc_path, tasks, .. } = &self.parts;
+            let numbers_and_paths_are_ours = *true_root && matches!(tasks, TaskVantage::States);
+            self.ledger.follow_ended(|thread| {
+                let path = numbers_and_paths_are_ours.then(|| procfs::task_cgroup(proc_path, thread))??;
+                tree.at(path.as_os_str().as_bytes())
+            });
         }
         let moment = Moment { agent_ns: now_ns, queues_ns: lasting.as_ref().ok().copied().flatten().flatten() };
         let outcome = slots.and(sleeps).and(refused).and(pairs).and(walk).and(lasting.map(drop));

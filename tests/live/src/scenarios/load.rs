@@ -29,6 +29,7 @@ pub(super) fn tests() -> Vec<Trial> {
         test("a_burst_of_a_fifth_of_a_second_shows_in_the_peak", Place::Host, &[Need::Root], burst),
         test("the_shares_and_what_is_left_over_are_the_nodes_load", Place::Both, &[Need::Root], adds_up),
         test("a_task_that_is_moved_is_one_task_all_the_time", Place::Both, &[Need::Root], moved),
+        test("a_task_that_is_moved_and_gets_its_cpu_at_once_is_no_peak", Place::Both, &[Need::Root], moved_and_served),
     ]
 }
 
@@ -113,16 +114,29 @@ fn two_sleepers() -> Result<()> {
     explain(&agent, averages(&agent, &cgroup, 2.0))
 }
 
-/// Two spinners of high priority leave a CPU to a third of the lowest for some milliseconds in half a minute: its wait does
-/// not end while it is looked at.
+/// Two spinners of high priority leave a CPU to a third of the lowest for some milliseconds in half a minute.
+struct Starving {
+    victim: Worker,
+    others: Vec<Worker>,
+}
+
+impl Starving {
+    fn of(meek: &Cgroup, greedy: &Cgroup) -> Result<Self> {
+        let seat = |cgroup, priority| {
+            Ok::<_, anyhow::Error>(Seat { cpu: Some(last_cpu()?), priority: Some(priority), ..Seat::in_cgroup(cgroup) })
+        };
+        Ok(Self {
+            victim: Worker::start(seat(meek, Priority::Idle)?, ["spin"])?,
+            others: (0..2).map(|_| Worker::start(seat(greedy, Priority::High)?, ["spin"])).collect::<Result<_>>()?,
+        })
+    }
+}
+
+/// Its wait does not end while it is looked at.
 fn starves() -> Result<()> {
     let folder = Cgroup::for_test()?;
     let (greedy, meek) = (folder.child("greedy")?, folder.child("meek")?);
-    let cpu = Some(last_cpu()?);
-    let high = Seat { cpu, priority: Some(Priority::High), ..Seat::in_cgroup(&greedy) };
-    let idle = Seat { cpu, priority: Some(Priority::Idle), ..Seat::in_cgroup(&meek) };
-    let mut victim = Worker::start(idle, ["spin"])?;
-    let mut others = (0..2).map(|_| Worker::start(high, ["spin"])).collect::<Result<Vec<_>>>()?;
+    let Starving { mut victim, mut others } = Starving::of(&meek, &greedy)?;
     // Before there is no CPU for it.
     let agent = Agent::start(&[])?;
     others.iter_mut().try_for_each(|worker| worker.tell("spin 600000"))?;
@@ -148,11 +162,7 @@ fn starves() -> Result<()> {
 fn moved() -> Result<()> {
     let folder = Cgroup::for_test()?;
     let (greedy, first, second) = (folder.child("greedy")?, folder.child("first")?, folder.child("second")?);
-    let cpu = Some(last_cpu()?);
-    let high = Seat { cpu, priority: Some(Priority::High), ..Seat::in_cgroup(&greedy) };
-    let idle = Seat { cpu, priority: Some(Priority::Idle), ..Seat::in_cgroup(&first) };
-    let mut victim = Worker::start(idle, ["spin"])?;
-    let mut others = (0..2).map(|_| Worker::start(high, ["spin"])).collect::<Result<Vec<_>>>()?;
+    let Starving { mut victim, mut others } = Starving::of(&first, &greedy)?;
     others.iter_mut().try_for_each(|worker| worker.tell("spin 600000"))?;
     victim.tell("spin 600000")?;
     let agent = Agent::start(&[])?;
@@ -170,6 +180,29 @@ fn moved() -> Result<()> {
         let sum = before + after;
         ensure!((sum - others / 2.0).abs() < 0.02 * sum, "{before} and {after} of one task, {others} of two");
         Ok(())
+    };
+    explain(&agent, outcome())
+}
+
+/// All of a wait is booked where it ends, a moment after the move: what passed before is of the first cgroup's load nevertheless.
+fn moved_and_served() -> Result<()> {
+    const WAIT: Duration = Duration::from_millis(6500);
+    let folder = Cgroup::for_test()?;
+    let (greedy, first, second) = (folder.child("greedy")?, folder.child("first")?, folder.child("second")?);
+    let Starving { mut victim, mut others } = Starving::of(&first, &greedy)?;
+    let agent = Agent::start(&[])?;
+    others.iter_mut().try_for_each(|worker| worker.tell(&format!("spin {}", WAIT.as_millis())))?;
+    victim.tell("spin 600000")?;
+    std::thread::sleep(WAIT - Duration::from_millis(30));
+    cgroup::join(second.path(), victim.pid())?;
+    others.iter_mut().try_for_each(|worker| worker.line(Duration::from_secs(10)).map(drop))?;
+    std::thread::sleep(machine::patience(Duration::from_millis(1500)));
+    let page = agent.scrape()?;
+    let outcome = || {
+        let waited = gauge(&page, "observer_run_queue_wait_seconds_sum", &second.label)?;
+        ensure!(waited > 2.0, "the long wait did not end in the second: {waited} s there");
+        peak(&page, &first, 1.0)?;
+        peak(&page, &second, 1.0)
     };
     explain(&agent, outcome())
 }

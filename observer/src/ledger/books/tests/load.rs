@@ -191,6 +191,27 @@ fn a_task_that_is_moved_leaves_what_has_passed_where_it_was() {
 }
 
 #[test]
+fn a_task_that_is_moved_and_ends_its_turn_before_anybody_looks_leaves_it_too() {
+    let names = Known::default().cgroup_at(7, "/a").cgroup_at(8, "/b");
+    let mut ledger = ledger_with(&names, [7, 8]);
+    let task = |thread| Lasting { cgroup: 7, thread, on_queue: true, since_ns: 5, active_ns: 5 * SECOND };
+    ledger.note_lasting(&[task(1), task(2), task(3)], &names, 1);
+    ledger.end_window(SECOND);
+    // The first is in /b now, the second was moved as well and is gone, the third ended where it was.
+    ledger.book(&ran(8, 2 * (5 * SECOND + 100)), &names, 1);
+    ledger.book(&ran(7, 5 * SECOND + 200), &names, 1);
+    ledger.note_lasting(&[], &names, 1);
+    ledger.follow_ended(|thread| (thread != 2).then(|| if thread == 1 { 8 } else { 7 }));
+    ledger.end_window(SECOND);
+    let window = |ledger: &Ledger, at: usize| ledger.entities()[at].recent.window.active_ns;
+    // What nobody can tell of any more is the new one's, and the former makes up for it.
+    assert_eq!((window(&ledger, 1), window(&ledger, 2)), (0, 5 * SECOND + 200));
+    ledger.book(&ran(7, 5 * SECOND), &names, 1);
+    ledger.end_window(SECOND);
+    assert_eq!(window(&ledger, 1), 200);
+}
+
+#[test]
 fn what_began_before_the_first_window_is_of_it_only_from_then_on() {
     let names = Known::default().cgroup_at(7, "/a").cgroup_at(8, "/b");
     let mut ledger = ledger_with(&names, [7, 8]);
