@@ -28,10 +28,17 @@ static WAIT_PAIRS: HashMap<WaitPair, u64> = HashMap::with_max_entries(MAX_WAIT_P
 #[map]
 static WAIT_PAIRS_BOOKED: Array<u64> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
-/// Books a wait that ends now on those who had the CPU meanwhile, or on the victim's own quota. `book` is the victim's entry. A function of
+/// The entry of a victim and the CPU it waited for, as one word: functions take no more than five.
+#[inline(always)]
+pub(crate) fn victims_book(entry: u32, cpu: u32) -> u64 {
+    (u64::from(cpu) << 32) | u64::from(entry)
+}
+
+/// Books a wait that ends now on those who had the CPU meanwhile, or on the victim's own quota. `at` is of [`victims_book`]. A function of
 /// its own: the way of long waits only.
 #[inline(never)]
-pub(crate) fn book_wait(book: u32, victim: u64, queue: u64, wait_ns: u64, now_ns: u64) -> u64 {
+pub(crate) fn book_wait(at: u64, victim: u64, queue: u64, wait_ns: u64, now_ns: u64) -> u64 {
+    let (book, cpu) = (at as u32, (at >> 32) as u32);
     let throttled_ns = throttle::look(queue, now_ns - wait_ns, now_ns);
     if throttled_ns > 0 {
         charge(book, victim, book, THROTTLED, throttled_ns);
@@ -39,17 +46,16 @@ pub(crate) fn book_wait(book: u32, victim: u64, queue: u64, wait_ns: u64, now_ns
     // What is left is at the end: a group that may run again stands in line first.
     let waited_ns = wait_ns.saturating_sub(throttled_ns);
     if waited_ns > WAIT_THRESHOLD_NS.load() {
-        blame(book, victim, waited_ns, now_ns);
+        blame(book, cpu, victim, waited_ns, now_ns);
     }
     0
 }
 
 #[inline(always)]
-fn blame(book: u32, victim: u64, waited_ns: u64, now_ns: u64) {
-    // SAFETY: the helper has no preconditions.
-    let Some(turns) = of(unsafe { bpf_get_smp_processor_id() }) else { return };
+fn blame(book: u32, cpu: u32, victim: u64, waited_ns: u64, now_ns: u64) {
+    let Some(turns) = of(cpu) else { return };
     let from_ns = now_ns - waited_ns;
-    // SAFETY: this CPU's own entry, with interrupts off.
+    // SAFETY: nobody writes it: interrupts are off, and the lock of that CPU's run queue is held.
     let (newest, oldest) = unsafe { ((*turns).begun, *entry(turns, (*turns).begun + 1)) };
     // A wait that goes further back than the turns is taken to have been like what is known of it.
     let known_ns = now_ns.saturating_sub(oldest.since_ns);

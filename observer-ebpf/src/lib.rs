@@ -7,6 +7,7 @@
 
 pub mod causes;
 pub mod histogram;
+pub mod waited;
 pub mod wire;
 
 /// Where the other end of a socket is. The numbers are the index into [`NetBook::scopes`].

@@ -12,6 +12,7 @@ mod blame;
 mod cgroups;
 mod drops;
 mod lasting;
+mod migration;
 mod net;
 mod offsets;
 mod sched;
@@ -42,6 +43,13 @@ fn observer_ingress(ctx: SkBuffContext) -> i32 {
 #[btf_tracepoint(function = "sched_switch")]
 fn observer_switch(ctx: BtfTracePointContext) -> i32 {
     sched::switch(&ctx);
+    0
+}
+
+/// A task moves to another CPU.
+#[btf_tracepoint(function = "sched_migrate_task")]
+fn observer_migrate(ctx: BtfTracePointContext) -> i32 {
+    migration::moves(&ctx);
     0
 }
 

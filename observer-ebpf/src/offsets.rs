@@ -21,6 +21,14 @@ offsets! {
     TASK_LAST_QUEUED;
     /// `task_struct.sched_info.last_arrival`
     TASK_LAST_ARRIVAL;
+    /// `task_struct.sched_info.run_delay`
+    TASK_RUN_DELAY;
+    /// `task_struct.sched_info.pcount`
+    TASK_PCOUNT;
+    /// `task_struct.start_time`
+    TASK_START_TIME;
+    /// `task_struct.on_rq`
+    TASK_ON_RQ;
     /// `task_struct.se.group_node`
     TASK_GROUP_NODE;
     /// `task_struct.se.cfs_rq`
@@ -35,6 +43,8 @@ offsets! {
     CFS_RQ_RQ;
     /// `rq.clock`
     RQ_CLOCK;
+    /// `rq.cpu`
+    RQ_CPU;
     /// `rq.curr`
     RQ_CURR;
     /// `rq.cfs_tasks`

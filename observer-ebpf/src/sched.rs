@@ -5,6 +5,7 @@
 
 use crate::{
     blame, drops,
+    migration::Known,
     offsets::{
         CFS_RQ_RQ, RQ_CLOCK, SWITCH_HAS_STATE, TASK_CFS_RQ, TASK_CONTRIBUTES_BYTE, TASK_CONTRIBUTES_MASK,
         TASK_LAST_ARRIVAL, TASK_LAST_QUEUED, TASK_PID, TASK_STATE, WAIT_THRESHOLD_NS, field, task_cgroup_id,
@@ -125,24 +126,28 @@ fn runs(task: *const u8, cpu: u32, now_ns: u64) -> (u64, u32) {
     }
     // SAFETY: as above, and what it points to.
     let cgroup = unsafe { task_cgroup_id(task) };
-    let (mut wait_ns, mut number) = (0, NO_BOOK);
+    let (mut waited_ns, mut number) = (0, NO_BOOK);
     if queued_ns != 0
         && let Some((entry, book)) = slots::sched_book(cgroup, cpu, Entry::Wait)
     {
         number = entry;
-        wait_ns = now_ns.saturating_sub(queued_ns);
-        add_wait(book, wait_ns);
-        let threshold_ns = WAIT_THRESHOLD_NS.load();
-        // What is throttled is no load, whatever waits are asked for their causes.
-        if threshold_ns != NO_CAUSES && wait_ns > threshold_ns.min(DEFAULT_WAIT_THRESHOLD_NS) {
+        let here_ns = now_ns.saturating_sub(queued_ns);
+        let (mut new_ns, mut booked_ns) = (0, 0);
+        if let Some(known) = Known::of(task, pid) {
+            known.ends(here_ns);
+            (new_ns, booked_ns) = (known.new_ns, known.booked_ns);
+        }
+        waited_ns = here_ns + new_ns + booked_ns;
+        add_wait(book, here_ns + new_ns, waited_ns);
+        if is_asked_for(here_ns) {
             // SAFETY: as above.
             let queue: *const u8 = unsafe { field(task, &TASK_CFS_RQ) };
-            blame::book_wait(number, cgroup, queue as u64, wait_ns, now_ns);
+            blame::book_wait(blame::victims_book(number, cpu), cgroup, queue as u64, here_ns, now_ns);
         }
     }
     // The bit stays set after a sleep and is inherited over fork: a cheap filter, no proof.
     if contributes {
-        woke_up(pid, wait_ns, cpu);
+        woke_up(pid, waited_ns, cpu);
     }
     (cgroup, number)
 }
@@ -150,23 +155,31 @@ fn runs(task: *const u8, cpu: u32, now_ns: u64) -> (u64, u32) {
 /// There is no such entry.
 const NO_BOOK: u32 = u32::MAX;
 
+/// Whether a wait is to be asked whom it was for. What is throttled is no load, whatever waits are asked for their causes.
 #[inline(always)]
-fn add_wait(book: *mut SchedBook, wait_ns: u64) {
+pub(crate) fn is_asked_for(wait_ns: u64) -> bool {
+    let threshold_ns = WAIT_THRESHOLD_NS.load();
+    threshold_ns != NO_CAUSES && wait_ns > threshold_ns.min(DEFAULT_WAIT_THRESHOLD_NS)
+}
+
+/// Books the end of a wait of `waited_ns`, of which `new_ns` are not booked.
+#[inline(always)]
+fn add_wait(book: *mut SchedBook, new_ns: u64, waited_ns: u64) {
     // SAFETY: this CPU's own entry, with interrupts off: plain adds lose nothing.
     unsafe {
-        (*book).wait_ns += wait_ns;
+        (*book).wait_ns += new_ns;
         let waits = (&raw mut (*book).waits).cast::<u32>();
-        *waits.add(histogram::bucket(wait_ns)) += 1;
+        *waits.add(histogram::bucket(waited_ns)) += 1;
     }
 }
 
 #[inline(never)]
-fn woke_up(pid: u32, wait_ns: u64, cpu: u32) {
+fn woke_up(pid: u32, waited_ns: u64, cpu: u32) {
     // SAFETY: the value is copied before anything can remove it.
     let Some(sleep) = (unsafe { SLEEPS.get(pid) }).copied() else { return };
     let _ = SLEEPS.remove(pid);
     // SAFETY: the helper has no preconditions.
-    let woken_ns = unsafe { bpf_ktime_get_ns() }.saturating_sub(wait_ns);
+    let woken_ns = unsafe { bpf_ktime_get_ns() }.saturating_sub(waited_ns);
     if let Some((_, book)) = slots::sched_book(sleep.cgroup, cpu, Entry::Sleep) {
         // SAFETY: this CPU's own entry, with interrupts off.
         unsafe { (*book).uninterruptible_ns += woken_ns.saturating_sub(sleep.start_ns) };

@@ -10,6 +10,8 @@ pub mod program {
     pub const INGRESS: &str = "observer_ingress";
     /// Turns on a CPU, waits for one, and uninterruptible sleep.
     pub const SWITCH: &str = "observer_switch";
+    /// Waits that go on elsewhere.
+    pub const MIGRATE: &str = "observer_migrate";
     /// Turns and waits that have not ended, on demand.
     pub const LASTING: &str = "observer_lasting";
     /// Cgroups that are made.
@@ -26,10 +28,13 @@ struct Field(&'static str, &'static str, &'static str);
 
 const CGROUP_ID: [Field; 2] = [Field("CGROUP_KN", "cgroup", "kn"), Field("KERNFS_NODE_ID", "kernfs_node", "id")];
 
-const SWITCH: [Field; 8] = [
+const SWITCH: [Field; 11] = [
     Field("TASK_PID", "task_struct", "pid"),
     Field("TASK_LAST_QUEUED", "task_struct", "sched_info.last_queued"),
     Field("TASK_LAST_ARRIVAL", "task_struct", "sched_info.last_arrival"),
+    Field("TASK_RUN_DELAY", "task_struct", "sched_info.run_delay"),
+    Field("TASK_PCOUNT", "task_struct", "sched_info.pcount"),
+    Field("TASK_START_TIME", "task_struct", "start_time"),
     Field("TASK_CFS_RQ", "task_struct", "se.cfs_rq"),
     Field("TASK_CGROUPS", "task_struct", "cgroups"),
     Field("CFS_RQ_RQ", "cfs_rq", "rq"),
@@ -50,6 +55,8 @@ const LASTING: [Field; 3] = [
     Field("RQ_CFS_TASKS", "rq", "cfs_tasks"),
     Field("TASK_GROUP_NODE", "task_struct", "se.group_node"),
 ];
+
+const MIGRATE: [Field; 2] = [Field("TASK_ON_RQ", "task_struct", "on_rq"), Field("RQ_CPU", "rq", "cpu")];
 
 const LIFETIMES: [Field; 2] =
     [Field("CGROUP_ROOT", "cgroup", "root"), Field("CGROUP_ROOT_HIERARCHY_ID", "cgroup_root", "hierarchy_id")];
@@ -81,6 +88,13 @@ fn quotas(btf: &Btf<'_>) -> Vec<Global> {
         ("CFS_RQ_THROTTLE_COUNT", count),
         ("HAS_QUOTAS", 1),
     ]
+}
+
+/// The globals of the program that follows waits from one run queue to another.
+pub(super) fn migrate(btf: &Btf<'_>) -> Result<Vec<Global>, BtfError> {
+    let mut globals = switch(btf)?;
+    globals.extend(places(btf, MIGRATE.iter())?);
+    Ok(globals)
 }
 
 /// The globals of the iterator over what lasts.

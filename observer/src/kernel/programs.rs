@@ -36,12 +36,13 @@ pub(super) struct Entry {
 
 /// Every program, in the order in which they are loaded and attached: lifetimes first, so that no cgroup is missed between
 /// the walk of the tree and the first count.
-pub(super) const PROGRAMS: [Entry; 6] = [
+pub(super) const PROGRAMS: [Entry; 7] = [
     Entry { name: program::MKDIR, hook: Hook::Tracepoint("cgroup_mkdir"), fields: Some(offsets::lifetimes) },
     Entry { name: program::RMDIR, hook: Hook::Tracepoint("cgroup_rmdir"), fields: Some(offsets::lifetimes) },
     Entry { name: program::EGRESS, hook: Hook::Packets(CgroupSkbAttachType::Egress), fields: None },
     Entry { name: program::INGRESS, hook: Hook::Packets(CgroupSkbAttachType::Ingress), fields: None },
     Entry { name: program::SWITCH, hook: Hook::Tracepoint("sched_switch"), fields: Some(offsets::switch) },
+    Entry { name: program::MIGRATE, hook: Hook::Tracepoint("sched_migrate_task"), fields: Some(offsets::migrate) },
     Entry { name: program::LASTING, hook: Hook::Iterator("bpf_map_elem"), fields: Some(offsets::lasting) },
 ];
 

@@ -123,7 +123,7 @@ fn own_programs(btf: &Path, held: &Held, has_types: bool) -> Vec<Finding> {
 fn feature_of(name: &str) -> Feature {
     match name {
         program::EGRESS | program::INGRESS => Feature::Bytes,
-        program::SWITCH | program::LASTING => Feature::Scheduler,
+        program::SWITCH | program::MIGRATE | program::LASTING => Feature::Scheduler,
         _ => Feature::CgroupEvents,
     }
 }

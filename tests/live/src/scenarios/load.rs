@@ -11,7 +11,7 @@ use crate::{
     truth,
     worker::{Priority, Seat, Worker},
 };
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use libtest_mimic::Trial;
 use std::time::Duration;
 
@@ -187,24 +187,27 @@ fn moved() -> Result<()> {
 /// All of a wait is booked where it ends, a moment after the move: what passed before is of the first cgroup's load nevertheless.
 fn moved_and_served() -> Result<()> {
     const WAIT: Duration = Duration::from_millis(6500);
-    let folder = Cgroup::for_test()?;
-    let (greedy, first, second) = (folder.child("greedy")?, folder.child("first")?, folder.child("second")?);
-    let Starving { mut victim, mut others } = Starving::of(&first, &greedy)?;
-    let agent = Agent::start(&[])?;
-    others.iter_mut().try_for_each(|worker| worker.tell(&format!("spin {}", WAIT.as_millis())))?;
-    victim.tell("spin 600000")?;
-    std::thread::sleep(WAIT - Duration::from_millis(30));
-    cgroup::join(second.path(), victim.pid())?;
-    others.iter_mut().try_for_each(|worker| worker.line(Duration::from_secs(10)).map(drop))?;
-    std::thread::sleep(machine::patience(Duration::from_millis(1500)));
-    let page = agent.scrape()?;
-    let outcome = || {
-        let waited = gauge(&page, "observer_run_queue_wait_seconds_sum", &second.label)?;
-        ensure!(waited > 2.0, "the long wait did not end in the second: {waited} s there");
-        peak(&page, &first, 1.0)?;
-        peak(&page, &second, 1.0)
-    };
-    explain(&agent, outcome())
+    let mut waited = Vec::new();
+    // Where the victim got its CPU for a moment in between, there was no long wait.
+    for _ in 0..4 {
+        let folder = Cgroup::for_test()?;
+        let (greedy, first, second) = (folder.child("greedy")?, folder.child("first")?, folder.child("second")?);
+        let Starving { mut victim, mut others } = Starving::of(&first, &greedy)?;
+        let agent = Agent::start(&[])?;
+        others.iter_mut().try_for_each(|worker| worker.tell(&format!("spin {}", WAIT.as_millis())))?;
+        victim.tell("spin 600000")?;
+        std::thread::sleep(WAIT - Duration::from_millis(30));
+        cgroup::join(second.path(), victim.pid())?;
+        others.iter_mut().try_for_each(|worker| worker.line(Duration::from_secs(10)).map(drop))?;
+        std::thread::sleep(machine::patience(Duration::from_millis(1500)));
+        let page = agent.scrape()?;
+        waited.push(gauge(&page, "observer_run_queue_wait_seconds_sum", &second.label)?);
+        if waited.last().is_some_and(|waited| *waited > 3.0) {
+            let outcome = peak(&page, &first, 1.0).and_then(|()| peak(&page, &second, 1.0));
+            return explain(&agent, outcome);
+        }
+    }
+    bail!("no long wait ended in the second cgroup: {waited:?} s")
 }
 
 /// The kernel takes tasks that are throttled off its run queues, and so off the load average.

@@ -11,7 +11,11 @@ use crate::{
 };
 use anyhow::{Result, ensure};
 use libtest_mimic::Trial;
-use std::time::Duration;
+use nix::{
+    sched::{CpuSet, sched_setaffinity},
+    unistd::Pid,
+};
+use std::time::{Duration, Instant};
 
 pub(super) fn tests() -> Vec<Trial> {
     vec![
@@ -21,6 +25,7 @@ pub(super) fn tests() -> Vec<Trial> {
             &[Need::Root],
             spinners_and_sleepers,
         ),
+        test("waits_that_go_on_on_another_cpu_are_whole", Place::Both, &[Need::Root], moved_about),
         test("each_cgroup_on_a_shared_cpu_has_its_own_waits", Place::Both, &[Need::Root], two_cgroups),
         test("the_buckets_of_the_waits_add_up_to_their_count", Place::Both, &[Need::Root], buckets_add_up),
     ]
@@ -109,6 +114,36 @@ fn spinners_and_sleepers() -> Result<()> {
     let truth = crowd.truth()? - before.0;
     let books = agent.scrape()?.waits(&cgroup.label)? - before.1;
     ensure!(truth.nanoseconds > 6_000_000_000, "four spinners on one CPU for 4 s waited only {truth:?}");
+    explain(&agent, agree("the crowd", books, truth))
+}
+
+/// Tasks that wait are taken from one CPU to another all the time; the kernel adds their waits up part by part.
+fn moved_about() -> Result<()> {
+    let mut cpus = [CpuSet::new(), CpuSet::new()];
+    cpus[0].set(0)?;
+    cpus[1].set(last_cpu()?)?;
+    let folder = Cgroup::for_test()?;
+    let cgroup = folder.child("crowd")?;
+    let agent = Agent::start(&[])?;
+    let mut crowd = Crowd::start(&cgroup, 8, 0)?;
+    let before = (crowd.truth()?, agent.scrape()?.waits(&cgroup.label)?);
+    let length = Duration::from_secs(4);
+    crowd.begin(length)?;
+    let begun = Instant::now();
+    // Every second task the other way round.
+    for round in 0.. {
+        for (number, pid) in crowd.pids().iter().enumerate() {
+            sched_setaffinity(Pid::from_raw(pid.cast_signed()), &cpus[(round + number) % 2])?;
+            std::thread::sleep(Duration::from_micros(500));
+        }
+        if begun.elapsed() > length / 4 * 3 {
+            break;
+        }
+    }
+    crowd.finish()?;
+    let truth = crowd.truth()? - before.0;
+    let books = agent.scrape()?.waits(&cgroup.label)? - before.1;
+    ensure!(truth.nanoseconds > 10_000_000_000, "eight spinners on two CPUs for 4 s waited only {truth:?}");
     explain(&agent, agree("the crowd", books, truth))
 }
 
