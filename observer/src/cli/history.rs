@@ -9,7 +9,8 @@ mod tests;
 
 use super::{FAILED, WRONG_USE, complain, exit_code};
 use crate::history::{
-    HistoryAnswer, Metric, Selection, Statistic, Step, Subject, Trend, daily_maxima, daily_means, duration_of,
+    HistoryAnswer, KnownWorkload, Metric, Selection, Statistic, Step, Subject, Trend, daily_maxima, daily_means,
+    duration_of,
 };
 use clap::{Args, ValueEnum};
 use std::{fmt::Write as _, io::IsTerminal as _, process::ExitCode};
@@ -137,13 +138,14 @@ fn report(asked: &HistoryAnswer, other: &HistoryAnswer, metric: Metric, columns:
 }
 
 fn heading(answer: &HistoryAnswer) -> String {
-    let of = answer.workload.as_ref().map_or_else(
-        || format!("the node {}", answer.node),
-        |workload| {
-            let (namespace, name, kind) = (&workload.namespace, &workload.workload, &workload.workload_type);
-            format!("{kind} {namespace}/{name} on {}", answer.node)
-        },
-    );
+    let node = &answer.node;
+    let of = match &answer.workload {
+        Some(KnownWorkload { namespace, workload, workload_type, .. }) => {
+            format!("{workload_type} {namespace}/{workload} on {node}")
+        }
+        None if answer.of == "other" => format!("the workloads without a place of their own on {node}"),
+        None => format!("the node {node}"),
+    };
     let (from, to) = (number::time(answer.since_unix_seconds), number::time(answer.until_unix_seconds));
     let mut text = format!("{} of {of}, {from} to {to} UTC\n", answer.metric);
     if answer.kept_in == "memory" {

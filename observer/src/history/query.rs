@@ -54,7 +54,9 @@ pub struct ApiError {
 pub struct HistoryAnswer {
     /// The node.
     pub node: String,
-    /// The workload; absent for the node.
+    /// `node`, `other` for the workloads beyond the places, or `workload`.
+    pub of: String,
+    /// The workload, if it is that of one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub workload: Option<KnownWorkload>,
     /// For instance `egress_peak`.
@@ -159,8 +161,10 @@ impl HistoryQuery {
             ))
         };
         let mut subject = subject.ok_or_else(|| missing("workload"))?;
-        if let Subject::Workload { kind: of, .. } = &mut subject {
-            *of = kind;
+        match (&mut subject, kind) {
+            (Subject::Workload { kind: of, .. }, kind) => *of = kind,
+            (_, None) => {}
+            (_, Some(kind)) => return Err(wrong(format!("workload_type={kind} belongs to a workload=NAMESPACE/NAME"))),
         }
         Ok(Self {
             subject,
@@ -181,7 +185,9 @@ impl std::str::FromStr for Subject {
             (_, Some((namespace, name))) if !namespace.is_empty() && !name.is_empty() => {
                 Ok(Self::Workload { namespace: namespace.into(), name: name.into(), kind: None })
             }
-            _ => Err(format!("{text:?} is no workload; wanted: NAMESPACE/NAME, or node")),
+            _ => Err(format!(
+                "{text:?} is no workload; wanted: NAMESPACE/NAME, node, or other for those without a place of their own"
+            )),
         }
     }
 }
@@ -209,6 +215,12 @@ impl History {
         let selection = query.selection;
         let answer = HistoryAnswer {
             node: node.into(),
+            of: match &query.subject {
+                Subject::Node => "node",
+                Subject::Other => "other",
+                Subject::Workload { .. } => "workload",
+            }
+            .into(),
             workload,
             metric: selection.to_string(),
             unit: selection.metric.unit().into(),

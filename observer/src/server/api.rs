@@ -42,7 +42,7 @@ pub(super) fn router<S: ApiSource>(source: Arc<S>) -> Router {
 }
 
 async fn history<S: ApiSource>(State(source): State<Arc<S>>, uri: Uri) -> Api<HistoryAnswer> {
-    match HistoryQuery::of_parameters(parameters(&uri)) {
+    match parameters(&uri).and_then(|given| HistoryQuery::of_parameters(given.into_iter())) {
         Ok(query) => Api(source.history(query).await),
         Err(error) => Api(Err(error)),
     }
@@ -53,13 +53,20 @@ async fn history_workloads<S: ApiSource>(State(source): State<Arc<S>>) -> Api<Wo
 }
 
 async fn pairs<S: ApiSource>(State(source): State<Arc<S>>, uri: Uri) -> Api<PairsAnswer> {
-    let query = PairsQuery::of_parameters(parameters(&uri)).map_err(|wrong| ApiError::new("wrong_query", wrong));
+    let query = parameters(&uri).and_then(|given| {
+        PairsQuery::of_parameters(given.into_iter()).map_err(|wrong| ApiError::new("wrong_query", wrong))
+    });
     Api(query.map(|query| source.pairs(query)))
 }
 
-/// The parameters of a request, decoded.
-fn parameters(uri: &Uri) -> impl Iterator<Item = (String, String)> {
-    form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes()).into_owned()
+/// The parameters of a request, decoded; each may be there once.
+fn parameters(uri: &Uri) -> Result<Vec<(String, String)>, ApiError> {
+    let given: Vec<_> = form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes()).into_owned().collect();
+    let twice = given.iter().enumerate().find(|(at, (name, _))| given[..*at].iter().any(|(before, _)| before == name));
+    match twice {
+        None => Ok(given),
+        Some((_, (name, _))) => Err(ApiError::new("wrong_query", format!("{name} is there more than once"))),
+    }
 }
 
 /// An answer as JSON, or the error that is there instead.

@@ -38,7 +38,7 @@ fn variants() -> Vec<Variant> {
     vec![
         variant("off", &[]),
         variant("empty program", &["switch_empty"]),
-        variant("observer", &[program::SWITCH]),
+        variant("observer", &[program::MIGRATE, program::SWITCH]),
         variant("one hook, hash by cgroup id", &["switch_cgroup_hash"]),
         variant("three hooks, array by pid", &["array_wakeup", "array_wakeup_new", "array_switch"]),
         variant("three hooks, hash by pid", &["hash_wakeup", "hash_wakeup_new", "hash_switch"]),

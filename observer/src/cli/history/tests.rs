@@ -14,6 +14,7 @@ fn answer(metric: &str, step: u64, rows: impl Iterator<Item = (u64, f64)>) -> Hi
         .collect();
     HistoryAnswer {
         node: "worker-1".into(),
+        of: "workload".into(),
         workload: Some(KnownWorkload {
             namespace: "shop".into(),
             workload: "web".into(),
@@ -88,6 +89,15 @@ fn short_ranges_have_no_trend_and_empty_ones_no_table() {
     let none = answer("memory_peak", 60, std::iter::empty());
     let text = report(&none, &none, Metric::Memory, 80);
     assert!(text.contains("no rows: this agent does not read the memory"), "{text}");
+}
+
+#[test]
+fn a_heading_says_whose_history_it_is() {
+    let web = answer("load_mean", 1, [].into_iter());
+    let of = |of: &str| heading(&HistoryAnswer { of: of.into(), workload: None, ..web.clone() });
+    assert!(heading(&web).starts_with("load_mean of deployment shop/web on worker-1, "), "{}", heading(&web));
+    assert!(of("node").starts_with("load_mean of the node worker-1, "), "{}", of("node"));
+    assert!(of("other").starts_with("load_mean of the workloads without a place of their own on worker-1, "));
 }
 
 #[test]

@@ -23,6 +23,7 @@ impl ApiSource for Books {
         }
         Ok(HistoryAnswer {
             node: "node-7".into(),
+            of: "node".into(),
             workload: None,
             metric: query.selection.to_string(),
             unit: query.selection.metric.unit().into(),
@@ -123,6 +124,8 @@ async fn a_wrong_question_is_told_what_would_be_right() {
         ("?workload=node&metric=egress_peak&since=0s", "30d"),
         ("?workload=node&metric=egress_peak&since=1h&step=5m", "1s, 1m or 1h"),
         ("?workload=node&metric=egress_peak&since=1h&callback=x", "callback"),
+        ("?workload=node&metric=egress_peak&since=1h&since=2h", "since is there more than once"),
+        ("?workload=node&metric=egress_peak&since=1h&workload_type=job", "workload=NAMESPACE/NAME"),
     ] {
         let answer = server.get(&format!("/api/v1/history{query}")).await;
         assert_eq!((answer.status, kind(&answer).as_str()), (400, "wrong_query"), "{query}");
