@@ -9,10 +9,21 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Which programs run. What none of them counts is not known, which is not zero.
 #[derive(Clone, Copy, Debug)]
-struct Counted {
+pub(super) struct Counted {
     transmit: bool,
     receive: bool,
     tasks: bool,
+}
+
+impl Counted {
+    /// What the programs that run count. Of what ended in the first window nobody knows how much of it was before.
+    pub(super) fn by(kernel: &Kernel, is_first: bool) -> Self {
+        Self {
+            transmit: kernel.is_up(program::EGRESS),
+            receive: kernel.is_up(program::INGRESS),
+            tasks: kernel.is_up(program::SWITCH) && !is_first,
+        }
+    }
 }
 
 /// Milliseconds since the epoch; zero before it.
@@ -22,12 +33,7 @@ pub(super) fn unix_ms() -> u64 {
 }
 
 /// Hands the window that has just ended to the history.
-pub(super) fn remember(history: &mut History, ledger: &Ledger, kernel: &Kernel, elapsed_ns: u64) {
-    let counted = Counted {
-        transmit: kernel.is_up(program::EGRESS),
-        receive: kernel.is_up(program::INGRESS),
-        tasks: kernel.is_up(program::SWITCH),
-    };
+pub(super) fn remember(history: &mut History, ledger: &Ledger, counted: Counted, elapsed_ns: u64) {
     let seconds = elapsed_ns as f64 / 1e9;
     let node = row(&ledger.node().window, node_working_set(ledger), seconds, counted);
     let window = Window { ended_unix_ms: unix_ms(), elapsed_ms: elapsed_ns / 1_000_000, node };

@@ -1,6 +1,12 @@
 //! Where the readings come together: kernel and cgroup tree in, ledger out. One at a time, under the agent's lock.
 
-use super::{directory::Directory, own_cpu::OwnCpu, pods::Pods, remember::remember, resources::Resources};
+use super::{
+    directory::Directory,
+    own_cpu::OwnCpu,
+    pods::Pods,
+    remember::{Counted, remember},
+    resources::Resources,
+};
 use crate::{
     cgroup::Tree,
     history::History,
@@ -154,12 +160,14 @@ impl Station {
         self.parts.kernel.flush_log();
         if window_ends {
             let elapsed_ns = ended.since(self.window_started);
-            if self.ledger.window_ended_ns() == 0 {
+            let is_first = self.ledger.window_ended_ns() == 0;
+            if is_first {
                 self.ledger.end_first_window(elapsed_ns, ended.queues_ns);
             } else {
                 self.ledger.end_window(elapsed_ns);
             }
-            remember(&mut self.parts.history, &self.ledger, &self.parts.kernel, elapsed_ns);
+            let counted = Counted::by(&self.parts.kernel, is_first);
+            remember(&mut self.parts.history, &self.ledger, counted, elapsed_ns);
             self.window_started = ended;
         }
         let now_ns = ended.agent_ns;

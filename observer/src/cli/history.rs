@@ -12,7 +12,7 @@ use crate::history::{
     HistoryAnswer, KnownWorkload, Metric, Selection, Statistic, Step, Subject, Trend, daily_maxima, daily_means,
     duration_of,
 };
-use clap::{Args, ValueEnum};
+use clap::{ArgGroup, Args, ValueEnum};
 use std::{fmt::Write as _, io::IsTerminal as _, process::ExitCode};
 
 /// Where nobody says how wide a line may be.
@@ -29,13 +29,13 @@ In a cluster, reach the agent of a node through kubectl port-forward:
 
 /// What to show.
 #[derive(Args, Clone, Debug)]
-#[command(after_help = AFTER_HELP)]
+#[command(after_help = AFTER_HELP, group(ArgGroup::new("subject").required(true)))]
 pub(super) struct Arguments {
     /// Whose history
-    #[arg(long, value_name = "NAMESPACE/NAME", required_unless_present = "node", conflicts_with = "node")]
+    #[arg(long, value_name = "NAMESPACE/NAME", group = "subject")]
     workload: Option<String>,
     /// That of the whole node
-    #[arg(long)]
+    #[arg(long, group = "subject")]
     node: bool,
     /// The workload's kind, where two have the same name: deployment, cronjob
     #[arg(long, value_name = "TYPE", conflicts_with = "node")]
@@ -53,7 +53,7 @@ pub(super) struct Arguments {
     #[arg(long, value_enum, value_name = "FORMAT", default_value_t = Output::Text)]
     output: Output,
     /// The agent's debug listener
-    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:9811")]
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:9811", value_parser = client::authority)]
     agent: String,
 }
 

@@ -6,8 +6,8 @@ use nix::{
 };
 use std::{
     fs::{self, DirBuilder, File, OpenOptions, TryLockError},
-    io::{self, Read as _},
-    os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _},
+    io,
+    os::unix::fs::{DirBuilderExt as _, FileExt as _, MetadataExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
 };
 
@@ -15,8 +15,10 @@ use std::{
 pub(super) const FILE: &str = "history.redb";
 /// The first bytes of every redb database.
 const MAGIC: [u8; 9] = [b'r', b'e', b'd', b'b', 0x1a, 0x0a, 0xa9, 0x0d, 0x0a];
-/// Files that were moved aside and are still there; then the operator has to look.
+/// Files of others that were moved aside and are still there; then the operator has to look.
 const MOST_ASIDE: u32 = 100;
+/// A database that was damaged, the last one.
+const DAMAGED: &str = "aside-damaged";
 
 /// Why there is no history on the disk.
 #[derive(Debug, thiserror::Error)]
@@ -65,10 +67,11 @@ impl StateDir {
     /// With what to do.
     pub fn open(path: &Path, user: Option<(u32, u32)>) -> Result<Self, StateError> {
         make(path)?;
-        if let Some(user) = user {
-            give_directory(path, user)?;
-        }
+        let gift = user.map_or(Ok(None), |user| to_be_given(path, user))?;
         let file = open_file(path, user)?;
+        if let Some((directory, user)) = gift.zip(user) {
+            give(&directory, user).map_err(|error| io_error("give away", path, error))?;
+        }
         let mut directory = Self { path: path.to_owned(), file, moved_aside: 0 };
         if !has_magic(&directory.file) {
             directory.set_aside("it is no database of an agent")?;
@@ -79,16 +82,21 @@ impl StateDir {
         Ok(directory)
     }
 
-    /// Moves the file aside, and begins another. It is never removed.
+    /// Moves the file aside, and begins another. What is no database is never removed; of damaged ones the last is kept.
     ///
     /// # Errors
     /// With what to do.
     pub fn set_aside(&mut self, why: &str) -> Result<(), StateError> {
         let from = self.path.join(FILE);
-        let free = (1..=MOST_ASIDE).map(|number| self.path.join(format!("{FILE}.aside-{number}")));
-        let to = free.into_iter().find(|path| fs::symlink_metadata(path).is_err()).ok_or_else(|| {
-            io_error("move aside", &from, io::Error::other("a hundred files were moved aside already"))
-        })?;
+        let beside = |end: String| self.path.join(format!("{FILE}.{end}"));
+        let to = if has_magic(&self.file) {
+            beside(DAMAGED.into())
+        } else {
+            let mut free = (1..=MOST_ASIDE).map(|number| beside(format!("aside-{number}")));
+            free.find(|path| fs::symlink_metadata(path).is_err()).ok_or_else(|| {
+                io_error("move aside", &from, io::Error::other("a hundred files were moved aside already"))
+            })?
+        };
         fs::rename(&from, &to).map_err(|error| io_error("move aside", &from, error))?;
         self.moved_aside += 1;
         tracing::warn!(file = %from.display(), moved_to = %to.display(), why, "the history's file cannot be used: it is moved aside, and the history begins anew");
@@ -122,12 +130,12 @@ fn make(path: &Path) -> Result<(), StateError> {
     }
 }
 
-/// Gives the directory away, if it is root's, nobody else can write to it and nothing but ours is in it.
-fn give_directory(path: &Path, user: (u32, u32)) -> Result<(), StateError> {
+/// The directory, if it is to be given away: it is root's, nobody else can write to it and nothing but ours is in it.
+fn to_be_given(path: &Path, user: (u32, u32)) -> Result<Option<File>, StateError> {
     let directory = File::open(path).map_err(|error| io_error("open", path, error))?;
     let facts = directory.metadata().map_err(|error| io_error("look at", path, error))?;
     if facts.uid() == user.0 || facts.mode() & 0o002 != 0 {
-        return Ok(());
+        return Ok(None);
     }
     let not_given = |why| StateError::NotGiven { path: path.to_owned(), why };
     if facts.uid() != 0 {
@@ -138,7 +146,7 @@ fn give_directory(path: &Path, user: (u32, u32)) -> Result<(), StateError> {
     if names.any(|name| !name.to_string_lossy().starts_with(FILE)) {
         return Err(not_given("it holds files of others"));
     }
-    give(&directory, user).map_err(|error| io_error("give away", path, error))
+    Ok(Some(directory))
 }
 
 fn give(file: &File, (uid, gid): (u32, u32)) -> io::Result<()> {
@@ -178,17 +186,16 @@ fn open_file(directory: &Path, user: Option<(u32, u32)>) -> Result<File, StateEr
 
 /// Whether the file is empty or a redb database at first sight.
 fn has_magic(file: &File) -> bool {
-    let mut begin = Vec::new();
-    file.take(MAGIC.len() as u64).read_to_end(&mut begin).is_ok() && (begin.is_empty() || begin == MAGIC)
+    let mut begin = [0; MAGIC.len()];
+    matches!(file.read_at(&mut begin, 0), Ok(0)) || begin == MAGIC
 }
 
 fn io_error(what: &'static str, path: &Path, error: io::Error) -> StateError {
     let advice = match error.raw_os_error().map(Errno::from_raw) {
-        Some(Errno::EACCES | Errno::EPERM | Errno::EROFS) => format!(
-            "make {} writable for the agent's user, uid {}: chown {0}, or mount it writable",
-            path.display(),
-            Uid::effective()
-        ),
+        Some(Errno::EROFS) => "mount it writable and start the agent again, or give another --state-dir".into(),
+        Some(Errno::EACCES | Errno::EPERM) => {
+            format!("make {} writable for uid {}, by chown for instance", path.display(), Uid::effective())
+        }
         Some(Errno::ENOENT) => "make the directory above it".into(),
         Some(Errno::ENOTDIR) => "give --state-dir a directory".into(),
         Some(Errno::ENOSPC | Errno::EDQUOT) => "make room on its disk".into(),

@@ -24,15 +24,14 @@ struct Refusal {
     error: ApiError,
 }
 
-/// Asks an agent.
+/// Asks the agent at an address and port.
 ///
 /// # Errors
 /// With what to do.
 pub(super) fn history(agent: &str, target: &str) -> anyhow::Result<HistoryAnswer> {
-    let authority = authority(agent)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let (status, body) =
-        runtime.block_on(async { timeout(PATIENCE, exchange(&authority, target)).await }).map_err(|_| {
+        runtime.block_on(async { timeout(PATIENCE, exchange(agent, target)).await }).map_err(|_| {
             anyhow!("{agent} does not answer within {} seconds; is it an agent's debug listener?", PATIENCE.as_secs())
         })??;
     if status == 200 {
@@ -47,13 +46,15 @@ pub(super) fn history(agent: &str, target: &str) -> anyhow::Result<HistoryAnswer
     }
 }
 
-/// `http://HOST:PORT`, of which the last part is needed.
-fn authority(agent: &str) -> anyhow::Result<String> {
-    let wanted = || format!("--agent {agent}: wanted: http://ADDRESS:PORT, such as http://127.0.0.1:9811");
-    let uri: Uri = agent.parse().with_context(wanted)?;
-    let is_plain = uri.scheme_str() == Some("http") && matches!(uri.path(), "" | "/") && uri.query().is_none();
-    let authority = uri.authority().filter(|authority| is_plain && authority.port().is_some());
-    Ok(authority.with_context(wanted)?.as_str().to_owned())
+/// `http://ADDRESS:PORT`, of which the last part is needed.
+pub(super) fn authority(url: &str) -> Result<String, String> {
+    let uri = url
+        .parse::<Uri>()
+        .ok()
+        .filter(|uri| uri.scheme_str() == Some("http") && matches!(uri.path(), "" | "/") && uri.query().is_none());
+    let authority = uri.as_ref().and_then(Uri::authority);
+    let plain = authority.filter(|authority| authority.port().is_some() && !authority.as_str().contains('@'));
+    plain.map(ToString::to_string).ok_or_else(|| "wanted: http://ADDRESS:PORT, such as http://127.0.0.1:9811".into())
 }
 
 async fn exchange(authority: &str, target: &str) -> anyhow::Result<(u16, Bytes)> {

@@ -124,13 +124,24 @@ fn what_shrinks_is_said_to_shrink() {
 #[test]
 fn nobody_who_listens_is_told_with_what_to_do() {
     let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let error = client::history(&format!("http://{address}"), "/").unwrap_err().to_string();
+    let error = client::history(&address.to_string(), "/").unwrap_err().to_string();
     assert!(error.contains(&format!("no agent listens on {address}")) && error.contains("port-forward"), "{error}");
-    for wrong in
-        ["127.0.0.1:9811", "https://127.0.0.1:9811", "http://127.0.0.1", "http://127.0.0.1:9811/metrics", "x y"]
-    {
-        let error = client::history(wrong, "/").unwrap_err();
-        assert!(format!("{error:#}").contains("wanted: http://ADDRESS:PORT"), "{wrong}: {error:#}");
+}
+
+#[test]
+fn an_agents_address_is_a_plain_one_with_a_port() {
+    for right in ["http://127.0.0.1:9811", "http://127.0.0.1:9811/"] {
+        assert_eq!(client::authority(right).as_deref(), Ok("127.0.0.1:9811"));
+    }
+    for wrong in [
+        "127.0.0.1:9811",
+        "https://127.0.0.1:9811",
+        "http://127.0.0.1",
+        "http://127.0.0.1:9811/metrics",
+        "http://me@127.0.0.1:9811",
+        "x y",
+    ] {
+        assert!(client::authority(wrong).is_err_and(|error| error.contains("wanted: http://ADDRESS:PORT")), "{wrong}");
     }
 }
 
@@ -144,7 +155,7 @@ fn somebody_else_who_listens_is_told() {
         let _ = stream.read(&mut [0; 4096]).unwrap();
         stream.write_all(b"HTTP/1.1 404 Not Found\r\nContent-Length: 3\r\nConnection: close\r\n\r\nno\n").unwrap();
     });
-    let error = client::history(&format!("http://{address}"), "/").unwrap_err().to_string();
+    let error = client::history(&address.to_string(), "/").unwrap_err().to_string();
     assert!(error.contains("status 404") && error.contains("9811"), "{error}");
     server.join().unwrap();
 }

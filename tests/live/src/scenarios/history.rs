@@ -31,6 +31,7 @@ pub(super) fn tests() -> Vec<Trial> {
         test("on_a_full_disk_older_rows_stay_readable_and_the_agent_goes_on", Place::Both, &[Need::Root], full_disk),
         test("a_read_only_state_directory_costs_the_history_alone", Place::Both, &[Need::Root], read_only),
         test("a_foreign_file_in_the_state_directory_is_moved_aside", Place::Both, &[Need::Root], foreign_file),
+        test("the_first_second_has_no_row_of_the_load", Place::Both, &[Need::Root], first_second),
         test("without_a_state_directory_the_history_is_in_memory_and_says_so", Place::Both, &[Need::Root], in_memory),
         test(
             "the_debug_listener_refuses_foreign_hosts_and_posts_beside_slow_clients",
@@ -84,6 +85,22 @@ fn burst(folder: &Cgroup) -> Result<()> {
     let mut talk = Worker::start(Seat::in_cgroup(&cgroup), ["udp-talk", "--to", &sink.greeting, "--size", "972"])?;
     talk.ask("send 2000")?;
     Ok(())
+}
+
+/// How much of what ended in it was before it nobody knows, which is not zero.
+fn first_second() -> Result<()> {
+    let folder = Cgroup::for_test()?;
+    let mut spinner = Worker::start(Seat::in_cgroup(&folder), ["spin"])?;
+    spinner.tell("spin 600000")?;
+    let agent = Agent::start(&[])?;
+    std::thread::sleep(patience(Duration::from_millis(4500)));
+    let (load, egress) = (rows(&agent, "load_mean", "1s")?, rows(&agent, "egress_mean", "1s")?);
+    let outcome = || {
+        ensure!(egress.len() >= 3 && load.len() == egress.len() - 1, "{} and {} rows", load.len(), egress.len());
+        ensure!(load.iter().all(|(_, tasks)| *tasks > 0.9), "one task was active all the time: {load:?}");
+        Ok(())
+    };
+    explain(&agent, outcome())
 }
 
 fn peak(rows: &[(u64, f64)]) -> f64 {
