@@ -51,7 +51,7 @@ pub(crate) fn tell(element: *const Element) {
     }
     let head = run_queue + RQ_CFS_TASKS.load();
     let mut node = head;
-    let mut tasks = 0;
+    let (mut tasks, mut asleep) = (0, 0);
     for _ in 0..MAX_LASTING {
         // `list_head.next`
         node = peek_at(node);
@@ -65,11 +65,13 @@ pub(crate) fn tell(element: *const Element) {
         let queued_ns: u64 = peek(task, &TASK_LAST_QUEUED);
         if queued_ns == 0 {
             // It runs, or it sleeps and has not been taken off the queue yet.
+            asleep += u64::from(task != current);
             continue;
         }
         write(seq, of(task, queued_ns, throttle::so_far(queue, queued_ns, now_ns)));
     }
     tell_state(seq, turns, tasks);
+    write(seq, LastingTask { cgroup: LastingTask::ASLEEP, thread: asleep, ..LastingTask::default() });
 }
 
 #[inline(always)]

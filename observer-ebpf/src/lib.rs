@@ -215,7 +215,7 @@ pub struct Throttle {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct LastingTask {
-    /// The task's cgroup; [`LastingTask::CLOCK`] or [`LastingTask::STATE`] for none.
+    /// The task's cgroup, or one of the marks.
     pub cgroup: u64,
     /// Since when, by the run queue's clock.
     pub since_ns: u64,
@@ -232,6 +232,8 @@ impl LastingTask {
     /// in the place of the thread: by the kernel's count before the tasks are told of, and after them by how many there were. Where
     /// two such records differ, the queue has changed under the reader, who may have missed a task or seen it twice.
     pub const STATE: u64 = u64::MAX - 1;
+    /// Marks a record that holds how many tasks of a queue sleep and are still on it, in the place of the thread.
+    pub const ASLEEP: u64 = u64::MAX - 2;
 }
 
 /// Key data of the map `SCOPE_PREFIXES` (a longest-prefix-match trie): an IPv6 or IPv4-mapped address in network order.

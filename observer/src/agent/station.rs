@@ -164,6 +164,7 @@ impl Station {
             if is_first {
                 self.ledger.end_first_window(elapsed_ns, ended.queues_ns);
             } else {
+                self.ledger.note_asleep(self.sample.asleep, elapsed_ns);
                 self.ledger.end_window(elapsed_ns);
             }
             let counted = Counted::by(&self.parts.kernel, is_first);

@@ -4,7 +4,7 @@
 //! made, and, unlike an iterator over tasks, sees those outside of the reader's pid namespace.
 
 use super::sys;
-use crate::ledger::Lasting;
+use crate::ledger::{Lasting, Sample};
 use observer_ebpf::LastingTask;
 use std::{
     fs::File,
@@ -36,7 +36,7 @@ impl LastingTasks {
     }
 
     /// Adds everything that lasts; returns when that was, by the run queues' clock: `None` as long as no CPU has switched.
-    pub(super) fn read(&mut self, lasting: &mut Vec<Lasting>) -> io::Result<Option<u64>> {
+    pub(super) fn read(&mut self, sample: &mut Sample) -> io::Result<Option<u64>> {
         for _ in 0..ATTEMPTS {
             self.pass()?;
             if is_steady(&self.records) {
@@ -44,6 +44,8 @@ impl LastingTasks {
             }
         }
         let now_ns = latest_clock(&self.records);
+        sample.asleep = asleep(&self.records);
+        let lasting = &mut sample.lasting;
         let at = lasting.len();
         lasting.extend(told(&self.records, now_ns.unwrap_or(0)));
         lasting[at..].sort_unstable_by_key(|task| (task.thread, task.since_ns));
@@ -83,8 +85,13 @@ fn latest_clock(records: &[LastingTask]) -> Option<u64> {
     clocks.map(|record| record.since_ns).max()
 }
 
+/// How many tasks sleep on a queue.
+fn asleep(records: &[LastingTask]) -> u64 {
+    records.iter().filter(|record| record.cgroup == LastingTask::ASLEEP).map(|record| record.thread).sum()
+}
+
 fn told(records: &[LastingTask], now_ns: u64) -> impl Iterator<Item = Lasting> {
-    let tasks = records.iter().filter(|record| record.cgroup < LastingTask::STATE);
+    let tasks = records.iter().filter(|record| record.cgroup < LastingTask::ASLEEP);
     tasks.map(move |task| Lasting {
         cgroup: task.cgroup,
         thread: task.thread as u32,
@@ -129,6 +136,12 @@ mod tests {
         assert!(is_steady(&look(9, 2)));
         assert!(!is_steady(&look(10, 2)), "a switch");
         assert!(!is_steady(&look(9, 1)) && !is_steady(&look(9, 3)), "a task that was moved within its queue");
+    }
+
+    #[test]
+    fn tasks_that_sleep_on_a_queue_are_counted_and_are_nobodys() {
+        let records = records([(LastingTask::ASLEEP, 0, 2), (7, 400, 1), (LastingTask::ASLEEP, 0, 3)]);
+        assert_eq!((asleep(&records), told(&records, 500).count()), (5, 1));
     }
 
     #[test]

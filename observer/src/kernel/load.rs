@@ -162,7 +162,7 @@ impl Kernel {
     /// Adds the turns on a CPU and the waits that last; returns when that was, by the run queues' clock. `None` where the
     /// iterator is down, and before any CPU has switched.
     pub fn read_lasting(&mut self, sample: &mut Sample) -> io::Result<Option<u64>> {
-        self.lasting.as_mut().map_or(Ok(None), |iterator| iterator.read(&mut sample.lasting))
+        self.lasting.as_mut().map_or(Ok(None), |iterator| iterator.read(sample))
     }
 
     /// Takes every program out of the kernel; what was counted can still be read.

@@ -39,6 +39,8 @@ pub struct Ledger {
     pub(super) period_ns: u64,
     /// What the last windows brought, over all entities.
     pub(super) node: Recent,
+    /// What the kernel counts as active beside that: tasks that sleep on a run queue, by one look in each window.
+    pub(super) asleep: Recent,
     nameless: u64,
     changes: u64,
 }
@@ -60,6 +62,7 @@ impl Default for Ledger {
             window_ended_ns: 0,
             period_ns: 0,
             node: Recent::default(),
+            asleep: Recent::default(),
             nameless: 0,
             changes: 0,
         };

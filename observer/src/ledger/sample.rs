@@ -12,12 +12,15 @@ pub struct Sample {
     pub caused: Vec<Caused>,
     /// What has not ended; a cgroup may stand here several times.
     pub lasting: Vec<Lasting>,
+    /// Tasks that sleep, and that the kernel counts as active all the same: it has not taken them off their run queues yet.
+    pub asleep: u64,
 }
 
 impl Sample {
     /// Empties it for the next reading.
     pub fn clear(&mut self) {
-        let Self { added, caused, lasting } = self;
+        let Self { added, caused, lasting, asleep } = self;
+        *asleep = 0;
         added.clear();
         caused.clear();
         lasting.clear();

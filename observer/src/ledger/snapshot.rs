@@ -29,6 +29,8 @@ pub struct NodeFacts {
     pub load: Option<LoadAverages>,
     /// Its one-minute average less the entities' shares; absent while their tasks are not followed.
     pub unattributed_load: Option<f64>,
+    /// The part of that which are tasks that sleep on a run queue; absent where nobody looks.
+    pub sleeping_load: Option<f64>,
     /// `/proc/net/dev` of the host's network namespace.
     pub devices: Vec<Device>,
 }

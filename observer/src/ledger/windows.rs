@@ -5,7 +5,7 @@
 //! that comes a little late or early is made good by the next, and nothing can drift.
 
 use super::{
-    Added, Ledger, Recent,
+    Added, Ledger, LoadAverages, Recent,
     account::Account,
     books::UNATTRIBUTED,
     recent::{PERIOD_NS, PERIOD_SLACK_NS, Period},
@@ -60,6 +60,16 @@ impl Ledger {
         &self.node
     }
 
+    /// The share of the node's load average of tasks that sleep, and that the kernel has not taken off its run queues yet.
+    pub fn asleep(&self) -> LoadAverages {
+        self.asleep.load
+    }
+
+    /// So many of them there were in the window that ends.
+    pub fn note_asleep(&mut self, tasks: u64, elapsed_ns: u64) {
+        self.asleep.add_active(tasks * elapsed_ns);
+    }
+
     /// The first window begins, by the clock of the run queues.
     pub fn begin_windows(&mut self, queues_ns: Option<u64>) {
         self.begin_load(queues_ns);
@@ -86,7 +96,7 @@ impl Ledger {
     /// Of every entity, every workload and the node.
     fn all_recent(&mut self) -> impl Iterator<Item = &mut Recent> {
         let entities = self.entities.iter_mut().map(|entity| &mut entity.recent);
-        entities.chain(self.workloads.recent_mut()).chain([&mut self.node])
+        entities.chain(self.workloads.recent_mut()).chain([&mut self.node, &mut self.asleep])
     }
 
     /// Ends a window of `elapsed_ns`.

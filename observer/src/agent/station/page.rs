@@ -91,6 +91,8 @@ impl Station {
             let shown = self.ledger.entities().iter().filter(|entity| entity.shown);
             load.one - shown.map(|entity| entity.recent.load.rounded().one).sum::<f64>()
         });
+        let looks_at_queues = self.parts.kernel.is_up(program::LASTING);
+        self.node.sleeping_load = looks_at_queues.then(|| self.ledger.asleep().rounded().one);
         Snapshot {
             window_ended_ns: self.ledger.window_ended_ns(),
             node_name: &self.parts.node_name,

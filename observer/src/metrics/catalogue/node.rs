@@ -37,6 +37,15 @@ pub(super) static FAMILIES: &[Family] = &[
                that passed (docs/kernel.md), and in the first minutes what was active before the agent started.",
     },
     Family {
+        name: "observer_node_load1_sleeping",
+        kind: Kind::Gauge,
+        unit: Unit::Tasks,
+        room: Room::Kernel,
+        series: Series::Node(|node| Some(Value::Float(node.sleeping_load?))),
+        help: "The part of observer_node_load1_unattributed that are tasks which sleep: since Linux 6.12 the kernel leaves some on \
+               their run queues for a while, and counts them. By one look a second, averaged as the kernel does.",
+    },
+    Family {
         name: "observer_node_network_device_transmit_bytes_total",
         kind: Kind::Counter,
         unit: Unit::Bytes,

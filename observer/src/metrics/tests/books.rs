@@ -149,6 +149,7 @@ fn node_facts() -> NodeFacts {
     NodeFacts {
         load: Some(LoadAverages { one: 0.25, five: 1.5, fifteen: 12.75 }),
         unattributed_load: Some(-0.125),
+        sleeping_load: Some(0.0625),
         devices: vec![device("eth0", 10, 20), device("lo", 30, 30)],
     }
 }

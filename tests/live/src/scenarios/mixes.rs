@@ -55,7 +55,7 @@ fn mixed_loads() -> Result<()> {
     let first = sums(&agent.scrape()?)?.1;
     let mut children = everything(&one, &other, length)?;
     let started = Instant::now();
-    let (mut ours, mut kernels, mut samples) = (0.0, 0.0, 0);
+    let (mut ours, mut kernels, mut asleep, mut samples) = (0.0, 0.0, 0.0, 0);
     while started.elapsed() < length {
         // Not in step with the averages, which are brought forward every five.
         sleep(Duration::from_millis(4300));
@@ -65,14 +65,17 @@ fn mixed_loads() -> Result<()> {
         let before = first * KEPT[0].powf(started.elapsed().as_secs_f64() / 5.0);
         kernels += load - before;
         ours += load - left;
+        asleep += page.one("observer_node_load1_sleeping", &[])?.value.parse::<f64>()?;
         samples += 1;
     }
     ensure_all_ended(&mut children)?;
     let residual = (kernels - ours) / kernels;
+    let mean = |sum: f64| sum / f64::from(samples);
     println!(
-        "{samples} samples: the kernel's load {:.2}, ours {:.2} on average",
-        kernels / f64::from(samples),
-        ours / f64::from(samples)
+        "{samples} samples: the kernel's load {:.2}, ours {:.2} on average, and {:.2} that sleep on a queue",
+        mean(kernels),
+        mean(ours),
+        mean(asleep)
     );
     let outcome = ensure_near(residual);
     explain(&agent, outcome)?;

@@ -143,7 +143,8 @@ fn prometheus_knows_the_rate() -> Result<()> {
 }
 
 fn families_are_there() -> Result<()> {
-    const FAMILIES: [(&str, &str); 36] = [
+    const FAMILIES: [(&str, &str); 37] = [
+        ("observer_node_load1_sleeping", "gauge"),
         ("observer_load1", "gauge"),
         ("observer_load_peak", "gauge"),
         ("observer_node_load1_unattributed", "gauge"),

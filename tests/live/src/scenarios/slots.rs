@@ -24,6 +24,7 @@ pub(super) fn tests() -> Vec<Trial> {
             NEEDS,
             more_cgroups_than_slots,
         ),
+        test("what_lasts_in_a_cgroup_without_a_slot_is_nobodys_load", Place::Both, &[Need::Root], refused_spinner),
         test("slots_that_come_free_are_used_again", Place::Both, NEEDS, slots_come_free),
         test("a_slot_that_changes_hands_is_not_charged_by_a_socket_of_its_last_owner", Place::Both, NEEDS, || {
             let (slots, folder, hole) = (slots(16)?, Cgroup::for_test()?, Hole::dig()?);
@@ -130,6 +131,31 @@ fn strays(page: &Page, folder: &Cgroup) -> Result<Waits> {
     let (mut waits, root) = (Waits::default(), v2_root()?);
     add(&mut waits, page, &root, &root, folder.path())?;
     Ok(waits)
+}
+
+/// A turn that began after the last slot was given away: it is where it will be booked when it ends.
+fn refused_spinner() -> Result<()> {
+    let folder = Cgroup::for_test()?;
+    let agent = Agent::start(&["--max-cgroups", "16"])?;
+    let cgroups = (0..24).map(|number| folder.child(format!("c{number}"))).collect::<Result<Vec<_>>>()?;
+    let mut workers: Vec<_> =
+        cgroups.iter().map(|cgroup| Worker::start(Seat::in_cgroup(cgroup), ["nap"])).collect::<Result<_>>()?;
+    workers.iter_mut().try_for_each(|worker| worker.ask("nap 100").map(drop))?;
+    let late = folder.child("late")?;
+    let mut spinner = Worker::start(Seat::in_cgroup(&late), ["spin"])?;
+    spinner.tell("spin 600000")?;
+    std::thread::sleep(patience(Duration::from_millis(3500)));
+    let page = agent.scrape()?;
+    let peak = |cgroup: &str| {
+        let samples = page.samples("observer_load_peak", &[("cgroup", cgroup)])?;
+        samples.first().map_or(Ok(0.0), |sample| Ok::<f64, anyhow::Error>(sample.value.parse()?))
+    };
+    let outcome = || {
+        let (own, nobodys) = (peak(&late.label)?, peak("unattributed")?);
+        ensure!(own < 0.01 && nobodys > 0.9, "a load of {own} of its own, {nobodys} of nobody");
+        Ok(())
+    };
+    explain(&agent, outcome())
 }
 
 fn more_cgroups_than_slots() -> Result<()> {
