@@ -38,9 +38,7 @@ fn throttled(v1: bool) -> Vec<(bool, Throttling)> {
         quotas.look(names, &moves, &mut ledger, second * SECOND);
         quotas.read(names, &mut ledger, second * SECOND);
     }
-    assert!(
-        !quotas.has(tree.at(&format!("/{container}")).unwrap()) && quotas.has(tree.at(&format!("/{POD}")).unwrap())
-    );
+    assert!(!quotas.has(tree.at(format!("/{container}")).unwrap()) && quotas.has(tree.at(format!("/{POD}")).unwrap()));
     let of = |entity: &crate::ledger::Entity| {
         let Identity::UnnamedPod { container, .. } = &entity.identity else { return None };
         Some((container.is_some(), entity.books.cpu?.throttling?))

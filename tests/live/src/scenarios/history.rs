@@ -252,7 +252,7 @@ fn read_only() -> Result<()> {
         (|| {
             ensure!(!is_up(&agent)?, "up on a read-only disk");
             ensure!(
-                agent.log_text().contains("Read-only file system") && agent.log_text().contains("chown"),
+                agent.log_text().contains("Read-only file system") && agent.log_text().contains("mount it writable"),
                 "not told"
             );
             ensure!(peak(&rows(&agent, "egress_peak", "1s")?) > 900_000.0, "the burst is not in memory");

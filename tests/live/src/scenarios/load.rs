@@ -186,7 +186,7 @@ fn moved() -> Result<()> {
 
 /// All of a wait is booked where it ends, a moment after the move: what passed before is of the first cgroup's load nevertheless.
 fn moved_and_served() -> Result<()> {
-    const WAIT: Duration = Duration::from_millis(6500);
+    const WAIT_MS: u64 = 6500;
     let mut waited = Vec::new();
     // Where the victim got its CPU for a moment in between, there was no long wait.
     for _ in 0..4 {
@@ -194,9 +194,9 @@ fn moved_and_served() -> Result<()> {
         let (greedy, first, second) = (folder.child("greedy")?, folder.child("first")?, folder.child("second")?);
         let Starving { mut victim, mut others } = Starving::of(&first, &greedy)?;
         let agent = Agent::start(&[])?;
-        others.iter_mut().try_for_each(|worker| worker.tell(&format!("spin {}", WAIT.as_millis())))?;
+        others.iter_mut().try_for_each(|worker| worker.tell(&format!("spin {WAIT_MS}")))?;
         victim.tell("spin 600000")?;
-        std::thread::sleep(WAIT - Duration::from_millis(30));
+        std::thread::sleep(Duration::from_millis(WAIT_MS - 30));
         cgroup::join(second.path(), victim.pid())?;
         others.iter_mut().try_for_each(|worker| worker.line(Duration::from_secs(10)).map(drop))?;
         std::thread::sleep(machine::patience(Duration::from_millis(1500)));

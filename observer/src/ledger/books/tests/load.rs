@@ -201,7 +201,7 @@ fn a_task_that_is_moved_and_ends_its_turn_before_anybody_looks_leaves_it_too() {
     ledger.book(&ran(8, 2 * (5 * SECOND + 100)), &names, 1);
     ledger.book(&ran(7, 5 * SECOND + 200), &names, 1);
     ledger.note_lasting(&[], &names, 1);
-    ledger.follow_ended(|thread| (thread != 2).then(|| if thread == 1 { 8 } else { 7 }));
+    ledger.follow_ended(|thread| (thread != 2).then_some(if thread == 1 { 8 } else { 7 }));
     ledger.end_window(SECOND);
     let window = |ledger: &Ledger, at: usize| ledger.entities()[at].recent.window.active_ns;
     // What nobody can tell of any more is the new one's, and the former makes up for it.
