@@ -61,14 +61,17 @@ pub(crate) fn tell(element: *const Element) {
         let task = node - TASK_GROUP_NODE.load();
         let queue: u64 = peek(task, &TASK_CFS_RQ);
         // The kernel does not count those that are throttled.
-        tasks += throttle::counts(queue);
+        let counts = throttle::counts(queue);
+        tasks += counts;
         let queued_ns: u64 = peek(task, &TASK_LAST_QUEUED);
         if queued_ns == 0 {
             // It runs, or it sleeps and has not been taken off the queue yet.
             asleep += u64::from(task != current);
             continue;
         }
-        write(seq, of(task, queued_ns, throttle::so_far(queue, queued_ns, now_ns)));
+        let mut record = of(task, queued_ns, throttle::so_far(queue, queued_ns, now_ns));
+        record.thread |= u64::from(1 - counts) << LastingTask::THROTTLED_BIT;
+        write(seq, record);
     }
     tell_state(seq, turns, tasks);
     write(seq, LastingTask { cgroup: LastingTask::ASLEEP, thread: asleep, ..LastingTask::default() });

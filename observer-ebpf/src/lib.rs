@@ -221,11 +221,13 @@ pub struct LastingTask {
     pub since_ns: u64,
     /// How much of that it was throttled.
     pub throttled_ns: u64,
-    /// Its thread id.
+    /// Its thread id; with the bit [`LastingTask::THROTTLED_BIT`] if it is throttled at this moment.
     pub thread: u64,
 }
 
 impl LastingTask {
+    /// Beyond the bits of a thread id.
+    pub const THROTTLED_BIT: u32 = 32;
     /// Marks a record that holds the time on a run queue's clock: the first of each CPU.
     pub const CLOCK: u64 = u64::MAX;
     /// Marks a record that holds how many turns have begun on a CPU, in the place of the time, and how many tasks are on its queue,

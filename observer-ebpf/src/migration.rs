@@ -6,8 +6,8 @@
 use crate::{
     blame,
     offsets::{
-        CFS_RQ_RQ, RQ_CLOCK, RQ_CPU, TASK_CFS_RQ, TASK_ON_RQ, TASK_PCOUNT, TASK_PID, TASK_RUN_DELAY, TASK_START_TIME,
-        field, task_cgroup_id,
+        CFS_RQ_RQ, RQ_CLOCK, RQ_CPU, TASK_CFS_RQ, TASK_NR_MIGRATIONS, TASK_ON_RQ, TASK_PCOUNT, TASK_PID,
+        TASK_RUN_DELAY, TASK_START_TIME, field, task_cgroup_id,
     },
     sched::is_asked_for,
     slots::{self, Entry},
@@ -46,8 +46,8 @@ impl Known {
         let known = if waited.is_of(seal) {
             (waited.known_ns, waited.booked_ns())
         // SAFETY: as above.
-        } else if unsafe { field::<u64>(task, &TASK_PCOUNT) } == 0 {
-            // It never had a CPU.
+        } else if unsafe { field::<u64>(task, &TASK_PCOUNT) | field::<u64>(task, &TASK_NR_MIGRATIONS) } == 0 {
+            // It never had a CPU, and is moved for the first time.
             (0, 0)
         } else {
             (total_ns, 0)

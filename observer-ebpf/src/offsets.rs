@@ -25,6 +25,8 @@ offsets! {
     TASK_RUN_DELAY;
     /// `task_struct.sched_info.pcount`
     TASK_PCOUNT;
+    /// `task_struct.se.nr_migrations`
+    TASK_NR_MIGRATIONS;
     /// `task_struct.start_time`
     TASK_START_TIME;
     /// `task_struct.on_rq`

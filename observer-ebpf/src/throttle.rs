@@ -64,9 +64,9 @@ unsafe fn remember(throttle: *mut Throttle, begin_ns: u64, end_ns: u64) {
         *place = [begin_ns, end_ns];
         (*throttle).seen = seen;
         (*throttle).kept_ns = before_ns + (end_ns - begin_ns);
-        let [oldest_ns, _] = *span(throttle, seen + 1);
-        // The very first span is of before anybody looked, and says nothing about when it was.
-        let all_ns = if seen > THROTTLE_SPANS as u64 + 1 { begin_ns.saturating_sub(oldest_ns) } else { 0 };
+        // Until every place is taken the oldest is the first.
+        let [oldest_ns, _] = *span(throttle, if seen > THROTTLE_SPANS as u64 { seen + 1 } else { 1 });
+        let all_ns = begin_ns.saturating_sub(oldest_ns);
         (*throttle).share = if all_ns == 0 { 0 } else { (before_ns << SHARE_BITS) / all_ns };
     }
 }

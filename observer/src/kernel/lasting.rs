@@ -90,14 +90,26 @@ fn asleep(records: &[LastingTask]) -> u64 {
     records.iter().filter(|record| record.cgroup == LastingTask::ASLEEP).map(|record| record.thread).sum()
 }
 
+/// The tasks of all queues. One that is throttled goes on being so: its time ends with the clock of its queue, which stands still meanwhile.
 fn told(records: &[LastingTask], now_ns: u64) -> impl Iterator<Item = Lasting> {
-    let tasks = records.iter().filter(|record| record.cgroup < LastingTask::ASLEEP);
-    tasks.map(move |task| Lasting {
-        cgroup: task.cgroup,
-        thread: task.thread as u32,
-        on_queue: true,
-        since_ns: task.since_ns,
-        active_ns: now_ns.saturating_sub(task.since_ns + task.throttled_ns),
+    let mut queue_ns = 0;
+    records.iter().filter_map(move |task| {
+        match task.cgroup {
+            LastingTask::CLOCK => queue_ns = task.since_ns,
+            LastingTask::STATE | LastingTask::ASLEEP => {}
+            cgroup => {
+                let is_throttled = task.thread >> LastingTask::THROTTLED_BIT != 0;
+                let until_ns = if is_throttled { queue_ns } else { now_ns };
+                return Some(Lasting {
+                    cgroup,
+                    thread: task.thread as u32,
+                    on_queue: true,
+                    since_ns: task.since_ns,
+                    active_ns: until_ns.saturating_sub(task.since_ns + task.throttled_ns),
+                });
+            }
+        }
+        None
     })
 }
 
@@ -124,6 +136,11 @@ mod tests {
     fn what_is_throttled_is_not_active() {
         let task = LastingTask { cgroup: 7, since_ns: 100, throttled_ns: 600, thread: 1 };
         assert_eq!(told(&[task], 1000).next().map(|task| (task.since_ns, task.active_ns)), Some((100, 300)));
+        // While it is, nothing happens on its queue: the clock there stands still.
+        let clock = LastingTask { cgroup: LastingTask::CLOCK, since_ns: 750, ..LastingTask::default() };
+        let task = LastingTask { thread: 1 | 1 << LastingTask::THROTTLED_BIT, ..task };
+        let told: Vec<_> = told(&[clock, task], 1000).map(|task| (task.thread, task.active_ns)).collect();
+        assert_eq!(told, [(1, 50)]);
     }
 
     #[test]

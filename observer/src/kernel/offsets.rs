@@ -28,12 +28,13 @@ struct Field(&'static str, &'static str, &'static str);
 
 const CGROUP_ID: [Field; 2] = [Field("CGROUP_KN", "cgroup", "kn"), Field("KERNFS_NODE_ID", "kernfs_node", "id")];
 
-const SWITCH: [Field; 11] = [
+const SWITCH: [Field; 12] = [
     Field("TASK_PID", "task_struct", "pid"),
     Field("TASK_LAST_QUEUED", "task_struct", "sched_info.last_queued"),
     Field("TASK_LAST_ARRIVAL", "task_struct", "sched_info.last_arrival"),
     Field("TASK_RUN_DELAY", "task_struct", "sched_info.run_delay"),
     Field("TASK_PCOUNT", "task_struct", "sched_info.pcount"),
+    Field("TASK_NR_MIGRATIONS", "task_struct", "se.nr_migrations"),
     Field("TASK_START_TIME", "task_struct", "start_time"),
     Field("TASK_CFS_RQ", "task_struct", "se.cfs_rq"),
     Field("TASK_CGROUPS", "task_struct", "cgroups"),

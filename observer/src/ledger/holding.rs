@@ -56,21 +56,21 @@ impl Ledger {
         }
         held.sort_unstable_by_key(|held| held.task);
         self.follow_moves(&held);
+        let is_worth_asking = |before: &&Held| before.active_ns.cast_signed() >= WORTH_ASKING_NS;
         let lasts = |before: &Held| held.binary_search_by_key(&before.task, |held| held.task).is_ok();
-        self.ended = self.held.iter().filter(|before| !lasts(before)).copied().collect();
+        self.ended = self.held.iter().filter(is_worth_asking).filter(|before| !lasts(before)).copied().collect();
         self.held = held;
     }
 
-    /// What ended of a task that was moved before anybody looked again is booked whole on the cgroup it was moved to: the former has less in
-    /// this window than nothing. `cgroup_of` tells where such a thread is now, if it is anywhere; what was charged is left with the former.
+    /// What ended of a task that was moved before anybody looked again is booked whole on the cgroup it was moved to: the former has less
+    /// than nothing in this window. `cgroup_of` tells where such a thread is now, if it is anywhere; what was charged is left with the former.
     pub fn follow_ended(&mut self, cgroup_of: impl Fn(u32) -> Option<u64>) {
         for Held { task: (thread, _), holder, active_ns } in std::mem::take(&mut self.ended) {
             let Some(from) = self.place_of(holder) else { continue };
             let missing_ns = -self.accounts[from].active.window_ns();
-            if missing_ns.min(active_ns.cast_signed()) < WORTH_ASKING_NS {
-                continue;
-            }
-            if let Some(to) = cgroup_of(thread).and_then(|cgroup| self.by_cgroup.get(&cgroup).copied()) {
+            if missing_ns >= WORTH_ASKING_NS
+                && let Some(to) = cgroup_of(thread).and_then(|cgroup| self.by_cgroup.get(&cgroup).copied())
+            {
                 self.leave_charge(from, to, missing_ns.min(active_ns.cast_signed()));
             }
         }
