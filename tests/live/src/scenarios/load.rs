@@ -221,7 +221,7 @@ fn throttled(percent: u64, tasks: u64) -> Result<()> {
     let agent = Agent::start(&[])?;
     let pids: Vec<u32> = workers.iter().map(Worker::pid).collect();
     // The first second has no load, whatever happens in it.
-    std::thread::sleep(machine::patience(Duration::from_millis(1200)));
+    std::thread::sleep(Duration::from_millis(2200));
     let before = (agent.scrape()?, truth::schedstat(&pids)?, quota.throttled()?);
     workers.iter_mut().try_for_each(|worker| worker.tell("spin 10000"))?;
     for worker in &mut workers {
