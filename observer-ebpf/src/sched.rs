@@ -1,7 +1,8 @@
 //! The scheduler's books: how long each task had a CPU, waited for one, and slept uninterruptibly.
 //!
 //! One hook, on the way from one task to the next, and on the usual way no call out of the program: the kernel already
-//! wrote down when the last task got the CPU and when the next was queued, and the run queue's clock says what time it is.
+//! wrote down when the last task got the CPU and when the next was queued, and the run queue's clock says what time it is. What a
+//! task has waited on other CPUs before is known by `migration.rs`.
 
 use crate::{
     blame, drops,

@@ -23,6 +23,7 @@ mod scopes;
 mod server;
 mod signals;
 mod slots;
+mod state_dir;
 mod throttling;
 mod translated;
 mod uninterruptible;
@@ -53,6 +54,7 @@ pub(crate) fn all() -> Vec<Trial> {
     all.extend(output::tests());
     all.extend(names::tests());
     all.extend(history::tests());
+    all.extend(state_dir::tests());
     all.extend(server::tests());
     all.extend(signals::tests());
     all.extend(endings::tests());

@@ -1,10 +1,11 @@
 //! Waits for a CPU against the kernel's own account of each task, /proc/PID/schedstat.
 
+use super::culprits::caused;
 use crate::{
     agent::{Agent, explain},
     cgroup::Cgroup,
     machine::{is_guest, wait_until},
-    page::Waits,
+    page::{Page, Waits},
     trial::{Need, Place, test},
     truth,
     worker::{Seat, Worker},
@@ -142,9 +143,18 @@ fn moved_about() -> Result<()> {
     }
     crowd.finish()?;
     let truth = crowd.truth()? - before.0;
-    let books = agent.scrape()?.waits(&cgroup.label)? - before.1;
+    let page = agent.scrape()?;
+    let books = page.waits(&cgroup.label)? - before.1;
     ensure!(truth.nanoseconds > 10_000_000_000, "eight spinners on two CPUs for 4 s waited only {truth:?}");
-    explain(&agent, agree("the crowd", books, truth))
+    let outcome = || {
+        agree("the crowd", books, truth)?;
+        // A wait is as long as its parts together, and each part is somebody's.
+        fits_its_buckets(&page, &cgroup.label)?;
+        let caused: u64 = caused(&page, &cgroup.label)?.values().sum();
+        ensure!(caused >= truth.nanoseconds / 10 * 9, "{caused} ns are blamed on someone, of {truth:?}");
+        Ok(())
+    };
+    explain(&agent, outcome())
 }
 
 fn two_cgroups() -> Result<()> {
@@ -177,7 +187,12 @@ fn buckets_add_up() -> Result<()> {
     crowd.finish()?;
     crowd.truth()?;
     let page = agent.scrape()?;
-    let buckets = page.samples("observer_run_queue_wait_seconds_bucket", &[("cgroup", &cgroup.label)])?;
+    fits_its_buckets(&page, &cgroup.label)
+}
+
+/// An error unless the sum of a cgroup's waits is one that its buckets allow.
+fn fits_its_buckets(page: &Page, label: &str) -> Result<()> {
+    let buckets = page.samples("observer_run_queue_wait_seconds_bucket", &[("cgroup", label)])?;
     ensure!(buckets.len() == 13, "{} buckets, not 12 and the last", buckets.len());
     let mut previous = (f64::NEG_INFINITY, 0);
     let (mut least, mut most) = (0.0, 0.0);
@@ -190,7 +205,7 @@ fn buckets_add_up() -> Result<()> {
         most += if waits > 0.0 { waits * bound } else { 0.0 };
         previous = (bound, count);
     }
-    let waits = page.waits(&cgroup.label)?;
+    let waits = page.waits(label)?;
     ensure!(previous == (f64::INFINITY, waits.count), "the last bucket is {previous:?}, the count {}", waits.count);
     let sum = waits.nanoseconds as f64 / 1e9;
     ensure!((least..=most).contains(&sum), "the sum {sum} is not between {least} and {most}");
