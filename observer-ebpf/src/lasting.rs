@@ -6,11 +6,12 @@
 use crate::{
     offsets::{
         RQ_CFS_TASKS, RQ_CLOCK, RQ_CURR, RQ_NR_CFS, TASK_CFS_RQ, TASK_GROUP_NODE, TASK_LAST_ARRIVAL, TASK_LAST_QUEUED,
-        TASK_PID, peek, peek_at, peek_cgroup_id,
+        TASK_PID, is_nonzero, peek, peek_at, peek_cgroup_id, top_bit,
     },
     throttle,
 };
 use aya_ebpf::{bindings::seq_file, helpers::generated::bpf_seq_write};
+use core::mem::MaybeUninit;
 use observer_ebpf::{LastingTask, MAX_LASTING, Turns};
 
 /// `struct bpf_iter__bpf_map_elem`
@@ -44,14 +45,16 @@ pub(crate) fn tell(element: *const Element) {
     }
     let now_ns: u64 = peek(run_queue, &RQ_CLOCK);
     write(seq, LastingTask { cgroup: LastingTask::CLOCK, since_ns: now_ns, ..LastingTask::default() });
-    tell_state(seq, turns, peek::<u32>(run_queue, &RQ_NR_CFS).min(MAX_LASTING as u32));
+    tell_state(seq, turns, u64::from(peek::<u32>(run_queue, &RQ_NR_CFS)).min(MAX_LASTING as u64));
     let current: u64 = peek(run_queue, &RQ_CURR);
     if peek::<u32>(current, &TASK_PID) != 0 {
         write(seq, of(current, peek(current, &TASK_LAST_ARRIVAL), 0));
     }
     let head = run_queue + RQ_CFS_TASKS.load();
     let mut node = head;
-    let (mut tasks, mut asleep) = (0, 0);
+    // 0, of which the verifier must not know: from a known one it would follow each sum on its own.
+    let unknown_zero = top_bit(now_ns);
+    let (mut tasks, mut asleep) = (unknown_zero, unknown_zero);
     for _ in 0..MAX_LASTING {
         // `list_head.next`
         node = peek_at(node);
@@ -66,11 +69,11 @@ pub(crate) fn tell(element: *const Element) {
         let queued_ns: u64 = peek(task, &TASK_LAST_QUEUED);
         if queued_ns == 0 {
             // It runs, or it sleeps and has not been taken off the queue yet.
-            asleep += u64::from(task != current);
+            asleep += is_nonzero(task ^ current);
             continue;
         }
         let mut record = of(task, queued_ns, throttle::so_far(queue, queued_ns, now_ns));
-        record.thread |= u64::from(1 - counts) << LastingTask::THROTTLED_BIT;
+        record.thread |= (1 - counts) << LastingTask::THROTTLED_BIT;
         write(seq, record);
     }
     tell_state(seq, turns, tasks);
@@ -88,14 +91,24 @@ fn of(task: u64, since_ns: u64, throttled_ns: u64) -> LastingTask {
 }
 
 #[inline(always)]
-fn tell_state(seq: *mut seq_file, turns: *const Turns, tasks: u32) {
+fn tell_state(seq: *mut seq_file, turns: *const Turns, tasks: u64) {
     // SAFETY: the map's entry, not null; its CPU goes on writing it.
     let begun = unsafe { core::ptr::read_volatile(&raw const (*turns).begun) };
-    write(seq, LastingTask { cgroup: LastingTask::STATE, since_ns: begun, throttled_ns: 0, thread: u64::from(tasks) });
+    write(seq, LastingTask { cgroup: LastingTask::STATE, since_ns: begun, throttled_ns: 0, thread: tasks });
 }
 
 #[inline(always)]
 fn write(seq: *mut seq_file, task: LastingTask) {
-    // SAFETY: the helper copies the record; what does not fit makes the reading fail, which user space sees.
-    unsafe { bpf_seq_write(seq, (&raw const task).cast_mut().cast(), size_of::<LastingTask>() as u32) };
+    // Field by field: two zeroes side by side would be a call of `memset`, and in a program that calls a function of its object
+    // kernels before 6.3 tell any two numbers apart.
+    let mut record = MaybeUninit::<LastingTask>::uninit();
+    let place = record.as_mut_ptr();
+    // SAFETY: the record's own fields. The helper copies it; what does not fit makes the reading fail, which user space sees.
+    unsafe {
+        (&raw mut (*place).cgroup).write_volatile(task.cgroup);
+        (&raw mut (*place).since_ns).write_volatile(task.since_ns);
+        (&raw mut (*place).throttled_ns).write_volatile(task.throttled_ns);
+        (&raw mut (*place).thread).write_volatile(task.thread);
+        bpf_seq_write(seq, place.cast(), size_of::<LastingTask>() as u32);
+    }
 }

@@ -20,7 +20,7 @@ use observer_ebpf::waited::{PLACES, Waited};
 static WAITED: Array<Waited> = Array::with_max_entries(PLACES, 0);
 
 /// `TASK_ON_RQ_MIGRATING`
-const MIGRATING: u32 = 2;
+const MIGRATING: u8 = 2;
 
 /// What a task has waited.
 pub(crate) struct Known {
@@ -74,8 +74,8 @@ impl Known {
 #[inline(always)]
 pub(crate) fn moves(ctx: &BtfTracePointContext) {
     let task: *const u8 = ctx.arg(0);
-    // SAFETY: the tracepoint's `struct task_struct`.
-    let (is_queued, pid) = unsafe { (field::<u32>(task, &TASK_ON_RQ) == MIGRATING, field::<u32>(task, &TASK_PID)) };
+    // SAFETY: the tracepoint's `struct task_struct`. `on_rq` was an int before 7.2, of which this is the lowest byte.
+    let (is_queued, pid) = unsafe { (field::<u8>(task, &TASK_ON_RQ) == MIGRATING, field::<u32>(task, &TASK_PID)) };
     if !is_queued {
         return;
     }

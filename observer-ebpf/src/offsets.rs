@@ -108,6 +108,20 @@ pub(crate) fn peek_at<T: Copy + Default>(address: u64) -> T {
     value
 }
 
+/// 1 for all but 0, which is 0. Without a branch, see `top_bit`.
+#[inline(always)]
+pub(crate) fn is_nonzero(value: u64) -> u64 {
+    top_bit(value | value.wrapping_neg())
+}
+
+/// The bit that is the sign, for arithmetic in the place of comparisons. Those are branches here, and in a loop the verifier follows
+/// both sides of each, and each number that they add up to: a million instructions for kernels before 6.12.
+#[inline(always)]
+pub(crate) fn top_bit(value: u64) -> u64 {
+    // The compiler would make a comparison of it again, if it saw through.
+    core::hint::black_box(core::hint::black_box(value) >> 63)
+}
+
 /// The v2 cgroup id of the task at an address.
 #[inline(always)]
 pub(crate) fn peek_cgroup_id(task: u64) -> u64 {

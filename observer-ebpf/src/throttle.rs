@@ -4,7 +4,9 @@
 //! quota is there again. Whoever then runs first has waited for it, looks at the sum, and writes down the span for those who
 //! have waited beside. No hook, and nothing at all where no quota ever ran out.
 
-use crate::offsets::{CFS_RQ_THROTTLE_COUNT, CFS_RQ_THROTTLED_NS, CFS_RQ_THROTTLED_SINCE, HAS_QUOTAS, peek};
+use crate::offsets::{
+    CFS_RQ_THROTTLE_COUNT, CFS_RQ_THROTTLED_NS, CFS_RQ_THROTTLED_SINCE, HAS_QUOTAS, is_nonzero, peek,
+};
 use aya_ebpf::{macros::map, maps::LruHashMap};
 use observer_ebpf::{THROTTLE_SPANS, THROTTLES_PER_CPU, Throttle};
 
@@ -76,13 +78,11 @@ const SHARE_BITS: u32 = 16;
 
 /// 1 for a queue whose tasks may run, 0 while it is throttled.
 #[inline(always)]
-pub(crate) fn counts(queue: u64) -> u32 {
+pub(crate) fn counts(queue: u64) -> u64 {
     if HAS_QUOTAS.load() == 0 {
         return 1;
     }
-    let throttles: u32 = peek(queue, &CFS_RQ_THROTTLE_COUNT);
-    // Without a branch, see `peek_at`.
-    u32::from(throttles == 0)
+    1 - is_nonzero(u64::from(peek::<u32>(queue, &CFS_RQ_THROTTLE_COUNT)))
 }
 
 /// How much of a wait that has not ended was throttled: the newest span, what nobody has looked at, and what lasts.

@@ -59,8 +59,11 @@ impl Writer {
             stopping = self.wait();
         }
         self.turn();
-        *self.shared.disk.write().unwrap_or_else(PoisonError::into_inner) = None;
-        self.shared.tell(|status| status.is_running = false);
+        let shared = Arc::clone(&self.shared);
+        *shared.disk.write().unwrap_or_else(PoisonError::into_inner) = None;
+        // With its handle of the file, and the lock on that.
+        drop(self);
+        shared.tell(|status| status.is_running = false);
     }
 
     /// Waits for work, or until it is time to try to open the database again. Returns true when the agent ends.

@@ -70,6 +70,18 @@ pub enum BtfError {
         /// The path up to and including the component that cannot be entered.
         field: String,
     },
+    /// The field is another one than it was.
+    #[error("this kernel's struct {record} has a field {field} of {has} bits, where {needs} are expected")]
+    Narrow {
+        /// The struct.
+        record: String,
+        /// The path.
+        field: String,
+        /// How many bits it has.
+        has: u32,
+        /// How many would be read.
+        needs: u32,
+    },
     /// The kernel has several structs of this name, which disagree.
     #[error("this kernel has several structs {record} that disagree on {field}")]
     Ambiguous {
@@ -222,6 +234,18 @@ impl<'a> Btf<'a> {
             }
         }
         found.ok_or_else(|| refused.unwrap_or_else(|| BtfError::NoRecord { record: record.into() }))
+    }
+
+    /// The byte that a field starts at, of which so many bits are read: the verifier does not see what is read of others.
+    ///
+    /// # Errors
+    /// As [`Btf::field`], and [`BtfError::Narrow`].
+    pub fn offset(&self, record: &str, path: &str, bits: u32) -> Result<u64, BtfError> {
+        let Field { byte_offset, bit_size, .. } = self.field(record, path)?;
+        if bit_size < bits {
+            return Err(BtfError::Narrow { record: record.into(), field: path.into(), has: bit_size, needs: bits });
+        }
+        Ok(u64::from(byte_offset))
     }
 
     /// How many parameters the function has that the typedef `name` points to. For a tracepoint's `btf_trace_NAME` that is

@@ -22,6 +22,7 @@ use aya::{
     maps::{HashMap as BpfHashMap, Map, MapData, MapError, RingBuf, Stack, lpm_trie::LpmTrie},
     programs::{Program, ProgramError},
 };
+use aya_obj::generated::bpf_prog_info;
 use observer_ebpf::{Address, DROPS, NetBook, SLOT_CACHE_ENTRIES, SchedBook, THROTTLES_PER_CPU, causes::CauseBook};
 use std::{
     io,
@@ -202,11 +203,11 @@ impl Kernel {
 
     /// Every program with its state, and its cost where the kernel keeps statistics.
     pub fn programs(&self) -> Vec<ProgramFacts> {
-        self.states.iter().map(|state| state.facts(self.run_time(state.entry.name))).collect()
+        self.states.iter().map(|state| state.facts(self.program_info(state.entry.name))).collect()
     }
 
-    fn run_time(&self, name: &str) -> Option<(u64, u64)> {
-        sys::program_run_time(self.ebpf.program(name)?.fd().ok()?.as_fd()).ok()
+    fn program_info(&self, name: &str) -> Option<bpf_prog_info> {
+        sys::program_info(self.ebpf.program(name)?.fd().ok()?.as_fd()).ok()
     }
 
     /// Whether the tables that are read through bpf(2) can be read with the privileges of this moment.

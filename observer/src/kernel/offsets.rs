@@ -23,24 +23,25 @@ pub mod program {
 /// A read-only global of the object and its value.
 pub(super) type Global = (&'static str, u64);
 
-/// A field: the global that holds its place, the structure, and the path in it.
-struct Field(&'static str, &'static str, &'static str);
+/// A field: the global that holds its place, the structure, the path in it, and how many bits of it are read.
+struct Field(&'static str, &'static str, &'static str, u32);
 
-const CGROUP_ID: [Field; 2] = [Field("CGROUP_KN", "cgroup", "kn"), Field("KERNFS_NODE_ID", "kernfs_node", "id")];
+const CGROUP_ID: [Field; 2] =
+    [Field("CGROUP_KN", "cgroup", "kn", u64::BITS), Field("KERNFS_NODE_ID", "kernfs_node", "id", u64::BITS)];
 
 const SWITCH: [Field; 12] = [
-    Field("TASK_PID", "task_struct", "pid"),
-    Field("TASK_LAST_QUEUED", "task_struct", "sched_info.last_queued"),
-    Field("TASK_LAST_ARRIVAL", "task_struct", "sched_info.last_arrival"),
-    Field("TASK_RUN_DELAY", "task_struct", "sched_info.run_delay"),
-    Field("TASK_PCOUNT", "task_struct", "sched_info.pcount"),
-    Field("TASK_NR_MIGRATIONS", "task_struct", "se.nr_migrations"),
-    Field("TASK_START_TIME", "task_struct", "start_time"),
-    Field("TASK_CFS_RQ", "task_struct", "se.cfs_rq"),
-    Field("TASK_CGROUPS", "task_struct", "cgroups"),
-    Field("CFS_RQ_RQ", "cfs_rq", "rq"),
-    Field("RQ_CLOCK", "rq", "clock"),
-    Field("CSS_SET_DFL_CGRP", "css_set", "dfl_cgrp"),
+    Field("TASK_PID", "task_struct", "pid", u32::BITS),
+    Field("TASK_LAST_QUEUED", "task_struct", "sched_info.last_queued", u64::BITS),
+    Field("TASK_LAST_ARRIVAL", "task_struct", "sched_info.last_arrival", u64::BITS),
+    Field("TASK_RUN_DELAY", "task_struct", "sched_info.run_delay", u64::BITS),
+    Field("TASK_PCOUNT", "task_struct", "sched_info.pcount", u64::BITS),
+    Field("TASK_NR_MIGRATIONS", "task_struct", "se.nr_migrations", u64::BITS),
+    Field("TASK_START_TIME", "task_struct", "start_time", u64::BITS),
+    Field("TASK_CFS_RQ", "task_struct", "se.cfs_rq", u64::BITS),
+    Field("TASK_CGROUPS", "task_struct", "cgroups", u64::BITS),
+    Field("CFS_RQ_RQ", "cfs_rq", "rq", u64::BITS),
+    Field("RQ_CLOCK", "rq", "clock", u64::BITS),
+    Field("CSS_SET_DFL_CGRP", "css_set", "dfl_cgrp", u64::BITS),
 ];
 
 /// The sum of what a group's run queue was throttled, and since when it is: in 6.6 by the clock of the run queue; before, by
@@ -52,15 +53,18 @@ const THROTTLED: [[&str; 2]; 3] = [
 ];
 
 const LASTING: [Field; 3] = [
-    Field("RQ_CURR", "rq", "curr"),
-    Field("RQ_CFS_TASKS", "rq", "cfs_tasks"),
-    Field("TASK_GROUP_NODE", "task_struct", "se.group_node"),
+    Field("RQ_CURR", "rq", "curr", u64::BITS),
+    Field("RQ_CFS_TASKS", "rq", "cfs_tasks", u64::BITS),
+    Field("TASK_GROUP_NODE", "task_struct", "se.group_node", u64::BITS),
 ];
 
-const MIGRATE: [Field; 2] = [Field("TASK_ON_RQ", "task_struct", "on_rq"), Field("RQ_CPU", "rq", "cpu")];
+const MIGRATE: [Field; 2] =
+    [Field("TASK_ON_RQ", "task_struct", "on_rq", u8::BITS), Field("RQ_CPU", "rq", "cpu", u32::BITS)];
 
-const LIFETIMES: [Field; 2] =
-    [Field("CGROUP_ROOT", "cgroup", "root"), Field("CGROUP_ROOT_HIERARCHY_ID", "cgroup_root", "hierarchy_id")];
+const LIFETIMES: [Field; 2] = [
+    Field("CGROUP_ROOT", "cgroup", "root", u64::BITS),
+    Field("CGROUP_ROOT_HIERARCHY_ID", "cgroup_root", "hierarchy_id", u32::BITS),
+];
 
 /// The globals of the scheduler's program.
 pub(super) fn switch(btf: &Btf<'_>) -> Result<Vec<Global>, BtfError> {
@@ -72,17 +76,17 @@ pub(super) fn switch(btf: &Btf<'_>) -> Result<Vec<Global>, BtfError> {
     let has_state =
         btf.function_prototype_parameters("btf_trace_sched_switch").is_some_and(|parameters| parameters >= 5);
     globals.push(("SWITCH_HAS_STATE", u64::from(has_state)));
-    let state = btf.field("task_struct", "__state").or_else(|_| btf.field("task_struct", "state"))?;
-    globals.push(("TASK_STATE", u64::from(state.byte_offset)));
+    let state = |path| btf.offset("task_struct", path, u32::BITS);
+    globals.push(("TASK_STATE", state("__state").or_else(|_| state("state"))?));
     globals.extend(quotas(btf));
     Ok(globals)
 }
 
 /// The globals that tell waits for a quota from others; none where the kernel has no quotas.
 fn quotas(btf: &Btf<'_>) -> Vec<Global> {
-    let place = |field: &str| btf.field("cfs_rq", field).ok().map(|field| u64::from(field.byte_offset));
-    let known = THROTTLED.iter().find_map(|[sum, since]| place(sum).zip(place(since)));
-    let Some(((sum, since), count)) = known.zip(place("throttle_count")) else { return Vec::new() };
+    let find = |path: &str, bits| btf.offset("cfs_rq", path, bits).ok();
+    let known = THROTTLED.iter().find_map(|[sum, since]| find(sum, u64::BITS).zip(find(since, u64::BITS)));
+    let Some(((sum, since), count)) = known.zip(find("throttle_count", u32::BITS)) else { return Vec::new() };
     vec![
         ("CFS_RQ_THROTTLED_NS", sum),
         ("CFS_RQ_THROTTLED_SINCE", since),
@@ -101,8 +105,8 @@ pub(super) fn migrate(btf: &Btf<'_>) -> Result<Vec<Global>, BtfError> {
 /// The globals of the iterator over what lasts.
 pub(super) fn lasting(btf: &Btf<'_>) -> Result<Vec<Global>, BtfError> {
     let mut globals = places(btf, CGROUP_ID.iter().chain(&SWITCH).chain(&LASTING))?;
-    let queued = btf.field("rq", "cfs.h_nr_queued").or_else(|_| btf.field("rq", "cfs.h_nr_running"))?;
-    globals.push(("RQ_NR_CFS", u64::from(queued.byte_offset)));
+    let queued = |path| btf.offset("rq", path, u32::BITS);
+    globals.push(("RQ_NR_CFS", queued("cfs.h_nr_queued").or_else(|_| queued("cfs.h_nr_running"))?));
     Ok(globals)
 }
 
@@ -112,5 +116,5 @@ pub(super) fn lifetimes(btf: &Btf<'_>) -> Result<Vec<Global>, BtfError> {
 }
 
 fn places<'a>(btf: &Btf<'_>, fields: impl Iterator<Item = &'a Field>) -> Result<Vec<Global>, BtfError> {
-    fields.map(|Field(global, of, path)| Ok((*global, u64::from(btf.field(of, path)?.byte_offset)))).collect()
+    fields.map(|Field(global, of, path, bits)| Ok((*global, btf.offset(of, path, *bits)?))).collect()
 }

@@ -9,6 +9,7 @@ use aya::{
     Ebpf,
     programs::{BtfTracePoint, CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, Iter, Program, ProgramError},
 };
+use aya_obj::generated::bpf_prog_info;
 use std::{os::fd::BorrowedFd, path::Path};
 
 /// Where a program is attached.
@@ -54,12 +55,13 @@ pub(super) struct ProgramState {
 }
 
 impl ProgramState {
-    /// What is told of it; `run_time` is nanoseconds and runs.
-    pub(super) fn facts(&self, run_time: Option<(u64, u64)>) -> ProgramFacts {
+    /// What is told of it.
+    pub(super) fn facts(&self, info: Option<bpf_prog_info>) -> ProgramFacts {
         ProgramFacts {
             name: self.entry.name,
             down_because: self.down_because.clone(),
-            run_time: run_time.filter(|(nanoseconds, _)| *nanoseconds > 0),
+            run_time: info.filter(|info| info.run_time_ns > 0).map(|info| (info.run_time_ns, info.run_cnt)),
+            verified_instructions: info.map(|info| info.verified_insns).filter(|count| *count > 0),
         }
     }
 }
@@ -135,8 +137,11 @@ fn reason(error: &ProgramError) -> String {
     if let ProgramError::LoadError { io_error, verifier_log } = error {
         let log = verifier_log.to_string();
         tracing::debug!(log, "the verifier's log");
-        let statistics =
-            |line: &str| ["processed ", "verification time", "stack depth"].iter().any(|head| line.starts_with(head));
+        let statistics = |line: &str| {
+            ["processed ", "insns processed ", "verification time", "stack depth"]
+                .iter()
+                .any(|head| line.starts_with(head))
+        };
         let words = log.lines().rev().find(|line| !line.is_empty() && !statistics(line)).unwrap_or("");
         return match io_error.raw_os_error() {
             Some(libc::EPERM) => {

@@ -139,8 +139,8 @@ fn descriptor(result: i64) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(number) })
 }
 
-/// Nanoseconds a program ran and how often. Both are zero unless the kernel's statistics are on.
-pub(super) fn program_run_time(program: BorrowedFd<'_>) -> io::Result<(u64, u64)> {
+/// What the kernel tells of a program.
+pub(super) fn program_info(program: BorrowedFd<'_>) -> io::Result<bpf_prog_info> {
     // SAFETY: all zeroes is valid for both.
     let (mut attr, mut info): (bpf_attr, bpf_prog_info) = unsafe { (mem::zeroed(), mem::zeroed()) };
     // SAFETY: the member of the union that BPF_OBJ_GET_INFO_BY_FD reads.
@@ -149,7 +149,7 @@ pub(super) fn program_run_time(program: BorrowedFd<'_>) -> io::Result<(u64, u64)
     request.info = (&raw mut info) as u64;
     request.info_len = size_of::<bpf_prog_info>() as u32;
     bpf(bpf_cmd::BPF_OBJ_GET_INFO_BY_FD, &mut attr)?;
-    Ok((info.run_time_ns, info.run_cnt))
+    Ok(info)
 }
 
 #[cfg(test)]

@@ -182,6 +182,8 @@ pub struct ProgramFacts {
     pub down_because: Option<String>,
     /// Nanoseconds it ran and how often: only when the kernel's statistics are on.
     pub run_time: Option<(u64, u64)>,
+    /// How many instructions the verifier followed, of a million that it would: where the kernel says (5.16).
+    pub verified_instructions: Option<u32>,
 }
 
 /// A bounded kernel table.

@@ -2,6 +2,10 @@
 
 use crate::test::skipped::Skipped;
 use anyhow::{Result, bail, ensure};
+use std::collections::BTreeMap;
+
+/// Of a reason, as much is told in a summary.
+const REASON_CHARS: usize = 400;
 
 /// What the lines so far said.
 #[derive(Debug, Default)]
@@ -14,6 +18,10 @@ pub(crate) struct Results {
     pub(crate) skipped: Vec<Skipped>,
     /// A test whose result did not follow on its own line, because something was printed meanwhile.
     open: Option<String>,
+    /// What those that failed said, by their place among them.
+    reasons: BTreeMap<usize, String>,
+    /// Whose words follow, and whether the next line is what a panic said.
+    explained: Option<(usize, bool)>,
     /// The harness's own count of passed, failed and ignored ones.
     total: Option<[usize; 3]>,
 }
@@ -26,9 +34,34 @@ impl Results {
         } else if let Some((name, rest)) = line.strip_prefix("test ").and_then(|rest| rest.split_once(" ... ")) {
             self.open = Some(name.trim_end().to_owned());
             self.close(rest);
+        } else if let Some(name) = line.strip_prefix("---- ").and_then(|rest| rest.strip_suffix(" ----")) {
+            let name = name.trim_end_matches(" stdout");
+            self.explained = self.failed.iter().position(|failed| failed == name).map(|place| (place, false));
+        } else if line == "failures:" {
+            self.explained = None;
         } else {
+            self.explain(line);
             self.close(line);
         }
+    }
+
+    /// Of what a panic said, its first line; of other words, the last.
+    fn explain(&mut self, line: &str) {
+        let Some((place, panicked)) = self.explained else { return };
+        if line.contains("panicked at ") {
+            self.explained = Some((place, true));
+        } else if !line.trim().is_empty() {
+            self.reasons.insert(place, line.chars().take(REASON_CHARS).collect());
+            self.explained = (!panicked).then_some((place, false));
+        }
+    }
+
+    /// A line for each that failed, with its reason where it gave one.
+    pub(crate) fn failures(&self) -> impl Iterator<Item = String> {
+        self.failed.iter().enumerate().map(|(place, name)| match self.reasons.get(&place) {
+            Some(reason) => format!("{name}: {reason}"),
+            None => name.clone(),
+        })
     }
 
     fn close(&mut self, result: &str) {
@@ -92,6 +125,16 @@ mod tests {
         assert_eq!(results.skipped, skipped.map(|(name, reason)| Skipped::test(name, reason)));
         results.complete(101).unwrap();
         assert!(results.complete(0).is_err());
+    }
+
+    #[test]
+    fn a_failure_is_told_with_what_its_test_said() {
+        let results = read(
+            "test a ... FAILED\ntest b ... FAILED\ntest c ... FAILED\n\nfailures:\n\n---- a stdout ----\n\n\
+            thread 'a' panicked at x.rs:1:\nno such file\nstack backtrace:\n   0: main\n\n---- b ----\n(the agent said last:\n\
+            counting): 2 is not 3\n\n\nfailures:\n    a\n    b\n    c\n",
+        );
+        assert_eq!(results.failures().collect::<Vec<_>>(), ["a: no such file", "b: counting): 2 is not 3", "c"]);
     }
 
     #[test]

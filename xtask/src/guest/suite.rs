@@ -175,7 +175,7 @@ fn summary(kernel: &Kernel, outcome: Result<GuestRun>, results: &Results, on_lin
     });
     let mut summary = Summary { passed: results.passed, ..Summary::default() };
     summary.failed.extend(ended.err().map(|error| format!("{label}: {error:#}")));
-    summary.failed.extend(results.failed.iter().map(|name| format!("{label}: {name}")));
+    summary.failed.extend(results.failures().map(|failure| format!("{label}: {failure}")));
     summary.skipped.extend(results.skipped.iter().map(|test| test.clone().on(label)));
     summary
 }

@@ -43,7 +43,7 @@ impl Tally {
             let status = if results.failed.is_empty() { 0 } else { 101 };
             let complete = results.complete(status);
             tally.passed += results.passed;
-            tally.failed.extend(results.failed);
+            tally.failed.extend(results.failures());
             tally.skipped.extend(results.skipped);
             tally.failed.extend(complete.err().map(|error| format!("{name}: {error:#}")));
         }

@@ -101,7 +101,7 @@ fn own_programs(btf: &Path, held: &Held, has_types: bool) -> Vec<Finding> {
                 let (need, feature) = (format!("load: {}", facts.name), feature_of(facts.name));
                 let fix = if has_types { NEW_KERNEL } else { TYPED_KERNEL };
                 match &facts.down_because {
-                    None => Finding::ok(need, "loaded: the verifier agrees"),
+                    None => Finding::ok(need, agreed(facts.verified_instructions)),
                     Some(_) if !held.missing_for(feature).is_empty() => not_permitted(&need),
                     Some(reason) => Finding::without(feature, need, reason, fix),
                 }
@@ -118,6 +118,12 @@ fn own_programs(btf: &Path, held: &Held, has_types: bool) -> Vec<Finding> {
             "raise the limit on locked memory (ulimit -l unlimited), or give the machine more memory",
         )],
     }
+}
+
+/// What the verifier said. It gives up after a million instructions, loops counted as often as they run.
+fn agreed(instructions: Option<u32>) -> String {
+    let after = instructions.map(|count| format!(" after {count} instructions of 1000000"));
+    format!("loaded: the verifier agrees{}", after.unwrap_or_default())
 }
 
 fn feature_of(name: &str) -> Feature {

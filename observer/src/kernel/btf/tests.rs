@@ -162,6 +162,9 @@ fn errors_name_the_struct_and_the_field() {
     for empty in ["", ".", "info.", ".info"] {
         assert!(matches!(btf.field("task", empty), Err(BtfError::NoField { .. })), "{empty:?}");
     }
+    assert_eq!(btf.offset("task", "info.last", 64).unwrap(), 40);
+    let narrow = btf.offset("task", "woken", 8).unwrap_err().to_string();
+    assert_eq!(narrow, "this kernel's struct task has a field woken of 1 bits, where 8 are expected");
     let missing = read(Path::new("/nonexistent/btf")).unwrap_err().to_string();
     assert!(missing.contains("/nonexistent/btf") && missing.contains("CONFIG_DEBUG_INFO_BTF"), "{missing}");
 }

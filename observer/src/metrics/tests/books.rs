@@ -166,11 +166,11 @@ fn agent_facts() -> AgentFacts {
     };
     AgentFacts {
         programs: vec![
-            ProgramFacts { name: "egress", down_because: None, run_time: Some((1_000_000_001, 7)) },
+            ProgramFacts { name: "egress", run_time: Some((1_000_000_001, 7)), ..ProgramFacts::default() },
             ProgramFacts {
                 name: "sched_switch",
                 down_because: Some("the kernel has no field \"sched_info\"".to_owned()),
-                run_time: None,
+                ..ProgramFacts::default()
             },
         ],
         maps: vec![MapFacts { name: "SLOTS", entries: 12, max_entries: 4096 }],

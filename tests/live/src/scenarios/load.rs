@@ -83,9 +83,9 @@ fn peak(page: &Page, cgroup: &Cgroup, tasks: f64) -> Result<()> {
     Ok(())
 }
 
-/// How long a known load is looked at: two periods and some windows.
+/// How long a known load is looked at: two periods and some windows; more of both where each takes longer.
 fn look() {
-    std::thread::sleep(machine::patience(Duration::from_millis(12_500)));
+    std::thread::sleep(Duration::from_millis(if is_guest() { 25_000 } else { 12_500 }));
 }
 
 fn three_spinners() -> Result<()> {

@@ -3,7 +3,7 @@
 use crate::{
     agent::{Agent, Ended, binary, command, run_to_end},
     cgroup::{Cgroup, v2_root},
-    machine::{patience, wait_until},
+    machine::{self, patience, wait_until},
     page::Counted,
     trial::{Need, Place, test},
     worker::{Seat, Worker},
@@ -34,6 +34,12 @@ pub(super) fn tests() -> Vec<Trial> {
             check_without_privileges,
         ),
         test("check_says_yes_where_the_agent_runs", Place::Both, &[Need::Root], check_says_yes),
+        test(
+            "the_verifier_takes_every_program_and_would_take_one_of_twice_the_size",
+            Place::Both,
+            &[Need::Root],
+            verifiers_limit,
+        ),
         test("without_any_cgroups_it_says_what_to_mount", Place::Both, &[Need::Root], no_cgroups),
         test("where_only_version_1_is_mounted_it_says_how_to_boot", Place::Both, &[Need::Root], only_v1),
         test("a_path_in_a_hierarchy_of_version_1_is_refused", Place::Both, &[Need::Root, Need::CgroupV1], path_in_v1),
@@ -157,6 +163,22 @@ fn check_says_yes() -> Result<()> {
     let json = run(&["check", "--output", "json"])?;
     let parsed: serde_json::Value = serde_json::from_str(&json.stdout)?;
     ensure!(parsed.is_object() || parsed.is_array(), "{parsed}");
+    Ok(())
+}
+
+/// A program that one kernel takes after half a million instructions can be too large for the next.
+fn verifiers_limit() -> Result<()> {
+    let ended = run(&["check"])?;
+    let programs: Vec<_> = ended.stdout.lines().filter(|line| line.contains(" load: ")).collect();
+    ensure!(programs.len() == 7, "{ended:?}");
+    for program in programs {
+        ensure!(program.starts_with("ok"), "{}", ended.stdout);
+        let numbers: Vec<u32> = program.split(' ').filter_map(|word| word.parse().ok()).collect();
+        match numbers[..] {
+            [followed, most] => ensure!(followed <= most / 2, "{program}"),
+            _ => ensure!(machine::kernel() < (5, 16) && numbers.is_empty(), "{program}"),
+        }
+    }
     Ok(())
 }
 
