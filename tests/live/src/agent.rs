@@ -250,6 +250,6 @@ pub(crate) fn explain<T>(agent: &Agent, outcome: Result<T>) -> Result<T> {
     outcome.with_context(|| {
         let log = agent.log_text();
         let tail: Vec<&str> = log.lines().rev().take(30).collect();
-        format!("(the agent said last:\n{})", tail.into_iter().rev().collect::<Vec<_>>().join("\n"))
+        format!("(the agent said last:\n{}\n)", tail.into_iter().rev().collect::<Vec<_>>().join("\n"))
     })
 }

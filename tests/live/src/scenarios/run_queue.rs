@@ -8,7 +8,7 @@ use crate::{
     page::{Page, Waits},
     trial::{Need, Place, test},
     truth,
-    worker::{Seat, Worker},
+    worker::{Priority, Seat, Worker},
 };
 use anyhow::{Result, ensure};
 use libtest_mimic::Trial;
@@ -27,6 +27,7 @@ pub(super) fn tests() -> Vec<Trial> {
             spinners_and_sleepers,
         ),
         test("waits_that_go_on_on_another_cpu_are_whole", Place::Both, &[Need::Root], moved_about),
+        test("a_wait_on_two_cpus_is_one_wait_in_the_histogram", Place::Both, &[Need::Root], one_wait),
         test("each_cgroup_on_a_shared_cpu_has_its_own_waits", Place::Both, &[Need::Root], two_cgroups),
         test("the_buckets_of_the_waits_add_up_to_their_count", Place::Both, &[Need::Root], buckets_add_up),
     ]
@@ -135,7 +136,7 @@ fn moved_about() -> Result<()> {
     for round in 0.. {
         for (number, pid) in crowd.pids().iter().enumerate() {
             sched_setaffinity(Pid::from_raw(pid.cast_signed()), &cpus[(round + number) % 2])?;
-            std::thread::sleep(Duration::from_micros(500));
+            std::thread::sleep(Duration::from_micros(50));
         }
         if begun.elapsed() > length / 4 * 3 {
             break;
@@ -152,6 +153,51 @@ fn moved_about() -> Result<()> {
         fits_its_buckets(&page, &cgroup.label)?;
         let caused: u64 = caused(&page, &cgroup.label)?.values().sum();
         ensure!(caused >= truth.nanoseconds / 10 * 9, "{caused} ns are blamed on someone, of {truth:?}");
+        Ok(())
+    };
+    explain(&agent, outcome())
+}
+
+/// A task of the lowest priority is taken to and fro between CPUs that others of the highest never leave to it.
+fn one_wait() -> Result<()> {
+    let folder = Cgroup::for_test()?;
+    let (greedy, meek) = (folder.child("greedy")?, folder.child("meek")?);
+    let agent = Agent::start(&[])?;
+    let seat = |cgroup, cpu, priority| Seat { cpu: Some(cpu), priority: Some(priority), ..Seat::in_cgroup(cgroup) };
+    let cpus = [0, last_cpu()?];
+    let start = |cpu| Worker::start(seat(&greedy, cpu, Priority::High), ["spin"]);
+    let mut others = cpus.into_iter().map(start).collect::<Result<Vec<_>>>()?;
+    let mut victim = Worker::start(seat(&meek, 0, Priority::Idle), ["spin"])?;
+    let length = Duration::from_millis(2500);
+    others.iter_mut().try_for_each(|worker| worker.tell(&format!("spin {}", length.as_millis() + 1000)))?;
+    std::thread::sleep(Duration::from_millis(200));
+    victim.tell("spin 5")?;
+    std::thread::sleep(Duration::from_millis(200));
+    let (before, begun) = (truth::schedstat(&[victim.pid()])?, Instant::now());
+    let mut moves = 0;
+    while begun.elapsed() < length - Duration::from_millis(400) {
+        let mut to = CpuSet::new();
+        to.set(cpus[moves % 2])?;
+        sched_setaffinity(Pid::from_raw(victim.pid().cast_signed()), &to)?;
+        moves += 1;
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let after = truth::schedstat(&[victim.pid()])?;
+    let waited = (after.nanoseconds - before.nanoseconds) as f64 / 1e9;
+    ensure!(moves >= 20 && waited > 1.1, "{moves} moves in {waited} s of waits");
+    ensure!(after.count == before.count, "it had a CPU meanwhile: {before:?}, {after:?}");
+    victim.line(Duration::from_mins(1))?;
+    let page = agent.scrape()?;
+    let outcome = || {
+        let buckets = page.samples("observer_run_queue_wait_seconds_bucket", &[("cgroup", &meek.label)])?;
+        let (mut not_longer, mut all) = (0, 0);
+        for bucket in &buckets {
+            all = bucket.integer()?;
+            if bucket.label("le").parse::<f64>().is_ok_and(|bound| bound <= waited) {
+                not_longer = all;
+            }
+        }
+        ensure!(all > not_longer, "no wait of {waited} s in {} buckets of {all}", buckets.len());
         Ok(())
     };
     explain(&agent, outcome())
