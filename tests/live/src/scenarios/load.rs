@@ -13,7 +13,7 @@ use crate::{
 };
 use anyhow::{Context as _, Result, bail, ensure};
 use libtest_mimic::Trial;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 pub(super) fn tests() -> Vec<Trial> {
     vec![
@@ -26,6 +26,7 @@ pub(super) fn tests() -> Vec<Trial> {
         test("waits_over_many_periods_of_a_quota_are_no_load", Place::Both, &[Need::Root, Need::Quota], || {
             throttled(2, 20)
         }),
+        test("a_throttled_crowd_is_as_many_as_are_not_kept", Place::Both, &[Need::Root, Need::Quota], not_kept),
         test("a_burst_of_a_fifth_of_a_second_shows_in_the_peak", Place::Host, &[Need::Root], burst),
         test("the_shares_and_what_is_left_over_are_the_nodes_load", Place::Both, &[Need::Root], adds_up),
         test("a_task_that_is_moved_is_one_task_all_the_time", Place::Both, &[Need::Root], moved),
@@ -70,8 +71,13 @@ fn averages(agent: &Agent, cgroup: &Cgroup, tasks: f64) -> Result<()> {
     ensure!((most - if is_guest() { 8.0 } else { 2.5 }..=most).contains(&low), "{low} periods of {most}");
     agree("observer_load1", one, recipe(tasks, KEPT[0], low))?;
     agree("observer_load5", five, recipe(tasks, KEPT[1], low))?;
-    agree("observer_load15", fifteen, recipe(tasks, KEPT[2], low))?;
-    peak(&page, cgroup, tasks)
+    agree("observer_load15", fifteen, recipe(tasks, KEPT[2], low))
+}
+
+/// Checks averages and peak of what is the same at every moment.
+fn constant(agent: &Agent, cgroup: &Cgroup, tasks: f64) -> Result<()> {
+    averages(agent, cgroup, tasks)?;
+    peak(&agent.scrape()?, cgroup, tasks)
 }
 
 /// Checks the peak: the largest of a dozen windows. In an emulated kernel the agent's two looks, at what has ended and at what lasts, are
@@ -96,7 +102,7 @@ fn three_spinners() -> Result<()> {
     workers.iter_mut().try_for_each(|worker| worker.tell("spin 600000"))?;
     let agent = Agent::start(&[])?;
     look();
-    explain(&agent, averages(&agent, &cgroup, 3.0))
+    explain(&agent, constant(&agent, &cgroup, 3.0))
 }
 
 /// In D when the agent starts, and until it ends.
@@ -111,7 +117,7 @@ fn two_sleepers() -> Result<()> {
     }
     let agent = Agent::start(&[])?;
     look();
-    explain(&agent, averages(&agent, &cgroup, 2.0))
+    explain(&agent, constant(&agent, &cgroup, 2.0))
 }
 
 /// Two spinners of high priority leave a CPU to a third of the lowest for some milliseconds in half a minute.
@@ -254,6 +260,27 @@ fn throttled(percent: u64, tasks: u64) -> Result<()> {
         Ok(())
     };
     let outcome = explain(&agent, outcome());
+    drop(workers);
+    drop(quota);
+    outcome
+}
+
+/// Four spinners on one CPU, of which their quota leaves them half: four tasks for as long as they are not throttled.
+fn not_kept() -> Result<()> {
+    let mut folder = Cgroup::for_test()?;
+    let cgroup = folder.child("crowd")?;
+    let quota = Quota::on(&mut folder, &cgroup, 50)?;
+    let seat = Seat { cpu: Some(last_cpu()?), ..Seat::in_cgroup(&cgroup) };
+    let mut workers = (0..4).map(|_| Worker::start(seat, ["spin"])).collect::<Result<Vec<_>>>()?;
+    workers.iter().try_for_each(|worker| quota.hold(worker.pid()))?;
+    workers.iter_mut().try_for_each(|worker| worker.tell("spin 600000"))?;
+    let agent = Agent::start(&[])?;
+    let (before, begun) = (quota.throttled()?, Instant::now());
+    look();
+    look();
+    let kept = (quota.throttled()? - before).as_secs_f64() / begun.elapsed().as_secs_f64();
+    ensure!((0.2..0.8).contains(&kept), "{kept} of the time is throttled, not half");
+    let outcome = explain(&agent, averages(&agent, &cgroup, 4.0 * (1.0 - kept)));
     drop(workers);
     drop(quota);
     outcome
