@@ -40,7 +40,7 @@ pub(crate) struct Summary {
     pub(crate) skipped: Vec<Skipped>,
 }
 
-/// Runs the live tests that `arguments` (filters and flags of the harness) choose on every kernel: ten that each must show, all of
+/// Runs the live tests that `arguments` (filters and flags of the harness) choose on every kernel: those that each must show, all of
 /// them when there is time. `on_line` gets every line that is said as it comes, each with its kernel in front.
 ///
 /// What this machine cannot do (no QEMU, no Debian archive, no network for the first fetch) is skipped with its reason, and failed
