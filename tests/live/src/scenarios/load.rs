@@ -278,7 +278,7 @@ fn not_kept() -> Result<()> {
     let (before, begun) = (quota.throttled()?, Instant::now());
     look();
     look();
-    let kept = (quota.throttled()? - before).as_secs_f64() / begun.elapsed().as_secs_f64();
+    let kept = quota.throttled()?.saturating_sub(before).as_secs_f64() / begun.elapsed().as_secs_f64();
     ensure!((0.2..0.8).contains(&kept), "{kept} of the time is throttled, not half");
     let outcome = explain(&agent, averages(&agent, &cgroup, 4.0 * (1.0 - kept)));
     drop(workers);

@@ -168,14 +168,14 @@ fn one_wait() -> Result<()> {
     let start = |cpu| Worker::start(seat(&greedy, cpu, Priority::High), ["spin"]);
     let mut others = cpus.into_iter().map(start).collect::<Result<Vec<_>>>()?;
     let mut victim = Worker::start(seat(&meek, 0, Priority::Idle), ["spin"])?;
-    let length = Duration::from_millis(2500);
-    others.iter_mut().try_for_each(|worker| worker.tell(&format!("spin {}", length.as_millis() + 1000)))?;
+    let length = Duration::from_millis(2100);
+    others.iter_mut().try_for_each(|worker| worker.tell(&format!("spin {}", length.as_millis() + 1400)))?;
     std::thread::sleep(Duration::from_millis(200));
     victim.tell("spin 5")?;
     std::thread::sleep(Duration::from_millis(200));
     let (before, begun) = (truth::schedstat(&[victim.pid()])?, Instant::now());
     let mut moves = 0;
-    while begun.elapsed() < length - Duration::from_millis(400) {
+    while begun.elapsed() < length {
         let mut to = CpuSet::new();
         to.set(cpus[moves % 2])?;
         sched_setaffinity(Pid::from_raw(victim.pid().cast_signed()), &to)?;
