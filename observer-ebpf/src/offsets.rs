@@ -115,7 +115,7 @@ pub(crate) fn is_nonzero(value: u64) -> u64 {
 }
 
 /// The bit that is the sign, for arithmetic in the place of comparisons. Those are branches here, and in a loop the verifier follows
-/// both sides of each, and each number that they add up to: a million instructions for kernels before 6.12.
+/// both sides of each, and each number that they add up to: more than its million of instructions on 5.10 and 6.1.
 #[inline(always)]
 pub(crate) fn top_bit(value: u64) -> u64 {
     // The compiler would make a comparison of it again, if it saw through.

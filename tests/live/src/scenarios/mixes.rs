@@ -107,45 +107,25 @@ fn load_now() -> Result<f64> {
     Ok(text.split(' ').next().unwrap_or_default().parse()?)
 }
 
-/// How many threads are made at a time. The kernel looks once in 5 s, and a thousand at once are found in one look of twenty: enough of
-/// them for a mean in ten minutes, and a matter of luck in one.
-fn threads_at_a_time() -> &'static str {
-    if machine::has_time() { "1024" } else { "16" }
+/// How many threads are made at a time. The kernel looks once in 5 s, and whether it meets a thousand that are there for milliseconds is a
+/// matter of luck in a minute: its own mean is then anything from 7 to 50.
+fn threads_at_a_time() -> u32 {
+    if machine::has_time() { 1024 } else { 16 }
 }
 
 /// Spinners, bursts, threads, forks, switches, uninterruptible sleeps and writes, in two cgroups.
 fn everything(one: &Cgroup, other: &Cgroup, length: Duration) -> Result<Vec<Child>> {
     let threads = threads_at_a_time();
+    let first = format!("--cpu 2 --cpu-load 60 --vfork 2 --fork 1 --pthread 1 --pthread-max {threads}");
     Ok(vec![
-        stress(
-            one,
-            length,
-            &[
-                "--cpu",
-                "2",
-                "--cpu-load",
-                "60",
-                "--vfork",
-                "2",
-                "--fork",
-                "1",
-                "--pthread",
-                "1",
-                "--pthread-max",
-                threads,
-            ],
-        )?,
-        stress(
-            other,
-            length,
-            &["--switch", "2", "--io", "1", "--hdd", "1", "--hdd-bytes", "16m", "--nanosleep", "1", "--clone", "1"],
-        )?,
+        stress(one, length, &first)?,
+        stress(other, length, "--switch 2 --io 1 --hdd 1 --hdd-bytes 16m --nanosleep 1 --clone 1")?,
     ])
 }
 
-fn stress(cgroup: &Cgroup, length: Duration, mix: &[&str]) -> Result<Child> {
+fn stress(cgroup: &Cgroup, length: Duration, mix: &str) -> Result<Child> {
     let timeout = format!("{}s", length.as_secs());
-    let job = ["exec", "stress-ng", "--quiet", "--timeout", &timeout].into_iter().chain(mix.iter().copied());
+    let job = ["exec", "stress-ng", "--quiet", "--timeout", &timeout].into_iter().chain(mix.split(' '));
     let mut command = Seat::in_cgroup(cgroup).command(job);
     command.current_dir("/tmp").stdin(Stdio::null()).stdout(Stdio::null()).spawn().context("start stress-ng")
 }
@@ -226,8 +206,8 @@ fn as_sampled() -> Result<()> {
     let agent = Agent::start(&[])?;
     let longer = ROUND * rounds + Duration::from_mins(1);
     let mut children = vec![
-        stress(&one, longer, &["--cpu", "3", "--cpu-load", "60"])?,
-        stress(&other, longer, &["--switch", "2", "--io", "1", "--hdd", "1", "--hdd-bytes", "16m"])?,
+        stress(&one, longer, "--cpu 3 --cpu-load 60")?,
+        stress(&other, longer, "--switch 2 --io 1 --hdd 1 --hdd-bytes 16m")?,
     ];
     sleep(Duration::from_secs(3));
     let (mut by_proc, mut ours) = ([0.0; 2], [0.0; 2]);
