@@ -5,8 +5,9 @@
 
 use crate::{
     offsets::{
-        RQ_CFS_TASKS, RQ_CLOCK, RQ_CURR, RQ_NR_CFS, TASK_CFS_RQ, TASK_GROUP_NODE, TASK_LAST_ARRIVAL, TASK_LAST_QUEUED,
-        TASK_PID, is_nonzero, peek, peek_at, peek_cgroup_id, top_bit,
+        HAS_REALTIME_GROUPS, RQ_CFS_TASKS, RQ_CLOCK, RQ_CURR, RQ_NR_CFS, RQ_NR_REALTIME, RQ_REALTIME_LISTS,
+        TASK_CFS_RQ, TASK_GROUP_NODE, TASK_LAST_ARRIVAL, TASK_LAST_QUEUED, TASK_PID, TASK_REALTIME_GROUP,
+        TASK_REALTIME_NODE, is_nonzero, peek, peek_at, peek_cgroup_id, top_bit,
     },
     throttle,
 };
@@ -45,7 +46,9 @@ pub(crate) fn tell(element: *const Element) {
     }
     let now_ns: u64 = peek(run_queue, &RQ_CLOCK);
     write(seq, LastingTask { cgroup: LastingTask::CLOCK, since_ns: now_ns, ..LastingTask::default() });
-    tell_state(seq, turns, u64::from(peek::<u32>(run_queue, &RQ_NR_CFS)).min(MAX_LASTING as u64));
+    let realtime = u64::from(peek::<u32>(run_queue, &RQ_NR_REALTIME));
+    let fair = u64::from(peek::<u32>(run_queue, &RQ_NR_CFS));
+    tell_state(seq, turns, fair.min(MAX_LASTING as u64) + realtime);
     let current: u64 = peek(run_queue, &RQ_CURR);
     if peek::<u32>(current, &TASK_PID) != 0 {
         write(seq, of(current, peek(current, &TASK_LAST_ARRIVAL), 0));
@@ -76,8 +79,49 @@ pub(crate) fn tell(element: *const Element) {
         record.thread |= (1 - counts) << LastingTask::THROTTLED_BIT;
         write(seq, record);
     }
+    if realtime > 0 {
+        tasks += tell_realtime(seq, run_queue, unknown_zero);
+    }
     tell_state(seq, turns, tasks);
     write(seq, LastingTask { cgroup: LastingTask::ASLEEP, thread: asleep, ..LastingTask::default() });
+}
+
+/// As many as the kernel has priorities for realtime tasks, each with its list.
+const REALTIME_LISTS: u64 = 100;
+/// `struct list_head`
+const LIST_HEAD_BYTES: u64 = 16;
+/// The heads of all lists, and tasks in them.
+const REALTIME_STEPS: u64 = 256;
+
+/// Tells of the realtime tasks that wait; returns how many there are with the one that runs. Those of a group that has a realtime budget
+/// of its own (v1's `cpu.rt_runtime_us`) are told when they get the CPU.
+#[inline(always)]
+fn tell_realtime(seq: *mut seq_file, run_queue: u64, unknown_zero: u64) -> u64 {
+    let mut head = run_queue + RQ_REALTIME_LISTS.load();
+    let end = head + REALTIME_LISTS * LIST_HEAD_BYTES;
+    let (mut node, mut tasks) = (head, unknown_zero);
+    for _ in 0..REALTIME_STEPS {
+        // `list_head.next`
+        node = peek_at(node);
+        if node == head || node == 0 {
+            head += LIST_HEAD_BYTES;
+            if head == end {
+                break;
+            }
+            node = head;
+            continue;
+        }
+        let task = node - TASK_REALTIME_NODE.load();
+        if HAS_REALTIME_GROUPS.load() != 0 && peek::<u64>(task, &TASK_REALTIME_GROUP) != 0 {
+            continue;
+        }
+        tasks += 1;
+        let queued_ns: u64 = peek(task, &TASK_LAST_QUEUED);
+        if queued_ns != 0 {
+            write(seq, of(task, queued_ns, 0));
+        }
+    }
+    tasks
 }
 
 #[inline(always)]

@@ -53,6 +53,12 @@ offsets! {
     RQ_CFS_TASKS;
     /// `rq.cfs.h_nr_queued`, `h_nr_running` before 6.14
     RQ_NR_CFS;
+    /// `rq.rt.rt_nr_running`
+    RQ_NR_REALTIME;
+    /// `rq.rt.active.queue`
+    RQ_REALTIME_LISTS;
+    /// `task_struct.rt.run_list`
+    TASK_REALTIME_NODE;
     /// `css_set.dfl_cgrp`
     CSS_SET_DFL_CGRP;
     /// `cgroup.kn`
@@ -74,6 +80,13 @@ pub(crate) static SWITCH_HAS_STATE: Global<u64> = Global::new(0);
 /// One more than the largest number of a CPU that was present at the load: the stride of the maps indexed by slot and CPU.
 #[unsafe(no_mangle)]
 pub(crate) static CPUS: Global<u64> = Global::new(0);
+
+/// `task_struct.rt.my_q`: null in a task, not in what stands for a group of them
+#[unsafe(no_mangle)]
+pub(crate) static TASK_REALTIME_GROUP: Global<u64> = Global::new(0);
+/// Whether the kernel has such groups.
+#[unsafe(no_mangle)]
+pub(crate) static HAS_REALTIME_GROUPS: Global<u64> = Global::new(0);
 
 /// `cfs_rq.throttled_clock_self_time`, or what came before it
 #[unsafe(no_mangle)]

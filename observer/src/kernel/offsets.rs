@@ -52,10 +52,13 @@ const THROTTLED: [[&str; 2]; 3] = [
     ["throttled_clock_task_time", "throttled_clock_task"],
 ];
 
-const LASTING: [Field; 3] = [
+const LASTING: [Field; 6] = [
     Field("RQ_CURR", "rq", "curr", u64::BITS),
     Field("RQ_CFS_TASKS", "rq", "cfs_tasks", u64::BITS),
     Field("TASK_GROUP_NODE", "task_struct", "se.group_node", u64::BITS),
+    Field("RQ_NR_REALTIME", "rq", "rt.rt_nr_running", u32::BITS),
+    Field("RQ_REALTIME_LISTS", "rq", "rt.active.queue", u64::BITS),
+    Field("TASK_REALTIME_NODE", "task_struct", "rt.run_list", u64::BITS),
 ];
 
 const MIGRATE: [Field; 2] =
@@ -107,6 +110,9 @@ pub(super) fn lasting(btf: &Btf<'_>) -> Result<Vec<Global>, BtfError> {
     let mut globals = places(btf, CGROUP_ID.iter().chain(&SWITCH).chain(&LASTING))?;
     let queued = |path| btf.offset("rq", path, u32::BITS);
     globals.push(("RQ_NR_CFS", queued("cfs.h_nr_queued").or_else(|_| queued("cfs.h_nr_running"))?));
+    if let Ok(place) = btf.offset("task_struct", "rt.my_q", u64::BITS) {
+        globals.extend([("TASK_REALTIME_GROUP", place), ("HAS_REALTIME_GROUPS", 1)]);
+    }
     Ok(globals)
 }
 

@@ -53,7 +53,7 @@ fn parse_state(content: &[u8]) -> Option<char> {
     content.get(end + 2).copied().map(char::from)
 }
 
-/// Every task of ROOT/*/task/* that is in state D. Tasks that end meanwhile, and those whose files cannot be read, are
+/// Every task of ROOT/*/task/* that is in state D, without those that are there because version 1's freezer holds them. Tasks that end meanwhile, and those whose files cannot be read, are
 /// passed over: they are a snapshot of what moves anyway.
 ///
 /// # Errors
@@ -62,11 +62,16 @@ pub fn uninterruptible_tasks(root: &Path) -> io::Result<impl Iterator<Item = Uni
     let processes = numbered(fs::read_dir(root)?);
     let tasks = processes.filter_map(|(_, path)| fs::read_dir(path.join("task")).ok()).flat_map(numbered);
     Ok(tasks.filter_map(|(tid, path)| {
-        if state(&path).ok()?? != 'D' {
+        if state(&path).ok()?? != 'D' || is_frozen(&path) {
             return None;
         }
         Some(UninterruptibleTask { tid, cgroup: cgroup(&path)? })
     }))
+}
+
+/// By the name of what it sleeps in, which the kernel shows to those that may trace it; others read `0`, and then nobody can tell.
+fn is_frozen(task: &Path) -> bool {
+    fs::read(task.join("wchan")).is_ok_and(|name| name == b"__refrigerator")
 }
 
 /// The entries whose name is a number.
@@ -120,12 +125,15 @@ mod tests {
     #[test]
     fn only_tasks_in_d_are_found_and_what_vanishes_is_passed_over() {
         let root = tempfile::tempdir().unwrap();
-        for (pid, tid, stat) in [(1, 1, "1 (a) S 0"), (1, 9, "9 (a) D 0"), (3, 3, "3 (x) D) R 0"), (4, 4, "4 (k) D 0")]
+        for (pid, tid, stat) in
+            [(1, 1, "1 (a) S 0"), (1, 9, "9 (a) D 0"), (3, 3, "3 (x) D) R 0"), (4, 4, "4 (k) D 0"), (8, 8, "8 (f) D 0")]
         {
             let task = root.path().join(format!("{pid}/task/{tid}"));
             fs::create_dir_all(&task).unwrap();
             fs::write(task.join("stat"), stat).unwrap();
             fs::write(task.join("cgroup"), format!("0::/of-{tid}\n")).unwrap();
+            // The last is the freezer's.
+            fs::write(task.join("wchan"), if tid == 8 { "__refrigerator" } else { "io_schedule" }).unwrap();
         }
         fs::create_dir_all(root.path().join("5/task/5")).unwrap();
         fs::create_dir_all(root.path().join("irq/task/6")).unwrap();

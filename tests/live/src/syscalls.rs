@@ -284,23 +284,17 @@ pub(crate) fn reap_all() -> bool {
     }
 }
 
-/// Gives the calling process a high priority, or has it run only when nobody else wants to.
-pub(crate) fn set_priority(high: bool) -> io::Result<()> {
-    let result = if high {
-        // SAFETY: no memory is passed.
-        unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, -10) }
-    } else {
-        let parameters = libc::sched_param { sched_priority: 0 };
-        // SAFETY: the parameters outlive the call.
-        unsafe { libc::sched_setscheduler(0, libc::SCHED_IDLE, &raw const parameters) }
-    };
+/// Gives the calling process a niceness.
+pub(crate) fn set_niceness(niceness: i32) -> io::Result<()> {
+    // SAFETY: no memory is passed.
+    let result = unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, niceness) };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
-/// Has the calling thread run before all that are not real-time themselves.
-pub(crate) fn set_realtime() -> io::Result<()> {
-    let parameters = libc::sched_param { sched_priority: 1 };
+/// Gives the calling thread a scheduling policy, and its priority in that.
+pub(crate) fn set_policy(policy: i32, priority: i32) -> io::Result<()> {
+    let parameters = libc::sched_param { sched_priority: priority };
     // SAFETY: the parameters outlive the call.
-    let result = unsafe { libc::sched_setscheduler(0, libc::SCHED_FIFO, &raw const parameters) };
+    let result = unsafe { libc::sched_setscheduler(0, policy, &raw const parameters) };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }

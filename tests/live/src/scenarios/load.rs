@@ -3,15 +3,15 @@
 use super::run_queue::last_cpu;
 use crate::{
     agent::{Agent, explain},
-    cgroup::{self, Cgroup},
-    machine::{self, is_guest, wait_until},
+    cgroup::Cgroup,
+    machine::{is_guest, wait_until},
     page::Page,
     quota::Quota,
     trial::{Need, Place, test},
     truth,
-    worker::{Priority, Seat, Worker},
+    worker::{Seat, Worker},
 };
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Result, ensure};
 use libtest_mimic::Trial;
 use std::time::{Duration, Instant};
 
@@ -19,7 +19,6 @@ pub(super) fn tests() -> Vec<Trial> {
     vec![
         test("three_spinners_on_one_cpu_are_a_load_of_three", Place::Both, &[Need::Root], three_spinners),
         test("two_tasks_in_uninterruptible_sleep_are_a_load_of_two", Place::Both, &[Need::Root], two_sleepers),
-        test("a_task_that_starves_for_seconds_is_active_all_the_time", Place::Both, &[Need::Root], starves),
         test("what_a_quota_keeps_from_running_is_no_load", Place::Both, &[Need::Root, Need::Quota], || {
             throttled(20, 3)
         }),
@@ -29,8 +28,6 @@ pub(super) fn tests() -> Vec<Trial> {
         test("a_throttled_crowd_is_as_many_as_are_not_kept", Place::Both, &[Need::Root, Need::Quota], not_kept),
         test("a_burst_of_a_fifth_of_a_second_shows_in_the_peak", Place::Host, &[Need::Root], burst),
         test("the_shares_and_what_is_left_over_are_the_nodes_load", Place::Both, &[Need::Root], adds_up),
-        test("a_task_that_is_moved_is_one_task_all_the_time", Place::Both, &[Need::Root], moved),
-        test("a_task_that_is_moved_and_gets_its_cpu_at_once_is_no_peak", Place::Both, &[Need::Root], moved_and_served),
     ]
 }
 
@@ -50,7 +47,7 @@ fn agree(what: &str, shown: f64, truth: f64) -> Result<()> {
 pub(super) const KEPT: [f64; 3] = [1884.0 / 2048.0, 2014.0 / 2048.0, 2037.0 / 2048.0];
 
 /// What the kernel's recipe makes of as many tasks after some periods.
-fn recipe(tasks: f64, kept: f64, periods: f64) -> f64 {
+pub(super) fn recipe(tasks: f64, kept: f64, periods: f64) -> f64 {
     tasks * (1.0 - kept.powf(periods))
 }
 
@@ -82,7 +79,7 @@ fn constant(agent: &Agent, cgroup: &Cgroup, tasks: f64) -> Result<()> {
 
 /// Checks the peak: the largest of a dozen windows. In an emulated kernel the agent's two looks, at what has ended and at what lasts, are
 /// far apart, and a wait that ends between them is of the next window.
-fn peak(page: &Page, cgroup: &Cgroup, tasks: f64) -> Result<()> {
+pub(super) fn peak(page: &Page, cgroup: &Cgroup, tasks: f64) -> Result<()> {
     let peak = gauge(page, "observer_load_peak", &cgroup.label)?;
     let most = if is_guest() { 0.05 } else { 0.01 };
     ensure!((peak - tasks).abs() <= tasks * most, "observer_load_peak is {peak}, not {tasks}");
@@ -90,7 +87,7 @@ fn peak(page: &Page, cgroup: &Cgroup, tasks: f64) -> Result<()> {
 }
 
 /// How long a known load is looked at: two periods and some windows; more of both where each takes longer.
-fn look() {
+pub(super) fn look() {
     std::thread::sleep(Duration::from_millis(if is_guest() { 25_000 } else { 12_500 }));
 }
 
@@ -118,102 +115,6 @@ fn two_sleepers() -> Result<()> {
     let agent = Agent::start(&[])?;
     look();
     explain(&agent, constant(&agent, &cgroup, 2.0))
-}
-
-/// Two spinners of high priority leave a CPU to a third of the lowest for some milliseconds in half a minute.
-struct Starving {
-    victim: Worker,
-    others: Vec<Worker>,
-}
-
-impl Starving {
-    fn of(meek: &Cgroup, greedy: &Cgroup) -> Result<Self> {
-        let seat = |cgroup, priority| {
-            Ok::<_, anyhow::Error>(Seat { cpu: Some(last_cpu()?), priority: Some(priority), ..Seat::in_cgroup(cgroup) })
-        };
-        Ok(Self {
-            victim: Worker::start(seat(meek, Priority::Idle)?, ["spin"])?,
-            others: (0..2).map(|_| Worker::start(seat(greedy, Priority::High)?, ["spin"])).collect::<Result<_>>()?,
-        })
-    }
-}
-
-/// Its wait does not end while it is looked at.
-fn starves() -> Result<()> {
-    let folder = Cgroup::for_test()?;
-    let (greedy, meek) = (folder.child("greedy")?, folder.child("meek")?);
-    let Starving { mut victim, mut others } = Starving::of(&meek, &greedy)?;
-    // Before there is no CPU for it.
-    let agent = Agent::start(&[])?;
-    others.iter_mut().try_for_each(|worker| worker.tell("spin 600000"))?;
-    victim.tell("spin 600000")?;
-    std::thread::sleep(Duration::from_millis(100));
-    let before = truth::schedstat(&[victim.pid()])?;
-    look();
-    let waits = truth::schedstat(&[victim.pid()])? - before;
-    let page = agent.scrape()?;
-    let outcome = || {
-        for (cgroup, tasks) in [(&meek, 1.0), (&greedy, 2.0)] {
-            peak(&page, cgroup, tasks)?;
-            let load = gauge(&page, "observer_load1", &cgroup.label)?;
-            let possible = recipe(tasks, KEPT[0], 0.5)..=recipe(tasks, KEPT[0], 4.0);
-            ensure!(possible.contains(&load), "observer_load1 is {load}, not within {possible:?}");
-        }
-        Ok(())
-    };
-    explain(&agent, outcome().with_context(|| format!("it got the CPU {} times", waits.count)))
-}
-
-/// A task that starves is moved to another cgroup in the midst of its wait: neither has more of it than has passed there.
-fn moved() -> Result<()> {
-    let folder = Cgroup::for_test()?;
-    let (greedy, first, second) = (folder.child("greedy")?, folder.child("first")?, folder.child("second")?);
-    let Starving { mut victim, mut others } = Starving::of(&first, &greedy)?;
-    others.iter_mut().try_for_each(|worker| worker.tell("spin 600000"))?;
-    victim.tell("spin 600000")?;
-    let agent = Agent::start(&[])?;
-    std::thread::sleep(machine::patience(Duration::from_millis(5500)));
-    cgroup::join(second.path(), victim.pid())?;
-    std::thread::sleep(machine::patience(Duration::from_millis(5500)));
-    let page = agent.scrape()?;
-    let load = |cgroup: &Cgroup| gauge(&page, "observer_load1", &cgroup.label);
-    let outcome = || {
-        peak(&page, &first, 1.0)?;
-        peak(&page, &second, 1.0)?;
-        let (before, after, others) = (load(&first)?, load(&second)?, load(&greedy)?);
-        ensure!(before > 0.0 && after > 0.0, "{before} before and {after} after it was moved");
-        // Beside two that were active as long: half of theirs, wherever it was.
-        let sum = before + after;
-        ensure!((sum - others / 2.0).abs() < 0.02 * sum, "{before} and {after} of one task, {others} of two");
-        Ok(())
-    };
-    explain(&agent, outcome())
-}
-
-/// All of a wait is booked where it ends, a moment after the move: what passed before is of the first cgroup's load nevertheless.
-fn moved_and_served() -> Result<()> {
-    const WAIT_MS: u64 = 6500;
-    let mut waited = Vec::new();
-    // Where the victim got its CPU for a moment in between, there was no long wait.
-    for _ in 0..4 {
-        let folder = Cgroup::for_test()?;
-        let (greedy, first, second) = (folder.child("greedy")?, folder.child("first")?, folder.child("second")?);
-        let Starving { mut victim, mut others } = Starving::of(&first, &greedy)?;
-        let agent = Agent::start(&[])?;
-        others.iter_mut().try_for_each(|worker| worker.tell(&format!("spin {WAIT_MS}")))?;
-        victim.tell("spin 600000")?;
-        std::thread::sleep(Duration::from_millis(WAIT_MS - 30));
-        cgroup::join(second.path(), victim.pid())?;
-        others.iter_mut().try_for_each(|worker| worker.line(Duration::from_secs(10)).map(drop))?;
-        std::thread::sleep(machine::patience(Duration::from_millis(1500)));
-        let page = agent.scrape()?;
-        waited.push(gauge(&page, "observer_run_queue_wait_seconds_sum", &second.label)?);
-        if waited.last().is_some_and(|waited| *waited > 3.0) {
-            let outcome = peak(&page, &first, 1.0).and_then(|()| peak(&page, &second, 1.0));
-            return explain(&agent, outcome);
-        }
-    }
-    bail!("no long wait ended in the second cgroup: {waited:?} s")
 }
 
 /// The kernel takes tasks that are throttled off its run queues, and so off the load average.

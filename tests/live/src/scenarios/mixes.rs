@@ -5,7 +5,7 @@ use crate::{
     agent::{Agent, explain},
     cgroup::Cgroup,
     machine,
-    syscalls::set_realtime,
+    syscalls::set_policy,
     trial::{Need, Place, test},
     truth,
     worker::Seat,
@@ -151,7 +151,7 @@ impl Sampler {
         let is_over = Arc::new(AtomicBool::new(false));
         let until = Arc::clone(&is_over);
         let thread = spawn(move || {
-            set_realtime()?;
+            set_policy(libc::SCHED_FIFO, 1)?;
             let (mut sums, mut looks) = (vec![0u64; paths.len()], 0u32);
             while !until.load(Ordering::Acquire) {
                 for (sum, path) in sums.iter_mut().zip(&paths) {

@@ -23,6 +23,7 @@ mod scopes;
 mod server;
 mod signals;
 mod slots;
+mod starving;
 mod state_dir;
 mod throttling;
 mod translated;
@@ -41,6 +42,7 @@ pub(crate) fn all() -> Vec<Trial> {
     all.extend(run_queue::tests());
     all.extend(cpu::tests());
     all.extend(load::tests());
+    all.extend(starving::tests());
     all.extend(mixes::tests());
     all.extend(culprits::tests());
     all.extend(throttling::tests());

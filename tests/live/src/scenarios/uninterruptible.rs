@@ -5,6 +5,7 @@ use super::long_run::Stage;
 use crate::{
     agent::{Agent, explain},
     cgroup::Cgroup,
+    controllers::Controlled,
     machine::{self, is_guest, wait_until},
     trial::{Need, Place, test},
     truth,
@@ -13,6 +14,8 @@ use crate::{
 use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::Trial;
 use std::{
+    fs,
+    path::PathBuf,
     process::Stdio,
     time::{Duration, Instant},
 };
@@ -33,6 +36,12 @@ pub(super) fn tests() -> Vec<Trial> {
             Place::Both,
             &[Need::Root],
             sleeps_from_before,
+        ),
+        test(
+            "a_task_that_the_freezer_of_version_1_holds_is_no_load",
+            Place::Host,
+            &[Need::Root, Need::CgroupV1, Need::Controller("freezer")],
+            frozen,
         ),
         test("after_storms_of_the_tests_own_no_phantom_is_left", Place::Both, &[Need::Root], own_storms),
     ]
@@ -139,6 +148,53 @@ fn sleeps_from_before() -> Result<()> {
     let slack = machine::patience(Duration::from_millis(10));
     let within = booked + slack >= least && booked <= most;
     explain(&agent, if within { Ok(()) } else { Err(anyhow::anyhow!("{booked:?}; it was {least:?} to {most:?}")) })
+}
+
+/// It looks as if it slept uninterruptibly; the kernel's load leaves it out. Beside it one that does, so that what is seen is seen.
+fn frozen() -> Result<()> {
+    let mut folder = Cgroup::for_test()?;
+    let held = Controlled::make(&mut folder, "held", "freezer")?;
+    let asleep = folder.child("asleep")?;
+    let worker = Worker::start(Seat::in_cgroup(&held.cgroup), ["spin"])?;
+    held.take(worker.pid())?;
+    let mut sleeper = Worker::start(Seat::in_cgroup(&asleep), ["vfork"])?;
+    sleeper.tell("vfork 600000")?;
+    let freezer = Freezer::close(&held)?;
+    for pid in [worker.pid(), sleeper.pid()] {
+        ensure!(wait_until(Duration::from_secs(5), || Ok(truth::state(pid)? == 'D'))?, "{pid} is not in D");
+    }
+    let agent = Agent::start(&[])?;
+    std::thread::sleep(Duration::from_millis(3300));
+    let page = agent.scrape()?;
+    let booked = |cgroup: &Cgroup| page.uninterruptible(&cgroup.label);
+    let (held_ns, asleep_ns) = (booked(&held.cgroup)?, booked(&asleep)?);
+    drop(freezer);
+    explain(&agent, {
+        if held_ns == 0 && asleep_ns > 1_000 * MILLISECOND {
+            Ok(())
+        } else {
+            Err(anyhow::anyhow!("{held_ns} ns of the task that is held, {asleep_ns} ns of the one that sleeps"))
+        }
+    })
+}
+
+/// A frozen cgroup; thawed when dropped, since what is in it cannot even be killed.
+struct Freezer(PathBuf);
+
+impl Freezer {
+    fn close(cgroup: &Controlled) -> Result<Self> {
+        let freezer = Self(cgroup.files().join("freezer.state"));
+        fs::write(&freezer.0, "FROZEN").context("freeze")?;
+        Ok(freezer)
+    }
+}
+
+impl Drop for Freezer {
+    fn drop(&mut self) {
+        if let Err(error) = fs::write(&self.0, "THAWED") {
+            eprintln!("observer-live: thaw {}: {error}", self.0.display());
+        }
+    }
 }
 
 fn own_storms() -> Result<()> {

@@ -2,6 +2,7 @@
 
 use crate::{cgroup::Cgroup, machine::patience};
 use anyhow::{Context as _, Result, bail};
+use clap::ValueEnum;
 use std::{
     ffi::OsStr,
     io::{BufRead as _, BufReader, Read as _, Write as _},
@@ -24,12 +25,16 @@ pub(crate) struct Seat<'a> {
 }
 
 /// How the scheduler is to treat a worker.
-#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, ValueEnum)]
 pub(crate) enum Priority {
     /// Before nearly everybody else.
     High,
     /// When nobody else wants the CPU.
     Idle,
+    /// Before all but those of the next kind, for as long as it likes.
+    Realtime,
+    /// Before all.
+    Foremost,
 }
 
 impl<'a> Seat<'a> {
@@ -51,10 +56,8 @@ impl<'a> Seat<'a> {
         if let Some(cpu) = self.cpu {
             command.arg(format!("--cpu={cpu}"));
         }
-        match self.priority {
-            Some(Priority::High) => _ = command.arg("--priority=high"),
-            Some(Priority::Idle) => _ = command.arg("--priority=idle"),
-            None => {}
+        if let Some(name) = self.priority.as_ref().and_then(ValueEnum::to_possible_value) {
+            command.arg(format!("--priority={}", name.get_name()));
         }
         command.args(job);
         command

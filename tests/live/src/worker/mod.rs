@@ -130,7 +130,13 @@ fn work(options: Options) -> Result<()> {
         sched_setaffinity(Pid::from_raw(0), &set).context("stay on one CPU")?;
     }
     if let Some(priority) = options.priority {
-        crate::syscalls::set_priority(matches!(priority, Priority::High)).context("change the priority")?;
+        match priority {
+            Priority::High => crate::syscalls::set_niceness(-10),
+            Priority::Idle => crate::syscalls::set_policy(libc::SCHED_IDLE, 0),
+            Priority::Realtime => crate::syscalls::set_policy(libc::SCHED_FIFO, 10),
+            Priority::Foremost => crate::syscalls::set_policy(libc::SCHED_FIFO, 50),
+        }
+        .context("change the priority")?;
     }
     match options.job {
         Job::Namespace(job) => job.run(),
