@@ -125,7 +125,7 @@ fn target(arguments: &Arguments, subject: &str, selection: Selection) -> String 
 fn report(asked: &HistoryAnswer, other: &HistoryAnswer, metric: Metric, columns: usize) -> String {
     let mut text = heading(asked);
     if asked.rows.is_empty() {
-        let _ = writeln!(text, "no rows: {}", why_empty(asked, metric));
+        let _ = writeln!(text, "no rows: {}", why_empty(metric));
         return text;
     }
     let (mean, peak) = if asked.metric.ends_with("_mean") { (asked, other) } else { (other, asked) };
@@ -151,15 +151,35 @@ fn heading(answer: &HistoryAnswer) -> String {
     if answer.kept_in == "memory" {
         text.push_str("this agent keeps its history in memory only, as far back as half a megabyte holds; --state-dir keeps forty days\n");
     }
+    if let Some((step, kept)) = cut(answer) {
+        let _ = writeln!(text, "rows of {step} are kept for {kept} only; ask for --step {}", coarser(answer));
+    }
     text
 }
 
-fn why_empty(answer: &HistoryAnswer, metric: Metric) -> String {
+const DAY: u64 = 24 * 3600;
+
+/// The step of an answer, and how long its rows are kept, where more was asked for.
+fn cut(answer: &HistoryAnswer) -> Option<(Step, &'static str)> {
+    let step = Step::ALL.into_iter().find(|step| step.seconds() == answer.step_seconds)?;
+    let kept = match step {
+        Step::Second => "ten minutes",
+        Step::Minute => "a day",
+        Step::Hour => "forty days",
+    };
+    (step < coarser(answer)).then_some((step, kept))
+}
+
+/// The step that reaches as far back as an answer was to.
+fn coarser(answer: &HistoryAnswer) -> Step {
+    Step::covering(answer.until_unix_seconds.saturating_sub(answer.since_unix_seconds))
+}
+
+fn why_empty(metric: Metric) -> &'static str {
     if metric == Metric::Memory {
-        return "this agent does not read the memory of workloads, or did not then".into();
+        return "this agent does not read the memory of workloads, or did not then";
     }
-    let finer = if answer.step_seconds == 3600 { "" } else { "; a coarser --step reaches further back" };
-    format!("nothing was remembered in that time{finer}")
+    "nothing was remembered in that time"
 }
 
 /// What each of both grows by, from day to day.
@@ -167,7 +187,9 @@ fn trend_line(asked: &HistoryAnswer, other: &HistoryAnswer) -> String {
     let (one, two) = (trend(asked), trend(other));
     let Some(one_trend) = one else {
         let days = daily_maxima(&triples(asked)).len();
-        return format!("no trend: it takes three days with a value, and there are {days}; ask for --since 30d\n");
+        let is_short = asked.until_unix_seconds.saturating_sub(asked.since_unix_seconds) < 3 * DAY;
+        let advice = if is_short { "; ask for --since 30d" } else { "" };
+        return format!("no trend: it takes three days with a value, and there are {days}{advice}\n");
     };
     let days = one_trend.days;
     let mut text = format!("{} {} over {days} days", asked.metric, grown(one_trend));

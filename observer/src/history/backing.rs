@@ -47,6 +47,10 @@ impl Backing {
         match fallocate(&self.file, FallocateFlags::FALLOC_FL_KEEP_SIZE, 0, length) {
             // A file system that cannot promise has to be taken as it is.
             Ok(()) | Err(Errno::EOPNOTSUPP | Errno::ENOSYS) => self.claimed.store(wanted, Relaxed),
+            Err(Errno::ENOSPC) => {
+                let why = format!("{} (it takes {} MiB of room more)", io::Error::from(Errno::ENOSPC), HEADROOM >> 20);
+                return Err(io::Error::new(io::ErrorKind::StorageFull, why));
+            }
             Err(error) => return Err(error.into()),
         }
         Ok(())

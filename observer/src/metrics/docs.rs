@@ -34,34 +34,65 @@ two minutes where they come once (bare pods, jobs without a cron job), a day whe
 the agent that brings the numbers.
 ";
 
-type Belongs = fn(&Series) -> bool;
-
 const ENTITIES: &str = "\
 One series for each entity, and for each scope where there is such a label. The labels of an *entity* are `namespace`, `pod`,
 `container`, `workload` and `workload_type` for a container, `cgroup` for any other cgroup. A container's id stands in the
 place of its name, and a pod's uid in the place of its, until the API has told them; then the series goes on under the names.
 The sandbox of a pod is the container `POD`.";
 
-static SECTIONS: &[(&str, &str, Belongs)] = &[
-    ("Entities", ENTITIES, |series| {
-        matches!(series, Series::PerScope(_) | Series::PerEntity(_) | Series::Waits | Series::Stalls)
-    }),
-    ("Workloads and pods", "Where the agent is told of an API server.", |series| {
-        matches!(series, Series::PerWorkloadScope(_) | Series::PerWorkload(_) | Series::PerPod | Series::PerResource(_))
-    }),
-    ("The node", "What the node says of itself, to compare the cgroups' sums with.", |series| {
-        matches!(series, Series::Node(_) | Series::PerDevice(_) | Series::Unattributed(_))
-    }),
-    ("The agent", "Whether to trust the rest, and what it costs.", |series| {
-        !SECTIONS[..3].iter().any(|(_, _, belongs)| belongs(series))
-    }),
-];
+/// The part of the page in which a family stands.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Section {
+    Entities,
+    Workloads,
+    Node,
+    Agent,
+}
+
+impl Section {
+    const ALL: [Self; 4] = [Self::Entities, Self::Workloads, Self::Node, Self::Agent];
+
+    const fn of(series: &Series) -> Self {
+        match series {
+            Series::PerScope(_) | Series::PerEntity(_) | Series::Waits | Series::Caused | Series::Stalls => {
+                Self::Entities
+            }
+            Series::PerWorkloadScope(_) | Series::PerWorkload(_) | Series::PerPod | Series::PerResource(_) => {
+                Self::Workloads
+            }
+            Series::Node(_) | Series::PerDevice(_) | Series::Unattributed(_) => Self::Node,
+            Series::Build
+            | Series::ProgramUp
+            | Series::PerProgram(_)
+            | Series::PerMap(_)
+            | Series::PerDrop
+            | Series::Agent(_)
+            | Series::HistoryUp
+            | Series::History(_)
+            | Series::Kube(_)
+            | Series::PerKubeFeature
+            | Series::Page => Self::Agent,
+        }
+    }
+
+    const fn title_and_lead(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Entities => ("Entities", ENTITIES),
+            Self::Workloads => ("Workloads and pods", "Where the agent is told of an API server."),
+            Self::Node => ("The node", "What the node says of itself, to compare the cgroups' sums with."),
+            Self::Agent => ("The agent", "Whether to trust the rest, and what it costs."),
+        }
+    }
+}
 
 fn write_sections(text: &mut String) -> fmt::Result {
-    for (title, lead, belongs) in SECTIONS {
+    for section in Section::ALL {
+        let (title, lead) = section.title_and_lead();
         writeln!(text, "\n## {title}\n\n{lead}\n")?;
         writeln!(text, "| family | type | unit | labels | room | meaning |\n|---|---|---|---|---|---|")?;
-        for Family { name, kind, unit, room, series, help } in families().filter(|family| belongs(&family.series)) {
+        for Family { name, kind, unit, room, series, help } in
+            families().filter(|family| Section::of(&family.series) == section)
+        {
             let labels = series.labels().iter();
             let labels: Vec<_> = labels
                 .map(|label| if *label == ENTITY { format!("*{label}*") } else { format!("`{label}`") })

@@ -36,15 +36,10 @@ pub(super) fn render(answer: &HistoryAnswer, metric: Metric, columns: usize) -> 
         let _ = writeln!(text, "{label:>width$} │{}", drawn.trim_end(), width = number::VALUE_COLUMNS);
     }
     let (from, to) = ends(answer);
-    let room = heights.len().saturating_sub(number::time(from).len());
-    let _ = writeln!(
-        text,
-        "{:>width$}  {}{:>room$}",
-        "",
-        number::time(from),
-        number::time(to),
-        width = number::VALUE_COLUMNS
-    );
+    let (from, to) = (number::time(from), number::time(to));
+    // One blank between the two at least, however narrow the plot is.
+    let room = heights.len().saturating_sub(from.len()).max(to.len() + 1);
+    let _ = writeln!(text, "{:>width$}  {from}{to:>room$}", "", width = number::VALUE_COLUMNS);
     text
 }
 

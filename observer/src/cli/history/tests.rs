@@ -159,3 +159,17 @@ fn somebody_else_who_listens_is_told() {
     assert!(error.contains("status 404") && error.contains("9811"), "{error}");
     server.join().unwrap();
 }
+
+#[test]
+fn a_step_that_does_not_reach_as_far_back_as_was_asked_is_told() {
+    let minutes = (0..60).map(|at| (START + 29 * DAY + at * 60, 1.0));
+    let (mean, peak) = (answer("load_mean", 60, minutes.clone()), answer("load_peak", 60, minutes));
+    let text = report(&mean, &peak, Metric::Load, 80);
+    assert!(text.contains("\nrows of 1m are kept for a day only; ask for --step 1h\n"), "{text}");
+    assert!(text.ends_with("no trend: it takes three days with a value, and there are 0\n"), "{text}");
+    let hours = || answer("load_mean", HOUR, (0..2).map(|at| (START + at * HOUR, 1.0)));
+    let text = report(&hours(), &hours(), Metric::Load, 80);
+    assert!(!text.contains("are kept for"), "{text}");
+    // As narrow as the plot is, its two ends are two words.
+    assert!(text.contains("\n             2026-05-29 00:00 2026-05-29 02:00\n"), "{text}");
+}

@@ -89,7 +89,8 @@ fn full_disk() -> Result<()> {
             let page = none.scrape()?;
             ensure!(
                 page.text.contains("observer_history_up{store=\"disk\",reason=\"")
-                    && page.text.contains("No space left"),
+                    && page.text.contains("No space left")
+                    && page.text.contains("it takes 2 MiB of room more"),
                 "no reason"
             );
             let remembers =
