@@ -94,7 +94,7 @@ impl GuestArgs {
     fn files(&self, workspace: &Workspace) -> Result<Vec<GuestFile>> {
         let mut files = Vec::new();
         if self.observer {
-            files.extend(super::suite::binaries(workspace)?);
+            files.extend(programs::driven(workspace)?);
         }
         for program in &self.program {
             files.extend(programs::with_libraries(program)?);

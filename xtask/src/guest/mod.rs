@@ -9,7 +9,7 @@ mod initramfs;
 mod kernels;
 mod machine;
 mod modules;
-mod programs;
+pub(crate) mod programs;
 pub(crate) mod results;
 mod serial;
 pub(crate) mod suite;

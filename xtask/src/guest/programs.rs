@@ -1,38 +1,37 @@
-//! What runs in a guest: our binaries, linked statically, and programs of this machine with the libraries they need.
+//! What runs in a guest: our binaries and programs of this machine, with the libraries they need.
 
 use super::machine::GuestFile;
 use crate::{
-    build, progress,
+    build,
     setup::find,
     workspace::{Profile, Workspace},
 };
 use anyhow::{Context, Result, ensure};
-use std::collections::BTreeSet;
-use std::path::PathBuf;
-use std::process::Command;
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
-const TARGET: &str = "x86_64-unknown-linux-gnu";
+/// The agent and what drives it. Always built together: their dependencies' features are united, and the agent alone would
+/// be another build.
+pub(crate) const DRIVEN: [&str; 2] = ["observer", "observer-live"];
 
-/// Builds `packages` without a dynamic linker and returns the directory of the binaries
-/// (`target/static/…`: flags of their own, so a directory of their own, or each build would undo the other's).
+/// `observer` and `observer-live`, the same that run on this machine, in /bin.
 ///
 /// # Errors
-/// When the eBPF object that they embed has not been built, or cargo fails.
-pub(crate) fn build_static(workspace: &Workspace, packages: &[&str]) -> Result<PathBuf> {
+/// When the eBPF object that they embed has not been built, they do not build, or a library of theirs is missing.
+pub(crate) fn driven(workspace: &Workspace) -> Result<Vec<GuestFile>> {
     let object = workspace.object(build::PROGRAMS.file);
     ensure!(object.is_file(), "{} is not there: `cargo xtask build` makes it", object.display());
-    let directory = workspace.target().join("static");
-    let mut cargo = workspace.cargo("build");
-    cargo
-        .args(["--target", TARGET, "--profile", Profile::TestRelease.name(), "--target-dir"])
-        .arg(&directory)
-        .args(packages.iter().flat_map(|package| ["--package", package]))
-        .env("OBSERVER_BPF_OBJECT", object)
-        .env_remove("CARGO_ENCODED_RUSTFLAGS")
-        .env("RUSTFLAGS", "-C target-feature=+crt-static");
-    let log = workspace.log("build-logs", &format!("{}-static", packages.join("-")))?;
-    progress::run(&format!("building {}, static", packages.join(", ")), cargo, &log)?.success()?;
-    Ok(directory.join(TARGET).join(Profile::TestRelease.name()))
+    build::host(workspace, Profile::TestRelease, &DRIVEN)?;
+    let mut files = Vec::new();
+    for name in DRIVEN {
+        let host = workspace.binary(Profile::TestRelease, name);
+        files.extend(libraries_of(&host)?.into_iter().map(in_the_same_place));
+        files.push(GuestFile { host, guest: format!("/bin/{name}"), mode: 0o755 });
+    }
+    Ok(files)
 }
 
 /// A program of this machine, a path or found on the search path, at the same path in the guest, after every library it is linked to.
@@ -41,11 +40,18 @@ pub(crate) fn build_static(workspace: &Workspace, packages: &[&str]) -> Result<P
 /// When it is not installed or a library of it is missing.
 pub(crate) fn with_libraries(name: &str) -> Result<Vec<GuestFile>> {
     let program = find(name).with_context(|| format!("{name} is not installed"))?;
-    let output = Command::new("ldd").arg(&program).output().context("run ldd")?;
-    let libraries = libraries(&String::from_utf8_lossy(&output.stdout))
-        .map_err(|missing| anyhow::anyhow!("{} needs {missing}, which is not installed", program.display()))?;
-    let paths = libraries.into_iter().chain([program]);
-    Ok(paths.map(|path| GuestFile { guest: path.to_string_lossy().into_owned(), host: path, mode: 0o755 }).collect())
+    let paths = libraries_of(&program)?.into_iter().chain([program]);
+    Ok(paths.map(in_the_same_place).collect())
+}
+
+fn in_the_same_place(path: PathBuf) -> GuestFile {
+    GuestFile { guest: path.to_string_lossy().into_owned(), host: path, mode: 0o755 }
+}
+
+fn libraries_of(program: &Path) -> Result<Vec<PathBuf>> {
+    let output = Command::new("ldd").arg(program).output().context("run ldd")?;
+    libraries(&String::from_utf8_lossy(&output.stdout))
+        .map_err(|missing| anyhow::anyhow!("{} needs {missing}, which is not installed", program.display()))
 }
 
 /// Reads what ldd says: `libc.so.6 => /lib/…/libc.so.6 (0x…)`, `/lib64/ld-linux-x86-64.so.2 (0x…)`, `libx.so => not found`; the kernel's own

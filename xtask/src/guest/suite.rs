@@ -77,24 +77,13 @@ pub(crate) fn run(
     if kernels.is_empty() {
         return Ok(summary);
     }
-    let mut files = binaries(workspace)?;
+    let mut files = programs::driven(workspace)?;
     // What is not installed is not there in the guest either, and the tests that need it say so.
     files.extend(PROGRAMS.iter().filter_map(|name| programs::with_libraries(name).ok()).flatten());
     let timeout = if circumstances.long { LONG_TIMEOUT } else { TIMEOUT };
     let plan = Plan { busybox, files, command: command(arguments, circumstances), timeout };
     summary.add(run_on_all(&kernels, &plan, on_line));
     Ok(summary)
-}
-
-/// `observer` and `observer-live`, statically linked, in /bin.
-///
-/// # Errors
-/// When they do not build.
-pub(crate) fn binaries(workspace: &Workspace) -> Result<Vec<GuestFile>> {
-    let packages = ["observer", "observer-live"];
-    let built = programs::build_static(workspace, &packages)?;
-    let file = |name: &str| GuestFile { host: built.join(name), guest: format!("/bin/{name}"), mode: 0o755 };
-    Ok(packages.into_iter().map(file).collect())
 }
 
 /// The tools on this machine, before anything is fetched or built: the busybox.

@@ -1,7 +1,13 @@
 //! The levels that drive the real agent: on this machine's kernel, and on those of the guests.
 
 use super::{Circumstances, Context, Level, Tally, level};
-use crate::{build, guest, progress, setup::privilege::Privilege, workspace::Profile};
+use crate::{
+    build,
+    guest::{self, programs::DRIVEN},
+    progress,
+    setup::privilege::Privilege,
+    workspace::Profile,
+};
 use anyhow::{Context as _, Result};
 use std::{
     ffi::OsStr,
@@ -10,10 +16,6 @@ use std::{
     path::Path,
     sync::{Mutex, PoisonError},
 };
-
-/// The agent and what drives it. Always built together: their dependencies' features are united, and the agent alone would
-/// be another build.
-pub(super) const DRIVEN: [&str; 2] = ["observer", "observer-live"];
 
 /// `observer-live` on this machine's kernel, as root.
 ///

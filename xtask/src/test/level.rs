@@ -2,7 +2,9 @@
 
 use super::{Context, Tally, agent, cluster, deploy};
 use crate::{
-    build, progress,
+    build,
+    guest::programs::DRIVEN,
+    progress,
     setup::{self, Purpose, tools},
     workspace::Profile,
 };
@@ -187,7 +189,7 @@ fn docs(context: &Context<'_>) -> Result<Tally> {
 
 /// True when docs/metrics.md is what the agent prints.
 fn metrics_docs(context: &Context<'_>) -> Result<bool> {
-    build::host(context.workspace, Profile::TestRelease, &agent::DRIVEN)?;
+    build::host(context.workspace, Profile::TestRelease, &DRIVEN)?;
     let agent = context.workspace.binary(Profile::TestRelease, "observer");
     let output =
         Command::new(&agent).arg("metrics-docs").output().with_context(|| format!("run {}", agent.display()))?;
