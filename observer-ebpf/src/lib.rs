@@ -16,23 +16,30 @@ pub mod wire;
 pub enum Scope {
     /// 127.0.0.0/8 or `::1`.
     Loopback = 0,
-    /// This node: one of its addresses.
+    /// This node: one of its addresses, or a pod of it.
     Node = 1,
+    /// The cluster: pods and nodes elsewhere.
+    Cluster = 2,
+    /// The address of a service.
+    Service = 3,
     /// Private, shared (RFC 6598), unique local, link-local and multicast addresses.
-    Intranet = 2,
+    Intranet = 4,
     /// Everything else.
-    Internet = 3,
+    Internet = 5,
 }
 
 impl Scope {
     /// Every scope, by its number.
-    pub const ALL: [Self; SCOPES] = [Self::Loopback, Self::Node, Self::Intranet, Self::Internet];
+    pub const ALL: [Self; SCOPES] =
+        [Self::Loopback, Self::Node, Self::Cluster, Self::Service, Self::Intranet, Self::Internet];
 
     /// The value of the `scope` label.
     pub const fn label(self) -> &'static str {
         match self {
             Self::Loopback => "loopback",
             Self::Node => "node",
+            Self::Cluster => "cluster",
+            Self::Service => "service",
             Self::Intranet => "intranet",
             Self::Internet => "internet",
         }
@@ -40,13 +47,13 @@ impl Scope {
 }
 
 /// How many scopes there are.
-pub const SCOPES: usize = 4;
+pub const SCOPES: usize = 6;
 /// Slot 0 belongs to nobody: what finds no free slot is booked there, so that the sum stays whole.
 pub const UNATTRIBUTED_SLOT: u32 = 0;
 /// Entries of each CPU's cache from cgroup id to slot; a power of two.
 pub const SLOT_CACHE_ENTRIES: u32 = 256;
 /// Default of `--max-cgroups`.
-pub const DEFAULT_SLOTS: u32 = 4096;
+pub const DEFAULT_SLOTS: u32 = 3072;
 /// Open uninterruptible sleeps that fit; beyond it they are counted in [`Drop::SleepTableFull`].
 pub const MAX_OPEN_SLEEPS: u32 = 4096;
 /// Turns of each CPU that are remembered; a power of two.
@@ -57,8 +64,8 @@ pub const THROTTLE_SPANS: usize = 8;
 pub const THROTTLES_PER_CPU: u32 = 256;
 /// Tasks of one run queue that [`LastingTask`]s tell of.
 pub const MAX_LASTING: usize = 256;
-/// Address prefixes that decide a scope.
-pub const MAX_SCOPE_PREFIXES: u32 = 4096;
+/// Address prefixes that decide a scope; the kernel's memory holds those that there are.
+pub const MAX_SCOPE_PREFIXES: u32 = 16_384;
 /// Bytes of the ring buffer of cgroup events.
 pub const EVENT_RING_BYTES: u32 = 256 * 1024;
 /// The longest cgroup path an event carries; the kernel's own tracepoint cuts there too.
@@ -78,7 +85,7 @@ pub struct Traffic {
     pub receive_packets: u64,
 }
 
-/// One slot's traffic on one CPU: entry `slot * cpus + cpu` of the map `NET`, where `cpus` are those that are present. Two cache lines that no other CPU writes.
+/// One slot's traffic on one CPU: entry `slot * cpus + cpu` of the map `NET`, where `cpus` are those that are present. Three cache lines that no other CPU writes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C, align(64))]
 pub struct NetBook {
@@ -337,7 +344,7 @@ impl Drop {
 /// How many reasons the programs count.
 pub const DROPS: usize = 14;
 
-const _: () = assert!(size_of::<NetBook>() == 128 && size_of::<SchedBook>() == 128);
+const _: () = assert!(size_of::<NetBook>() == 192 && size_of::<SchedBook>() == 128);
 const _: () = assert!(size_of::<SocketBook>() == 24 && size_of::<CachedSlot>() == 16 && size_of::<CgroupEvent>() == 16);
-const _: () = assert!(SLOT_CACHE_ENTRIES.is_power_of_two() && SCOPES.is_power_of_two());
+const _: () = assert!(SLOT_CACHE_ENTRIES.is_power_of_two() && SCOPES <= PEER_SCOPE as usize);
 const _: () = assert!(TURNS.is_power_of_two() && THROTTLE_SPANS.is_power_of_two());

@@ -66,10 +66,11 @@ pub(crate) fn book(ctx: &SkBuffContext, direction: Direction) {
     let (bytes, packets) = if gso_size == 0 { (u64::from(bytes), 1) } else { unpack(segmented(skb)) };
     // SAFETY: the helper has no preconditions.
     let cpu = unsafe { bpf_get_smp_processor_id() };
-    let Some(book) = slots::net_book((place >> 8) as u32, cpu) else { return };
-    // SAFETY: the scope is masked to the array; softirqs may interrupt, so the adds are atomic.
+    let scope = (place & PEER_SCOPE) as usize;
+    let Some(book) = slots::net_book((place >> 8) as u32, cpu).filter(|_| scope < SCOPES) else { return };
+    // SAFETY: the scope was compared; softirqs may interrupt, so the adds are atomic.
     unsafe {
-        let traffic = (&raw mut (*book).scopes).cast::<Traffic>().add(place as usize & (SCOPES - 1));
+        let traffic = (&raw mut (*book).scopes).cast::<Traffic>().add(scope);
         match direction {
             Direction::Transmit => {
                 add(&raw mut (*traffic).transmit_bytes, bytes);
@@ -159,7 +160,7 @@ fn packet_far_end(skb: *mut __sk_buff, direction: Direction) -> Option<u32> {
 /// The way of a socket's first packet, of another far end than last time, and of changed slots or address ranges.
 #[inline(never)]
 fn settle(skb: *mut __sk_buff, sk: *mut bpf_sock, known: *mut SocketBook, key: u64, direction: Direction) -> Place {
-    let scope = scope_of(skb, direction) as u64;
+    let scope = scope_of(skb, direction);
     let generation = slots::control().slot_generation;
     let mut socket = known;
     if socket.is_null() && !sk.is_null() {
@@ -233,23 +234,17 @@ fn slot_or_count(cgroup: u64) -> Result<u32, NoSlot> {
 
 /// The scope of the packet's far end. A packet to the sender's own address stays on the node, whatever the address.
 #[inline(always)]
-fn scope_of(skb: *mut __sk_buff, direction: Direction) -> Scope {
+fn scope_of(skb: *mut __sk_buff, direction: Direction) -> u64 {
     let Some((source, destination)) = addresses(skb) else {
         // SAFETY: the context of the program. A packet that is segmented is counted there.
         if unsafe { (*skb).gso_size } == 0 {
             drops::count(Drop::PacketUnreadable);
         }
-        return Scope::Internet;
+        return Scope::Internet as u64;
     };
     let far = if direction == Direction::Transmit { destination } else { source };
-    let same = source == destination;
-    match SCOPE_PREFIXES.get(Key::new(128, far)).copied() {
-        Some(0) => Scope::Loopback,
-        _ if same => Scope::Node,
-        Some(1) => Scope::Node,
-        Some(2) => Scope::Intranet,
-        _ => Scope::Internet,
-    }
+    let scope = SCOPE_PREFIXES.get(Key::new(128, far)).map_or(Scope::Internet as u64, |scope| u64::from(*scope));
+    if source == destination { scope.min(Scope::Node as u64) } else { scope.min(Scope::Internet as u64) }
 }
 
 /// Source and destination, IPv4 mapped into IPv6.

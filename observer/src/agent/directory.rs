@@ -117,6 +117,7 @@ mod tests {
             containers: containers.iter().map(|(letter, name)| (id(letter).into(), Arc::from(*name))).collect(),
             resources: Arc::new([]),
             host_network: false,
+            addresses: Vec::new(),
             qos_class: "BestEffort",
             phase: "Running",
         }

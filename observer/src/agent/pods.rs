@@ -2,7 +2,7 @@
 
 use crate::{
     cgroup::{PodRef, Tree},
-    kube::{Answer, Owner, PodEvent, PodStore, Pulse},
+    kube::{Answer, ClusterRanges, Owner, PodEvent, PodStore, Pulse},
     ledger::{KubeFacts, PodFacts},
 };
 use std::{collections::BTreeSet, sync::Arc};
@@ -14,6 +14,8 @@ const ELSEWHERE_NS: u64 = 30_000_000_000;
 /// What it means when it never does.
 const ELSEWHERE: &str =
     "the API server lists no pod for this node, and pods run here: --node-name is not what the cluster calls this node";
+/// The feature that needs the address ranges of nodes and services.
+const RANGES: &str = "address_ranges";
 /// The feature that needs the pods themselves.
 const PODS: &str = "pods";
 
@@ -28,6 +30,10 @@ pub(super) struct Pods {
     is_elsewhere: bool,
     /// Owners that may not be read.
     forbidden: BTreeSet<&'static str>,
+    /// The cluster's addresses, as far as they are known.
+    ranges: ClusterRanges,
+    /// What of them is not, and why.
+    ranges_missing: Option<String>,
 }
 
 impl Pods {
@@ -39,7 +45,24 @@ impl Pods {
             elsewhere_since: None,
             is_elsewhere: false,
             forbidden: BTreeSet::new(),
+            ranges: ClusterRanges::default(),
+            ranges_missing: Some("the API server has not been asked yet".into()),
         }
+    }
+
+    /// What the API server tells of the cluster's addresses.
+    pub(super) fn ranges_told(&mut self, ranges: ClusterRanges, missing: Option<String>) {
+        match &missing {
+            Some(what) if self.ranges_missing != missing => tracing::warn!("scopes: {what}"),
+            None if self.ranges_missing.is_some() => tracing::info!("scopes: the cluster's address ranges are known"),
+            _ => {}
+        }
+        (self.ranges, self.ranges_missing) = (ranges, missing);
+    }
+
+    /// The cluster's addresses.
+    pub(super) fn ranges(&self) -> &ClusterRanges {
+        &self.ranges
     }
 
     /// Follows an event. Returns the cgroup UIDs of pods of which it says anything new.
@@ -96,7 +119,8 @@ impl Pods {
         let silence = self.pulse.silence();
         let elsewhere = || self.is_elsewhere.then(|| ELSEWHERE.to_owned());
         let pods = self.pulse.complaint().or_else(|| silence.clone()).or_else(elsewhere);
-        let features = vec![(PODS, pods), (WORKLOADS, self.degraded().or(silence))];
+        let features =
+            vec![(PODS, pods), (WORKLOADS, self.degraded().or(silence)), (RANGES, self.ranges_missing.clone())];
         KubeFacts { up: self.pulse.is_up(), watch_restarts: self.pulse.failures(), features }
     }
 

@@ -1,17 +1,19 @@
-//! Keeps the address ranges that decide a scope in step with the node's addresses, and says once what stands in the way.
+//! Keeps the address ranges that decide a scope in step with the node's addresses, its pods and the cluster, and says once what
+//! stands in the way.
 
+use super::pods::Pods;
 use crate::{
-    kernel::{Kernel, ScopeTable},
+    kernel::{Kernel, ScopeRanges, ScopeTable},
+    kube::ClusterRanges,
     procfs,
 };
-use ipnet::IpNet;
 use std::{net::IpAddr, path::PathBuf};
 
 /// Where the ranges come from.
 #[derive(Debug)]
 pub(super) struct Scopes {
     proc_path: PathBuf,
-    intranet: Vec<IpNet>,
+    configured: ScopeRanges,
     /// The node's addresses as last read.
     node: Vec<IpAddr>,
     /// What was wrong the last time.
@@ -20,14 +22,14 @@ pub(super) struct Scopes {
 
 impl Scopes {
     /// The ranges of the configuration, and the addresses that `proc_path` tells.
-    pub(super) fn new(proc_path: PathBuf, intranet: Vec<IpNet>) -> Self {
-        Self { proc_path, intranet, node: Vec::new(), complaint: None }
+    pub(super) fn new(proc_path: PathBuf, configured: ScopeRanges) -> Self {
+        Self { proc_path, configured, node: Vec::new(), complaint: None }
     }
 
-    /// Reads the addresses and tells the kernel what changed. When they cannot be read, the last ones stay.
-    pub(super) fn update(&mut self, kernel: &mut Kernel) {
+    /// Reads the node's addresses and tells the kernel what changed. When they cannot be read, the last ones stay.
+    pub(super) fn update(&mut self, kernel: &mut Kernel, pods: Option<&Pods>) {
         let read = procfs::addresses(&self.proc_path).map(|addresses| self.node = addresses.list);
-        let written = kernel.set_scopes(&ScopeTable::new(&self.node, &self.intranet));
+        let written = kernel.set_scopes(&ScopeTable::new(&self.ranges(pods)));
         let complaint = match (read, written) {
             (_, Err(error)) => Some(format!("the kernel's table of address ranges cannot be changed: {error}")),
             (Err(error), Ok(_)) => {
@@ -46,5 +48,18 @@ impl Scopes {
             _ => {}
         }
         self.complaint = complaint;
+    }
+
+    /// What was configured, and what the API server tells of the rest.
+    fn ranges(&self, pods: Option<&Pods>) -> ScopeRanges {
+        let mut ranges = ScopeRanges { node: self.node.clone(), ..self.configured.clone() };
+        if let Some(pods) = pods {
+            let ClusterRanges { node_pods, cluster, service } = pods.ranges();
+            ranges.pods.extend(pods.store.addresses());
+            ranges.node_pods.extend(node_pods);
+            ranges.cluster.extend(cluster);
+            ranges.service.extend(service);
+        }
+        ranges
     }
 }

@@ -11,7 +11,7 @@ use super::{
 use crate::{
     history::{ApiError, HistoryAnswer, HistoryQuery, WorkloadsAnswer},
     kernel::{Readiness, monotonic_ns, release_code_of_start, release_free_memory},
-    kube::{Owners, PodEvent, PodWatch},
+    kube::{Owners, PodEvent, PodWatch, RangeReader, RangesTold},
     metrics::Encoder,
     server::{self, ApiSource, PairsAnswer, PairsQuery, Source},
 };
@@ -25,7 +25,7 @@ use std::{
 use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
-    sync::{Semaphore, watch},
+    sync::{Notify, Semaphore, watch},
     task::spawn_blocking,
     time::{Instant, MissedTickBehavior, interval, sleep, sleep_until},
 };
@@ -103,7 +103,7 @@ pub(super) async fn serve(
     sample_interval: Duration,
     summary_interval: Duration,
 ) -> anyhow::Result<()> {
-    let Started { station, listener, debug_listener, events, lock, scopes, kube } = started;
+    let Started { station, listener, debug_listener, events, lock, scopes, kube, ranges } = started;
     let books = Arc::new(Books { station: Mutex::new((station, Encoder::new())), reading: Semaphore::new(1) });
     let listener = TcpListener::from_std(listener)?;
     let debug_listener = debug_listener.map(TcpListener::from_std).transpose()?;
@@ -135,13 +135,16 @@ pub(super) async fn serve(
         };
         server::serve_api(listener, Arc::clone(&books), ended).await;
     };
+    // Told when somebody's may have changed.
+    let addresses = Notify::new();
     let listeners = async { tokio::join!(server::serve(listener, Arc::clone(&books), stop), api) };
     tokio::select! {
         ((), ()) = listeners => {}
         result = sample(&books, sample_interval) => result?,
         result = follow_events(&books, events) => result?,
-        result = follow_addresses(&books, scopes) => result?,
-        () = follow_pods(&books, kube) => {}
+        result = follow_addresses(&books, scopes, &addresses) => result?,
+        () = follow_pods(&books, kube, &addresses) => {}
+        () = follow_ranges(&books, ranges, &addresses) => {}
         () = settle_later() => {}
         result = summarise(&books, summary_interval) => result?,
     }
@@ -173,11 +176,27 @@ async fn follow_events(books: &Books, events: OwnedFd) -> anyhow::Result<()> {
     }
 }
 
-async fn follow_addresses(books: &Books, mut scopes: Scopes) -> anyhow::Result<()> {
+async fn follow_addresses(books: &Books, mut scopes: Scopes, changed: &Notify) -> anyhow::Result<()> {
     let mut ticks = Ticks::every(ADDRESSES_EVERY)?;
     loop {
-        ticks.next().await?;
-        scopes.update(books.lock().0.kernel());
+        tokio::select! {
+            result = ticks.next() => result?,
+            () = changed.notified() => {}
+        }
+        books.lock().0.update(&mut scopes);
+        // Pods come in crowds, and each change makes every socket decide anew.
+        sleep(EVENT_PAUSE).await;
+    }
+}
+
+/// Asks what the cluster's addresses are; does nothing where there is no API server.
+async fn follow_ranges(books: &Books, ranges: Option<RangeReader>, changed: &Notify) {
+    let Some(mut ranges) = ranges else { return std::future::pending().await };
+    loop {
+        let RangesTold { ranges, missing, again_in } = ranges.read().await;
+        books.lock().0.ranges_told(ranges, missing);
+        changed.notify_one();
+        sleep(again_in).await;
     }
 }
 
@@ -195,7 +214,7 @@ async fn settle_later() {
 }
 
 /// Follows the pods of this node and their owners; does nothing where there is no API server.
-async fn follow_pods(books: &Books, kube: Option<(PodWatch, Owners)>) {
+async fn follow_pods(books: &Books, kube: Option<(PodWatch, Owners)>, addresses: &Notify) {
     let Some((mut watch, mut owners)) = kube else { return std::future::pending().await };
     let mut settle_at = None;
     loop {
@@ -205,6 +224,7 @@ async fn follow_pods(books: &Books, kube: Option<(PodWatch, Owners)>) {
                     settle_at = Some(Instant::now() + CALM);
                 }
                 let unknown = books.lock().0.pod_event(event);
+                addresses.notify_one();
                 owners.ask(unknown);
             }
             answer = owners.next() => books.lock().0.owner_known(answer),

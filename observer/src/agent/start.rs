@@ -10,13 +10,13 @@ use crate::{
     config::AgentConfig,
     history::{History, StateDir, Writer},
     kernel::{
-        Kernel, LoadOptions, OBJECT, btf,
+        Kernel, LoadOptions, OBJECT, ScopeRanges, btf,
         lock::NodeLock,
         monotonic_ns,
         privileges::{self, Feature, Held, User},
         program,
     },
-    kube::{Access, Connection, Owners, Patience, PodWatch},
+    kube::{Access, Connection, Owners, Patience, PodWatch, RangeReader, WantedRanges},
     ledger::ProgramFacts,
     procfs::{self, TaskVantage, Vantage},
     server,
@@ -43,6 +43,7 @@ pub(super) struct Started {
     pub(super) scopes: Scopes,
     /// What tells of pods and their owners, where there is an API server.
     pub(super) kube: Option<(PodWatch, Owners)>,
+    pub(super) ranges: Option<RangeReader>,
 }
 
 /// Attaches everything that this kernel and these privileges allow, and gives the privileges up.
@@ -72,8 +73,14 @@ pub(super) fn start(config: AgentConfig, runtime: &Runtime) -> anyhow::Result<St
     kernel.attach_lifetimes(root.as_fd());
     let mut tree = Tree::new(mount.path.clone()).beside(V1Mounts::locate(&mount));
     tree.walk(monotonic_ns()).with_context(|| format!("cannot walk {}", mount.path.display()))?;
-    let mut scopes = Scopes::new(config.proc_path.clone(), config.intranet_cidr);
-    scopes.update(&mut kernel);
+    let configured = ScopeRanges {
+        service: config.service_cidr,
+        cluster: config.cluster_cidr,
+        intranet: config.intranet_cidr,
+        ..ScopeRanges::default()
+    };
+    let mut scopes = Scopes::new(config.proc_path.clone(), configured);
+    scopes.update(&mut kernel, None);
     kernel.attach_counters(root.as_fd());
     report(&kernel.programs())?;
     if !matches!(procfs::addresses(&config.proc_path), Ok(addresses) if addresses.vantage == Vantage::Node) {
@@ -109,8 +116,8 @@ pub(super) fn start(config: AgentConfig, runtime: &Runtime) -> anyhow::Result<St
         pressure: config.pressure,
         history,
     });
-    let kube = kube.map(|Connection { watch, owners, pulse: _ }| (watch, owners));
-    Ok(Started { station, listener, debug_listener, events: events_fd, lock, scopes, kube })
+    let (kube, ranges) = kube.map(|Connection { watch, owners, ranges, pulse: _ }| ((watch, owners), ranges)).unzip();
+    Ok(Started { station, listener, debug_listener, events: events_fd, lock, scopes, kube, ranges })
 }
 
 /// Opens the state directory while there are privileges to give it to the agent's user. What stands in the way of a history
@@ -141,7 +148,8 @@ fn connect_kube(config: &AgentConfig, runtime: &Runtime) -> anyhow::Result<Optio
     tracing::info!(server = access.server(), node = config.node_name, "pods are named by the API server");
     // Its connections are made of the runtime.
     let _inside = runtime.enter();
-    Ok(Some(access.connect(&config.node_name, Patience::default())?))
+    let wanted = WantedRanges { cluster: config.cluster_cidr.is_empty(), service: config.service_cidr.is_empty() };
+    Ok(Some(access.connect(&config.node_name, wanted, Patience::default())?))
 }
 
 /// Raises the limit of open files as far as it may be, and leaves a quarter for connections and the programs.

@@ -6,12 +6,13 @@ use super::{
     pods::Pods,
     remember::{Counted, remember},
     resources::Resources,
+    scopes::Scopes,
 };
 use crate::{
     cgroup::Tree,
     history::History,
     kernel::{Events, Kernel, monotonic_ns},
-    kube::{Answer, Owner, PodEvent},
+    kube::{Answer, ClusterRanges, Owner, PodEvent},
     ledger::{AgentFacts, Ledger, NodeFacts, Sample},
     procfs::{DeviceReader, TaskVantage},
     server::{PairsAnswer, PairsQuery},
@@ -135,6 +136,18 @@ impl Station {
     /// Whether a first sample is booked.
     pub(super) fn has_sampled(&self) -> bool {
         self.samples > 0
+    }
+
+    /// Tells the kernel which addresses decide which scope, as they are now.
+    pub(super) fn update(&mut self, scopes: &mut Scopes) {
+        scopes.update(&mut self.parts.kernel, self.parts.pods.as_ref());
+    }
+
+    /// What the API server tells of the cluster's addresses.
+    pub(super) fn ranges_told(&mut self, ranges: ClusterRanges, missing: Option<String>) {
+        if let Some(pods) = &mut self.parts.pods {
+            pods.ranges_told(ranges, missing);
+        }
     }
 
     /// The kernel programs.

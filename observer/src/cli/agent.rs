@@ -35,7 +35,7 @@ pub(super) struct Arguments {
     /// The API server that names pods and their workloads [default: the pod's service account, if there is one]
     #[arg(long, value_name = "FILE")]
     kubeconfig: Option<String>,
-    /// How many cgroups can be told apart at a time; what comes beyond is booked to `unattributed` [default: 4096]
+    /// How many cgroups can be told apart at a time; what comes beyond is booked to `unattributed` [default: 3072]
     #[arg(long, value_name = "N")]
     max_cgroups: Option<String>,
     /// How many series a page may have; beyond it the smallest entities of a namespace share one [default: 20000]
@@ -62,6 +62,13 @@ pub(super) struct Arguments {
     /// Where to keep the history, over restarts too [default: in memory only, as much as half a megabyte holds]
     #[arg(long, value_name = "DIRECTORY")]
     state_dir: Option<String>,
+    /// Addresses of pods and nodes, which count as `cluster` where they are not this node's own; may be repeated
+    /// [default: what the API server tells]
+    #[arg(long, value_name = "CIDR")]
+    cluster_cidr: Vec<String>,
+    /// Addresses of services, which count as `service`; may be repeated [default: what the API server tells]
+    #[arg(long, value_name = "CIDR")]
+    service_cidr: Vec<String>,
     /// Addresses that count as `intranet` besides the private ones; may be repeated
     #[arg(long, value_name = "CIDR")]
     intranet_cidr: Vec<String>,
@@ -95,6 +102,8 @@ impl Arguments {
             proc_path,
             cgroup_path,
             state_dir,
+            cluster_cidr,
+            service_cidr,
             intranet_cidr,
             summary_interval,
             log_format,
@@ -119,8 +128,9 @@ impl Arguments {
             ("log-format", log_format),
         ];
         let values = single.into_iter().filter_map(|(key, value)| Some((key, vec![value.clone()?])));
-        let list = (!intranet_cidr.is_empty()).then(|| ("intranet-cidr", intranet_cidr.clone()));
-        values.chain(list).collect()
+        let lists = [("cluster-cidr", cluster_cidr), ("service-cidr", service_cidr), ("intranet-cidr", intranet_cidr)];
+        let lists = lists.into_iter().filter(|(_, list)| !list.is_empty()).map(|(key, list)| (key, list.clone()));
+        values.chain(lists).collect()
     }
 }
 

@@ -53,6 +53,10 @@ pub struct AgentConfig {
     pub cgroup_path: Option<PathBuf>,
     /// Where the history is kept; `None`: in memory only.
     pub state_dir: Option<PathBuf>,
+    /// Ranges of pods and nodes; those that the API server tells, if empty.
+    pub cluster_cidr: Vec<IpNet>,
+    /// Ranges of services; those that the API server tells, if empty.
+    pub service_cidr: Vec<IpNet>,
     /// Ranges that count as intranet besides the private ones, without host bits.
     pub intranet_cidr: Vec<IpNet>,
     /// How often a summary is printed, at least 1 s; zero: never.
@@ -88,6 +92,8 @@ impl AgentConfig {
             proc_path: PathBuf::from("/proc"),
             cgroup_path: None,
             state_dir: None,
+            cluster_cidr: Vec::new(),
+            service_cidr: Vec::new(),
             intranet_cidr: Vec::new(),
             summary_interval: Duration::ZERO,
             log_format: LogFormat::Text,

@@ -41,7 +41,7 @@ const fn one(
 }
 
 /// Every setting, in the order in which they are shown.
-pub(super) const SETTINGS: [Setting; 16] = [
+pub(super) const SETTINGS: [Setting; 18] = [
     one("metrics-listen", read_metrics_listen, |config| Some(config.metrics_listen.to_string().into())),
     one("debug-listen", read_debug_listen, |config| {
         Some(config.debug_listen.map_or_else(|| OFF.to_owned(), |address| address.to_string()).into())
@@ -87,9 +87,27 @@ pub(super) const SETTINGS: [Setting; 16] = [
     },
     Setting {
         is_list: true,
-        ..one("intranet-cidr", read_intranet_cidr, |config| {
-            Some(config.intranet_cidr.iter().map(|range| Value::from(range.to_string())).collect::<Vec<_>>().into())
-        })
+        ..one(
+            "cluster-cidr",
+            |config, values| ranges(values).map(|ranges| config.cluster_cidr = ranges),
+            |config| Some(shown_ranges(&config.cluster_cidr)),
+        )
+    },
+    Setting {
+        is_list: true,
+        ..one(
+            "service-cidr",
+            |config, values| ranges(values).map(|ranges| config.service_cidr = ranges),
+            |config| Some(shown_ranges(&config.service_cidr)),
+        )
+    },
+    Setting {
+        is_list: true,
+        ..one(
+            "intranet-cidr",
+            |config, values| ranges(values).map(|ranges| config.intranet_cidr = ranges),
+            |config| Some(shown_ranges(&config.intranet_cidr)),
+        )
     },
     one("summary-interval", read_summary_interval, |config| Some(shown_duration(config.summary_interval).into())),
     one("log-format", read_log_format, |config| {
@@ -199,15 +217,18 @@ fn read_path(values: &[String]) -> Result<PathBuf, String> {
 }
 
 /// Ranges may stand each for itself or in one text with commas, which is how a variable has several.
-fn read_intranet_cidr(config: &mut AgentConfig, values: &[String]) -> Result<(), String> {
+fn ranges(values: &[String]) -> Result<Vec<IpNet>, String> {
     let items = values.iter().flat_map(|value| value.split(',')).map(str::trim).filter(|item| !item.is_empty());
     let range = |item: &str| {
         let host = || item.parse::<IpAddr>().map(IpNet::from);
         let range = item.parse::<IpNet>().or_else(|_| host());
         range.map(|range| range.trunc()).map_err(|_| wrong(item, "an address range, such as 10.0.0.0/8 or fd00::/8"))
     };
-    config.intranet_cidr = items.map(range).collect::<Result<_, _>>()?;
-    Ok(())
+    items.map(range).collect()
+}
+
+fn shown_ranges(ranges: &[IpNet]) -> Value {
+    ranges.iter().map(|range| Value::from(range.to_string())).collect::<Vec<_>>().into()
 }
 
 fn read_log_format(config: &mut AgentConfig, values: &[String]) -> Result<(), String> {

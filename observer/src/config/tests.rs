@@ -27,7 +27,7 @@ fn nothing_said_gives_the_defaults() {
     let config = resolved(&[], &[], None).unwrap().config;
     assert_eq!(config, AgentConfig::with_defaults("node-7"));
     assert_eq!(config.metrics_listen.to_string(), "0.0.0.0:9810");
-    assert_eq!((config.max_cgroups, config.sample_interval), (4096, Duration::from_secs(1)));
+    assert_eq!((config.max_cgroups, config.sample_interval), (3072, Duration::from_secs(1)));
 }
 
 #[test]
@@ -55,6 +55,8 @@ fn every_setting_is_read_from_every_source() {
         ("proc-path", "/host/proc"),
         ("cgroup-path", "/host/sys/fs/cgroup"),
         ("state-dir", "/var/lib/observer"),
+        ("cluster-cidr", "10.244.0.0/16,fd44::/56"),
+        ("service-cidr", "10.96.0.1/12"),
         ("intranet-cidr", "203.0.113.7/24, 2001:db8::/32,192.0.2.1"),
         ("summary-interval", "5m"),
         ("log-format", "json"),
@@ -69,6 +71,8 @@ fn every_setting_is_read_from_every_source() {
     assert_eq!(by_flags.config, by_file.config, "--print-config makes a file that says the same");
     let ranges: Vec<_> = by_flags.config.intranet_cidr.iter().map(ToString::to_string).collect();
     assert_eq!(ranges, ["203.0.113.0/24", "2001:db8::/32", "192.0.2.1/32"]);
+    assert_eq!(by_flags.config.cluster_cidr.len(), 2);
+    assert_eq!(by_flags.config.service_cidr, ["10.96.0.0/12".parse().unwrap()]);
     assert_eq!(by_flags.config.summary_interval, Duration::from_mins(5));
     assert_eq!(by_flags.config.cgroup_path, Some("/host/sys/fs/cgroup".into()));
     let unlike_default = AgentConfig::with_defaults("node-7");

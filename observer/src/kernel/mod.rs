@@ -27,6 +27,6 @@ pub use memory::{release_code_of_start, release_free_memory, tame_allocator};
 pub use object::OBJECT;
 pub use offsets::program;
 pub use readiness::Readiness;
-pub use scopes::ScopeTable;
+pub use scopes::{ScopeRanges, ScopeTable};
 pub use sleeps::{OpenSleeps, TaskState};
 pub use sys::{monotonic_ns, present_cpus, thread_ns};

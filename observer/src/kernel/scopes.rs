@@ -6,7 +6,10 @@ use aya::maps::{
 };
 use ipnet::IpNet;
 use observer_ebpf::{Address, MAX_SCOPE_PREFIXES, Scope};
-use std::{collections::BTreeMap, net::IpAddr};
+use std::{
+    collections::{BTreeMap, btree_map::Entry},
+    net::IpAddr,
+};
 
 /// Ranges that are the same everywhere.
 const FIXED: [(&str, Scope); 13] = [
@@ -27,6 +30,23 @@ const FIXED: [(&str, Scope); 13] = [
     ("0.0.0.0/8", Scope::Node),
 ];
 
+/// What decides a scope besides the ranges that are the same everywhere.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ScopeRanges {
+    /// The node's own addresses.
+    pub node: Vec<IpAddr>,
+    /// The addresses of the node's pods.
+    pub pods: Vec<IpAddr>,
+    /// Ranges from which the node's pods have their addresses.
+    pub node_pods: Vec<IpNet>,
+    /// Services.
+    pub service: Vec<IpNet>,
+    /// Pods and nodes elsewhere.
+    pub cluster: Vec<IpNet>,
+    /// What else is intranet.
+    pub intranet: Vec<IpNet>,
+}
+
 /// Address ranges with their scope; the longest prefix decides. What is more than the kernel's table holds is left out.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ScopeTable {
@@ -35,36 +55,47 @@ pub struct ScopeTable {
 }
 
 impl ScopeTable {
-    /// The fixed ranges, the node's own addresses, and the configured ranges of the intranet.
-    pub fn new(node: &[IpAddr], intranet: &[IpNet]) -> Self {
+    /// Where two say something of the same range, or there is no room for all, the nearer goes first.
+    pub fn new(ranges: &ScopeRanges) -> Self {
+        let ScopeRanges { node, pods, node_pods, service, cluster, intranet } = ranges;
         let mut table = Self::default();
-        for (range, scope) in FIXED {
-            table.add(range.parse().expect("a range written in this file"), scope);
-        }
-        for range in intranet {
-            table.add(*range, Scope::Intranet);
-        }
         for address in node.iter().filter(|address| !address.is_loopback()) {
             table.add(IpNet::from(*address), Scope::Node);
+        }
+        // A pod that comes or goes within its node's range changes nothing, so that no socket has to decide again.
+        let stands_alone = |pod: &&IpAddr| !node_pods.iter().any(|range| range.contains(*pod));
+        let pods: Vec<_> = pods.iter().filter(stands_alone).map(|pod| IpNet::from(*pod)).collect();
+        for (ranges, scope) in [
+            (&pods, Scope::Node),
+            (node_pods, Scope::Node),
+            (service, Scope::Service),
+            (cluster, Scope::Cluster),
+            (intranet, Scope::Intranet),
+        ] {
+            for range in IpNet::aggregate(ranges) {
+                table.add(range, scope);
+            }
+        }
+        for (range, scope) in FIXED {
+            let key = key(range.parse().expect("a range written in this file"));
+            table.prefixes.entry(key).or_insert(scope);
         }
         table
     }
 
+    /// Unless something nearer was said of it.
     fn add(&mut self, range: IpNet, scope: Scope) {
-        let (address, bits) = match range {
-            IpNet::V4(range) => (range.network().to_ipv6_mapped(), 96 + u32::from(range.prefix_len())),
-            IpNet::V6(range) => (range.network(), u32::from(range.prefix_len())),
-        };
-        let key = (address.octets(), bits);
-        if self.prefixes.len() < MAX_SCOPE_PREFIXES as usize || self.prefixes.contains_key(&key) {
-            self.prefixes.insert(key, scope);
-        } else {
-            self.left_out += 1;
+        // The fixed ranges have their place.
+        let has_room = self.prefixes.len() < MAX_SCOPE_PREFIXES as usize - FIXED.len();
+        match self.prefixes.entry(key(range)) {
+            Entry::Vacant(place) if has_room => _ = place.insert(scope),
+            Entry::Vacant(_) => self.left_out += 1,
+            Entry::Occupied(_) => {}
         }
     }
 
     /// How many ranges did not fit.
-    pub(super) fn left_out(&self) -> usize {
+    pub(super) const fn left_out(&self) -> usize {
         self.left_out
     }
 
@@ -91,29 +122,102 @@ impl ScopeTable {
     }
 }
 
+/// As the kernel's table has it: an IPv4 address is mapped into IPv6.
+fn key(range: IpNet) -> (Address, u32) {
+    let (address, bits) = match range {
+        IpNet::V4(range) => (range.network().to_ipv6_mapped(), 96 + u32::from(range.prefix_len())),
+        IpNet::V6(range) => (range.network(), u32::from(range.prefix_len())),
+    };
+    (address.octets(), bits)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    /// The scope that the longest prefix gives an address.
+    fn scope(table: &ScopeTable, address: &str) -> Option<Scope> {
+        let address: IpAddr = address.parse().unwrap();
+        let longest = IpNet::from(address).prefix_len();
+        let ranges = (0..=longest).rev().map(|bits| key(IpNet::new(address, bits).unwrap().trunc()));
+        ranges.filter_map(|key| table.prefixes.get(&key)).copied().next()
+    }
+
+    fn ranges<T: std::str::FromStr<Err: std::fmt::Debug>>(texts: &[&str]) -> Vec<T> {
+        texts.iter().map(|text| text.parse().unwrap()).collect()
+    }
+
     #[test]
-    fn the_fixed_ranges_parse_and_addresses_of_the_node_are_added() {
-        let table = ScopeTable::new(&["10.1.2.3".parse().unwrap(), "127.0.0.1".parse().unwrap()], &[]);
-        let own = "::ffff:10.1.2.3".parse::<std::net::Ipv6Addr>().unwrap().octets();
-        assert_eq!(table.prefixes.get(&(own, 128)), Some(&Scope::Node));
-        assert_eq!(table.prefixes.len(), FIXED.len() + 1);
+    fn each_address_has_the_scope_of_the_longest_range_in_both_families() {
+        let table = ScopeTable::new(&ScopeRanges {
+            node: ranges(&["10.1.2.3", "127.0.0.1", "fd00::3"]),
+            pods: ranges(&["10.244.7.9", "10.99.0.9", "fd99::9"]),
+            node_pods: ranges(&["10.244.7.0/24", "fd44:7::/64"]),
+            service: ranges(&["10.96.0.0/12", "fd96::/108"]),
+            cluster: ranges(&["10.244.0.0/16", "fd44::/16", "10.1.2.0/24"]),
+            intranet: ranges(&["198.18.0.0/15", "2001:db8::/32"]),
+        });
+        for (address, expected) in [
+            ("127.0.0.1", Some(Scope::Loopback)),
+            ("::1", Some(Scope::Loopback)),
+            ("10.1.2.3", Some(Scope::Node)),
+            ("10.1.2.4", Some(Scope::Cluster)),
+            ("fd00::3", Some(Scope::Node)),
+            ("10.244.7.9", Some(Scope::Node)),
+            ("10.244.7.10", Some(Scope::Node)),
+            ("10.244.8.10", Some(Scope::Cluster)),
+            ("fd44:7::1", Some(Scope::Node)),
+            ("fd44:8::1", Some(Scope::Cluster)),
+            // A pod whose address is in no range of its node's, and in one of services: it is known to be a pod.
+            ("10.99.0.9", Some(Scope::Node)),
+            ("fd99::9", Some(Scope::Node)),
+            ("10.96.0.1", Some(Scope::Service)),
+            ("fd96::1", Some(Scope::Service)),
+            ("10.200.0.1", Some(Scope::Intranet)),
+            ("198.19.0.1", Some(Scope::Intranet)),
+            ("2001:db8::1", Some(Scope::Intranet)),
+            ("203.0.113.1", None),
+            ("2001:4860::1", None),
+        ] {
+            assert_eq!(scope(&table, address), expected, "{address}");
+        }
+    }
+
+    #[test]
+    fn of_one_range_the_nearer_is_told_and_what_is_private_can_be_the_clusters() {
+        let private: Vec<IpNet> = ranges(&["10.0.0.0/8"]);
+        let told = |ranges: ScopeRanges| scope(&ScopeTable::new(&ranges), "10.9.9.9");
+        let (cluster, service) = (private.clone(), private.clone());
+        assert_eq!(told(ScopeRanges::default()), Some(Scope::Intranet));
+        assert_eq!(told(ScopeRanges { cluster: cluster.clone(), ..ScopeRanges::default() }), Some(Scope::Cluster));
+        assert_eq!(told(ScopeRanges { service, cluster, ..ScopeRanges::default() }), Some(Scope::Service));
+    }
+
+    #[test]
+    fn a_pod_that_comes_within_its_nodes_range_changes_nothing_and_another_does() {
+        let table = |pod: &str| {
+            ScopeTable::new(&ScopeRanges {
+                pods: ranges(&[pod]),
+                node_pods: ranges(&["10.244.7.0/24"]),
+                ..ScopeRanges::default()
+            })
+        };
+        assert_eq!(table("10.244.7.1"), table("10.244.7.2"));
+        assert_ne!(table("10.244.7.1"), table("10.244.8.1"));
+    }
+
+    #[test]
+    fn neighbouring_ranges_are_one() {
+        let nodes: Vec<IpNet> = (0..=255).map(|at| format!("10.244.{at}.0/24").parse().unwrap()).collect();
+        let table = ScopeTable::new(&ScopeRanges { cluster: nodes, ..ScopeRanges::default() });
+        assert_eq!((table.prefixes.len(), scope(&table, "10.244.9.9")), (FIXED.len() + 1, Some(Scope::Cluster)));
     }
 
     #[test]
     fn what_the_kernels_table_does_not_hold_is_left_out_and_counted() {
         let node: Vec<IpAddr> = (0..MAX_SCOPE_PREFIXES).map(|at| IpAddr::V4((0x0b00_0000 + at).into())).collect();
-        let table = ScopeTable::new(&node, &[]);
+        let table = ScopeTable::new(&ScopeRanges { node, ..ScopeRanges::default() });
         assert_eq!((table.prefixes.len(), table.left_out()), (MAX_SCOPE_PREFIXES as usize, FIXED.len()));
-    }
-
-    #[test]
-    fn a_configured_range_is_intranet() {
-        let table = ScopeTable::new(&[], &["198.18.0.0/15".parse().unwrap()]);
-        let range = "::ffff:198.18.0.0".parse::<std::net::Ipv6Addr>().unwrap().octets();
-        assert_eq!(table.prefixes.get(&(range, 111)), Some(&Scope::Intranet));
+        assert_eq!(scope(&table, "192.168.1.1"), Some(Scope::Intranet));
     }
 }

@@ -36,14 +36,17 @@ impl Drop for Chunk {
     }
 }
 
-/// Bytes of one chunk: whole pages on every architecture, and whole entries, whose size is a power of two.
-const CHUNK_BYTES: usize = 64 * 1024;
+/// Whole pages on every architecture.
+const PAGES_BYTES: usize = 64 * 1024;
 
 impl<T> SharedArray<T> {
+    /// Bytes of one chunk: whole pages, and whole entries.
+    const CHUNK_BYTES: usize = PAGES_BYTES * (size_of::<T>() >> size_of::<T>().trailing_zeros());
+
     /// Wraps the map `map`, which must be an array of `entries` values of `T`, made with `BPF_F_MMAPABLE`.
     pub(super) fn new(map: BorrowedFd<'_>, entries: usize) -> io::Result<Self> {
-        const { assert!(size_of::<T>().is_power_of_two() && size_of::<T>() >= 8) };
-        let entries_per_chunk = CHUNK_BYTES / size_of::<T>();
+        const { assert!(size_of::<T>() >= 8 && Self::CHUNK_BYTES.is_multiple_of(size_of::<T>())) };
+        let entries_per_chunk = Self::CHUNK_BYTES / size_of::<T>();
         Ok(Self { map: map.try_clone_to_owned()?, chunks: Vec::new(), entries_per_chunk, entries, kind: PhantomData })
     }
 
@@ -75,8 +78,8 @@ impl<T> SharedArray<T> {
     }
 
     fn map_chunk(&self, number: usize) -> io::Result<Chunk> {
-        let offset = number * CHUNK_BYTES;
-        let bytes = (self.entries * size_of::<T>() - offset).min(CHUNK_BYTES);
+        let offset = number * Self::CHUNK_BYTES;
+        let bytes = (self.entries * size_of::<T>() - offset).min(Self::CHUNK_BYTES);
         // SAFETY: a new mapping of a map's memory, where the kernel likes.
         let start = unsafe {
             libc::mmap(

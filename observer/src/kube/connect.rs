@@ -1,6 +1,6 @@
 //! How the API server is reached: a kubeconfig that was named, the service account of the pod, or not at all.
 
-use super::{Owners, Patience, PodWatch, Pulse, parting, pulse::PulseLayer};
+use super::{Owners, Patience, PodWatch, Pulse, RangeReader, WantedRanges, parting, pulse::PulseLayer};
 use kube::{
     Client, Config,
     client::ClientBuilder,
@@ -81,12 +81,17 @@ impl Access {
     ///
     /// # Errors
     /// [`AccessError::Client`].
-    pub fn connect(self, node: &str, patience: Patience) -> Result<Connection, AccessError> {
+    pub fn connect(self, node: &str, wanted: WantedRanges, patience: Patience) -> Result<Connection, AccessError> {
         let pulse = Pulse::new(patience);
         let builder = ClientBuilder::try_from(self.config).map_err(|error| AccessError::Client(error.to_string()))?;
         let builder = builder.with_layer(&MapRequestLayer::new(parting::after_list));
         let client: Client = builder.with_layer(&PulseLayer(pulse.clone())).build();
-        Ok(Connection { watch: PodWatch::new(client.clone(), node, pulse.clone()), owners: Owners::new(client), pulse })
+        Ok(Connection {
+            watch: PodWatch::new(client.clone(), node, pulse.clone()),
+            ranges: RangeReader::new(client.clone(), node, wanted),
+            owners: Owners::new(client),
+            pulse,
+        })
     }
 }
 
@@ -96,6 +101,8 @@ pub struct Connection {
     pub watch: PodWatch,
     /// Their owners.
     pub owners: Owners,
+    /// The cluster's addresses.
+    pub ranges: RangeReader,
     /// Whether the server answers.
     pub pulse: Pulse,
 }

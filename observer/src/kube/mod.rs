@@ -4,8 +4,9 @@
 //! ```text
 //! watch (pods of this node) ──> store ──> names of pods and containers
 //! owners (a GET for each ReplicaSet and Job) ─┘
+//! ranges (of pods, nodes and services, now and then) ──> scopes
 //! ```
-//! Counting waits for none of it. One watch with a field selector, never a list of the cluster; a pod is pruned while it is
+//! Counting waits for none of it. One watch with a field selector, never a list of the cluster's pods; a pod is pruned while it is
 //! read, so that its full object never exists.
 
 mod connect;
@@ -15,6 +16,7 @@ mod parting;
 mod pod;
 mod pulse;
 mod quantity;
+mod ranges;
 mod resources;
 mod store;
 #[cfg(test)]
@@ -25,5 +27,6 @@ pub use connect::{Access, AccessError, Connection};
 pub use owners::{Answer, Owners};
 pub use pod::{Owner, Pod};
 pub use pulse::{Ailment, Patience, Pulse};
+pub use ranges::{ClusterRanges, RangeReader, RangesTold, WantedRanges};
 pub use store::PodStore;
 pub use watch::{PodEvent, PodWatch};

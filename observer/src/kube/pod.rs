@@ -5,7 +5,7 @@ use crate::ledger::ContainerResources;
 use k8s_openapi::{NamespaceResourceScope, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use kube::Resource;
 use serde::Deserialize;
-use std::{borrow::Cow, sync::Arc};
+use std::{borrow::Cow, net::IpAddr, sync::Arc};
 
 /// A pod of this node.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,6 +28,8 @@ pub struct Pod {
     pub resources: Arc<[ContainerResources]>,
     /// Whether it shares the node's network namespace.
     pub host_network: bool,
+    /// Its addresses, once it has them.
+    pub addresses: Vec<IpAddr>,
     /// `Guaranteed`, `Burstable`, `BestEffort`; empty when the API does not tell.
     pub qos_class: &'static str,
     /// `Pending`, `Running`, `Succeeded`, `Failed`, `Unknown`; empty when the API does not tell.
@@ -165,12 +167,20 @@ struct WireStatus {
     phase: Cow<'static, str>,
     #[serde(default)]
     qos_class: Cow<'static, str>,
+    #[serde(rename = "podIPs", default)]
+    pod_ips: Vec<WireAddress>,
     #[serde(default)]
     container_statuses: Vec<WireContainer>,
     #[serde(default)]
     init_container_statuses: Vec<WireContainer>,
     #[serde(default)]
     ephemeral_container_statuses: Vec<WireContainer>,
+}
+
+#[derive(Deserialize)]
+struct WireAddress {
+    #[serde(default)]
+    ip: String,
 }
 
 #[derive(Deserialize)]
@@ -222,8 +232,14 @@ impl From<Wire> for PrunedPod {
             resource_version,
             ..ObjectMeta::default()
         };
-        let WireStatus { phase, qos_class, container_statuses, init_container_statuses, ephemeral_container_statuses } =
-            status;
+        let WireStatus {
+            phase,
+            qos_class,
+            pod_ips,
+            container_statuses,
+            init_container_statuses,
+            ephemeral_container_statuses,
+        } = status;
         let cgroup_uid = annotations.hash.filter(|_| annotations.mirror.is_some()).unwrap_or_else(|| Arc::clone(&uid));
         let statuses = init_container_statuses.iter().chain(&container_statuses).chain(&ephemeral_container_statuses);
         let pod = Pod {
@@ -235,6 +251,7 @@ impl From<Wire> for PrunedPod {
             containers: statuses.flat_map(ids_of).collect(),
             resources: resources::of_pod(spec.containers, spec.init_containers, &spec.resources),
             host_network: spec.host_network,
+            addresses: pod_ips.iter().filter_map(|address| address.ip.parse().ok()).collect(),
             qos_class: one_of(&qos_class, &["Guaranteed", "Burstable", "BestEffort"]),
             phase: one_of(&phase, &["Pending", "Running", "Succeeded", "Failed", "Unknown"]),
             uid,

@@ -5,6 +5,7 @@ use super::{Owner, Pod};
 use crate::ledger::{PodFacts, PodNames, WorkloadNames};
 use std::{
     collections::{HashMap, HashSet},
+    net::IpAddr,
     sync::Arc,
 };
 
@@ -46,6 +47,13 @@ impl PodStore {
     /// Whether a pod is known and neither deleted nor finished.
     pub fn is_there(&self, uid: &str) -> bool {
         self.pods.get(uid).is_some_and(|entry| entry.gone_at_ns.is_none())
+    }
+
+    /// The addresses of pods that are there: those of the node's own network are the node's, and those of a pod that has ended may be
+    /// another's.
+    pub fn addresses(&self) -> impl Iterator<Item = IpAddr> {
+        let there = self.pods.values().filter(|entry| entry.gone_at_ns.is_none() && !entry.pod.host_network);
+        there.flat_map(|entry| entry.pod.addresses.iter().copied())
     }
 
     /// Pods that are known.

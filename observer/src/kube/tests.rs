@@ -3,6 +3,7 @@
 
 mod owners;
 mod pruning;
+mod ranges;
 mod server;
 mod storing;
 mod watching;

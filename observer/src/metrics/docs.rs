@@ -139,7 +139,11 @@ fn write_label_values(text: &mut String) -> fmt::Result {
 const fn scope_meaning(scope: Scope) -> &'static str {
     match scope {
         Scope::Loopback => "127.0.0.0/8 or `::1`",
-        Scope::Node => "this node: one of its addresses",
+        Scope::Node => "this node: its addresses and its pods",
+        Scope::Cluster => "pods and nodes elsewhere in the cluster: --cluster-cidr, or what the API server tells",
+        Scope::Service => {
+            "the address of a service, where it is not translated before the packet is counted: --service-cidr, or what the API server tells"
+        }
         Scope::Intranet => {
             "private, shared (RFC 6598), unique local, link-local and multicast addresses, and the ranges of --intranet-cidr"
         }

@@ -20,8 +20,14 @@ pub const REVISION: &str = match option_env!("OBSERVER_REVISION") {
 pub const UNKNOWN: &str = "unknown";
 
 /// What follows an entity's labels in a series of each scope.
-const SCOPE_LABELS: [&str; SCOPES] =
-    [",scope=\"loopback\"", ",scope=\"node\"", ",scope=\"intranet\"", ",scope=\"internet\""];
+const SCOPE_LABELS: [&str; SCOPES] = [
+    ",scope=\"loopback\"",
+    ",scope=\"node\"",
+    ",scope=\"cluster\"",
+    ",scope=\"service\"",
+    ",scope=\"intranet\"",
+    ",scope=\"internet\"",
+];
 /// What follows an entity's labels in a series of each cause.
 const CAUSE_LABELS: [&str; CAUSES] =
     [",by=\"same_container\"", ",by=\"same_pod\"", ",by=\"other_pod\"", ",by=\"host\"", ",by=\"throttled\""];
@@ -293,7 +299,7 @@ fn write_scopes(page: &mut Page<'_>, name: &str, labels: &[u8], books: &Books, r
 }
 
 /// More series than an entity can have.
-pub const MOST_SERIES: u64 = 64;
+pub const MOST_SERIES: u64 = 80;
 
 /// How many series an entity has on a page.
 pub fn series_of(entity: &Entity) -> usize {

@@ -22,6 +22,8 @@ agent:
   sampleInterval: 500ms
   waitThreshold: 1ms
   pressure: true
+  clusterCidrs: [10.244.0.0/16]
+  serviceCidrs: [10.96.0.0/12, "fd96::/108"]
   intranetCidrs: [203.0.113.0/24, "2001:db8::/32"]
   summaryInterval: 1m
   logFormat: json
@@ -53,7 +55,7 @@ podAnnotations: {example.com/e: "true"}
 "#;
 
 /// Values that are wrong, and what Helm has to name.
-const WRONG: [(&str, &str); 12] = [
+const WRONG: [(&str, &str); 14] = [
     ("agent: {sampleInterval: 2h}", "/agent/sampleInterval"),
     ("agent: {pressure: 1}", "/agent/pressure"),
     ("agents: {port: 9810}", "agents"),
@@ -62,6 +64,8 @@ const WRONG: [(&str, &str); 12] = [
     ("agent: {debugListen: '0.0.0.0:9811'}", "/agent/debugListen"),
     ("state: {type: tmpfs}", "/state/type"),
     ("agent: {seriesLimit: 10}", "/agent/seriesLimit"),
+    ("agent: {clusterCidrs: [everything]}", "/agent/clusterCidrs"),
+    ("agent: {serviceCidrs: 10.0.0.0/8}", "/agent/serviceCidrs"),
     ("agent: {intranetCidrs: 10.0.0.0/8}", "/agent/intranetCidrs"),
     ("updateStrategy: {rollingUpdate: {maxSurge: 1}}", "maxSurge"),
     ("image: {tag: 1.10}", "/image/tag"),

@@ -191,6 +191,19 @@ impl Wire {
         Worker::start(router.seat(), ["lose", "--device", "near", "--device", "far", "--one-in", &one_in])
     }
 
+    /// What stands between the ends of a routed wire.
+    pub(crate) fn router(&self) -> Result<&Netns> {
+        self.router.as_ref().context("a wire with a router")
+    }
+
+    /// Gives the server of a direct wire another address, from which it talks to the client from now on.
+    pub(crate) fn move_server_to(&self, address: &str) -> Result<()> {
+        let client = if address.contains(':') { CLIENT_V6 } else { CLIENT_V4 };
+        self.client.ip_lines(&neighbour("client", address, SERVER_MAC))?;
+        self.server
+            .ip_lines(&[own_address("server", address), format!("route replace {client} dev server src {address}")])
+    }
+
     /// Makes the server answer for a whole range of addresses.
     pub(crate) fn serve_range(&self, range: &str) -> Result<()> {
         self.server.ip(&format!("route add local {range} dev lo"))

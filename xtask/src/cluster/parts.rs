@@ -1,6 +1,6 @@
 //! The parts of the cluster: the programs that run, with their arguments.
 
-use super::layout::{Layout, NODE, NODE_ADDRESS, SERVICES};
+use super::layout::{Layout, NODE, NODE_ADDRESS, PODS, SERVICES};
 use std::path::{Path, PathBuf};
 
 /// A program of the cluster.
@@ -145,6 +145,9 @@ fn kube_controller_manager(layout: &Layout) -> Vec<String> {
         pki("requestheader-client-ca-file", "front-proxy-ca.crt"),
         pki("service-account-private-key-file", "service-accounts.key"),
         "--use-service-account-credentials=true".into(),
+        // As kubeadm sets it up: nodes have the range of their pods in their spec.
+        "--allocate-node-cidrs=true".into(),
+        format!("--cluster-cidr={PODS}"),
     ]);
     arguments
 }

@@ -1,6 +1,6 @@
 //! An API server that does what a test says.
 
-use crate::kube::{Access, Connection, Patience};
+use crate::kube::{Access, Connection, Patience, WantedRanges};
 use axum::body::{Body, Bytes};
 use futures::StreamExt as _;
 use http::{Request, Response, StatusCode};
@@ -78,9 +78,13 @@ impl TestServer {
     }
 
     pub(super) async fn connect(&self) -> Connection {
+        self.connect_wanting(WantedRanges { cluster: true, service: true }).await
+    }
+
+    pub(super) async fn connect_wanting(&self, wanted: WantedRanges) -> Connection {
         let access = Access::find(Some(self.kubeconfig.path())).await.unwrap().unwrap();
         let patience = Patience { answer: Duration::from_millis(500), calm: Duration::from_millis(200) };
-        access.connect("node-7", patience).unwrap()
+        access.connect("node-7", wanted, patience).unwrap()
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

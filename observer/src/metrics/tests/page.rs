@@ -3,6 +3,7 @@
 use super::books::{TestBooks, cgroup, quiet_entity};
 use crate::metrics::{CONTAINER_LABELS, ENTITY, Encoder, Kind, MOST_SERIES, families, series_of};
 use nom_openmetrics::Sample;
+use observer_ebpf::Scope;
 use std::collections::{HashMap, HashSet};
 
 fn render(books: &TestBooks) -> String {
@@ -68,8 +69,8 @@ fn every_series_has_the_labels_that_the_catalogue_names() {
 fn the_numbers_are_those_of_the_books() {
     let mut books = TestBooks::empty("n");
     let mut entity = quiet_entity(1, cgroup("/a"));
-    entity.books.traffic[2].transmit_bytes = u64::MAX >> 11;
-    entity.books.traffic[2].receive_packets = 3;
+    let traffic = &mut entity.books.traffic[Scope::Intranet as usize];
+    (traffic.transmit_bytes, traffic.receive_packets) = (u64::MAX >> 11, 3);
     entity.books.uninterruptible_ns = 1;
     entity.recent.receive_peak.push(1, 12.5);
     books.entities.push(entity);
@@ -101,7 +102,7 @@ fn the_unattributed_entity_is_also_the_nodes_unattributed_traffic() {
         let labels = format!("{{node=\"worker-1\",cgroup=\"unattributed\",scope=\"{scope}\"}}");
         series[&format!("observer_network_receive_bytes_total{labels}")]
     };
-    let sum: f64 = ["loopback", "node", "intranet", "internet"].into_iter().map(of).sum();
+    let sum: f64 = Scope::ALL.into_iter().map(|scope| of(scope.label())).sum();
     let node = series["observer_node_network_unattributed_receive_bytes_total{node=\"worker-1\"}"];
     assert_eq!(sum.to_bits(), node.to_bits());
 }

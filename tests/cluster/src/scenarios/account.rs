@@ -12,11 +12,13 @@ use libtest_mimic::Trial;
 use serde_json::json;
 
 /// Each verb of docs/security.md, by the rule of the role and the verb's place in it, and the feature that needs it.
-const VERBS: [(&str, &str, &str); 4] = [
+const VERBS: [(&str, &str, &str); 6] = [
     ("pods", "list", "pods"),
     ("pods", "watch", "pods"),
     ("replicasets", "get", "workloads"),
     ("jobs", "get", "workloads"),
+    ("nodes", "list", "address_ranges"),
+    ("servicecidrs", "list", "address_ranges"),
 ];
 
 pub(super) fn tests() -> Vec<Trial> {

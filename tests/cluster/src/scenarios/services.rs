@@ -2,6 +2,7 @@
 
 use crate::{
     cluster::PATIENCE,
+    installed::Agent,
     kubectl::{apply, get},
     pod::{Pod, script},
     trial::test,
@@ -15,7 +16,10 @@ const PORT: u16 = 8080;
 const PAGE: &str = "hello from a pod";
 
 pub(super) fn tests() -> Vec<Trial> {
-    vec![test("a_pods_port_is_reached_from_a_pod_by_its_service", service)]
+    vec![
+        test("a_pods_port_is_reached_from_a_pod_by_its_service", service),
+        test("a_service_is_service_and_a_pod_of_this_node_is_node", scopes),
+    ]
 }
 
 /// A pod that serves one page.
@@ -27,24 +31,73 @@ fn server(name: &str) -> Value {
     manifest
 }
 
+/// A pod behind a service, and a pod that asks it.
+struct Served {
+    server: Pod,
+    client: Pod,
+    /// The service's.
+    address: String,
+}
+
+impl Served {
+    fn start() -> Result<Self> {
+        let server = Pod::start(&server("served"))?;
+        let service = json!({
+            "apiVersion": "v1",
+            "kind": "Service",
+            "metadata": { "name": server.name },
+            "spec": { "selector": { "app": server.name }, "ports": [{ "port": 80, "targetPort": PORT }] },
+        });
+        apply(&service)?;
+        let address = get(&["service", &server.name])?["spec"]["clusterIP"].as_str().context("no address")?.to_owned();
+        Ok(Self { server, client: Pod::start(&script("client", "sleep 1000"))?, address })
+    }
+
+    /// Asks for the page until it is there: whoever makes services reachable takes a moment.
+    fn ask(&self, address: &str, port: u16) -> Result<()> {
+        // Not its wget, which crashes where busybox is static: it looks up names.
+        let ask = format!("printf 'GET / HTTP/1.0\\r\\n\\r\\n' | nc -w 3 {address} {port}");
+        let mut last = String::new();
+        let reached = wait_until(PATIENCE, || {
+            last = self.client.shell(&ask).unwrap_or_else(|error| format!("{error:#}"));
+            Ok(last.contains(PAGE))
+        })?;
+        ensure!(reached, "{address} answered: {last}");
+        Ok(())
+    }
+}
+
 fn service() -> Result<()> {
-    let pod = Pod::start(&server("served"))?;
-    apply(&json!({
-        "apiVersion": "v1",
-        "kind": "Service",
-        "metadata": { "name": pod.name },
-        "spec": { "selector": { "app": pod.name }, "ports": [{ "port": 80, "targetPort": PORT }] },
-    }))?;
-    let address = get(&["service", &pod.name])?["spec"]["clusterIP"].as_str().context("no address")?.to_owned();
-    let client = Pod::start(&script("client", "sleep 1000"))?;
-    // Not its wget, which crashes where busybox is static: it looks up names.
-    let ask = format!("printf 'GET / HTTP/1.0\\r\\n\\r\\n' | nc -w 3 {address} 80");
-    // Whoever makes services reachable takes a moment.
-    let mut last = String::new();
-    let reached = wait_until(PATIENCE, || {
-        last = client.shell(&ask).unwrap_or_else(|error| format!("{error:#}"));
-        Ok(last.contains(PAGE))
-    })?;
-    ensure!(reached, "the service at {address} answered: {last}");
-    Ok(())
+    let served = Served::start()?;
+    served.ask(&served.address, 80)
+}
+
+/// The ranges are the API server's: nobody configured any. The address that a probe comes from is the node's.
+fn scopes() -> Result<()> {
+    let _agent = Agent::install()?;
+    Agent::features_down(&[])?;
+    let served = Served::start()?;
+    served.ask(&served.address, 80)?;
+    let scopes = |pod: &Pod| -> Result<Vec<String>> {
+        let page = Agent::page()?;
+        let samples = page.samples("observer_network_receive_bytes_total", &[("pod", &pod.name)])?;
+        let with_bytes = samples.iter().filter(|sample| sample.value != "0");
+        Ok(with_bytes.map(|sample| sample.label("scope").to_owned()).collect())
+    };
+    // A page shows what the last sample knew.
+    let settles = |pod: &Pod, expected: &[&str]| {
+        let mut last = Vec::new();
+        let right = wait_until(PATIENCE, || {
+            last = scopes(pod)?;
+            Ok(last == expected)
+        })?;
+        ensure!(right, "{} has bytes from {last:?}, and {expected:?} it should be", pod.name);
+        Ok(())
+    };
+    settles(&served.client, &["service"])?;
+    settles(&served.server, &["node"])?;
+    let direct = get(&["pod", &served.server.name])?["status"]["podIP"].as_str().context("no address")?.to_owned();
+    served.ask(&direct, PORT)?;
+    settles(&served.client, &["node", "service"])?;
+    settles(&served.server, &["node"])
 }

@@ -10,10 +10,10 @@ use crate::{
     cgroup::Cgroup,
     machine::wait_until,
     netns::{
-        Offloads, SERVER_LINK_LOCAL_V4, SERVER_PUBLIC_V4, SERVER_PUBLIC_V6, SERVER_SHARED_V4, SERVER_V4, SERVER_V6,
-        Wire,
+        CLIENT_V4, CLIENT_V6, Offloads, SERVER_LINK_LOCAL_V4, SERVER_PUBLIC_V4, SERVER_PUBLIC_V6, SERVER_SHARED_V4,
+        SERVER_V4, SERVER_V6, Wire,
     },
-    page::Traffic,
+    page::{Counted, Traffic},
     trial::{Need, Place, test},
     worker::{Seat, Worker},
 };
@@ -37,6 +37,7 @@ pub(super) fn tests() -> Vec<Trial> {
             peers_by_range,
         ),
         test("a_range_given_on_the_command_line_is_intranet", Place::Both, NEEDS, a_given_range_is_intranet),
+        test("each_byte_is_in_its_scope_whoever_made_the_connection_in_both_families", Place::Both, NEEDS, every_scope),
         test("an_address_of_this_node_is_node", Place::Both, NEEDS, own_addresses_are_node),
         test("an_address_that_the_node_gets_later_becomes_node", Place::Both, NEEDS, later_addresses_are_node),
         test(
@@ -146,6 +147,77 @@ fn a_given_range_is_intranet() -> Result<()> {
     Ok(())
 }
 
+/// Far ends in every scope but the loopback: connections to them and from them, and datagrams; an IPv4 address in IPv6's clothes as well.
+fn every_scope() -> Result<()> {
+    const FAR_ENDS: [(&str, &str); 10] = [
+        ("node", "198.51.100.9"),
+        ("node", "2001:db8:99::9"),
+        ("cluster", "10.77.1.9"),
+        ("cluster", "fd77:1::9"),
+        ("service", "10.77.2.9"),
+        ("service", "2001:db8:96::9"),
+        ("intranet", "10.78.0.9"),
+        ("intranet", "fd78::9"),
+        ("internet", "203.0.113.9"),
+        ("internet", "2001:db8:7::9"),
+    ];
+    let _device = NodeDevice::make(&["198.51.100.9/32", "2001:db8:99::9/128"])?;
+    let mut arguments = Vec::new();
+    for (flag, ranges) in [
+        ("--cluster-cidr", "10.77.0.0/16,fd77:1::/48"),
+        ("--service-cidr", "10.77.2.0/24,2001:db8:96::/108"),
+        ("--intranet-cidr", "10.0.0.0/8"),
+    ] {
+        arguments.extend([flag, ranges]);
+    }
+    let mut ends = Ends::new(Wire::direct(Offloads::Off)?, &arguments)?;
+    let mut cgroups = Vec::new();
+    for (index, (scope, address)) in FAR_ENDS.into_iter().enumerate() {
+        ends.wire.move_server_to(address)?;
+        let cgroup = ends.folder.child(format!("to-{index}"))?;
+        let unseen = exchange(&mut ends, &cgroup, address)?;
+        cgroups.push((scope, address, cgroup, unseen));
+    }
+    let (page, near, _) = ends.still_page()?;
+    let mut sum = Traffic::default();
+    for (scope, address, cgroup, unseen) in &cgroups {
+        let (all, mut scoped) = (page.traffic(&cgroup.label)?, page.scoped_traffic(&cgroup.label, scope)?);
+        ensure!(scoped == all, "{address}: of {all}, {scoped} is {scope}\n{}", ends.agent.log_text());
+        scoped.transmit += *unseen;
+        sum = sum + scoped;
+    }
+    ensure!(sum == near, "all far ends: {sum}; the device: {near}");
+    Ok(())
+}
+
+/// Datagrams, a connection to the server and one from it, all of the client's cgroup. Returns what the client's listener sent unseen.
+fn exchange(ends: &mut Ends, cgroup: &Cgroup, address: &str) -> Result<Counted> {
+    let (udp, tcp) = (ends.serve_udp(address)?, ends.serve_tcp(address)?);
+    let mapped =
+        |to: &str| to.rsplit_once(':').map_or_else(String::new, |(host, port)| format!("[::ffff:{host}]:{port}"));
+    let mut to = vec![tcp.clone()];
+    if !address.contains(':') {
+        to.push(mapped(&tcp));
+    }
+    let mut talk = Worker::start(ends.client_seat(cgroup), ["udp-talk", "--to", &udp, "--size", "100"])?;
+    talk.ask("send 20")?;
+    ends.await_echoes()?;
+    for to in to {
+        let mut talk = Worker::start(ends.client_seat(cgroup), ["tcp-talk", "--to", &to])?;
+        talk.ask("upload 100000 write")?;
+        talk.ask("download 50000")?;
+        talk.ask("close")?;
+    }
+    let own = if address.contains(':') { CLIENT_V6 } else { CLIENT_V4 };
+    let serve = Worker::start(ends.client_seat(cgroup), ["tcp-serve", "--bind", &any_port(own)?])?;
+    let mut talk = ends.server_worker(&["tcp-talk", "--to", &serve.greeting])?;
+    talk.ask("upload 70000 write")?;
+    talk.ask("download 30000")?;
+    talk.ask("close")?;
+    ends.await_echoes()?;
+    Ok(unseen_answer(own))
+}
+
 fn own_addresses_are_node() -> Result<()> {
     let _device = NodeDevice::make(&["198.51.100.7/32", "2001:db8:77::7/128"])?;
     let folder = Cgroup::for_test()?;
@@ -238,7 +310,7 @@ fn accepted_connections_have_scopes() -> Result<()> {
     inside.ask("close")?;
     let (page, ..) = ends.still_page()?;
     let loopback = page.scoped_traffic(&ends.client.label, "loopback")?;
-    let mut outside = ends.server_worker(&["tcp-talk", "--to", &format!("{}:7008", crate::netns::CLIENT_V4)])?;
+    let mut outside = ends.server_worker(&["tcp-talk", "--to", &format!("{CLIENT_V4}:7008")])?;
     outside.ask("download 200000")?;
     outside.ask("close")?;
     let (page, near, _) = ends.still_page()?;

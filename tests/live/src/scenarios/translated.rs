@@ -2,7 +2,7 @@
 
 use super::ends::Ends;
 use crate::{
-    netns::{Offloads, SERVER_PUBLIC_V4, SERVER_V4, Wire},
+    netns::{Netns, Offloads, SERVER_PUBLIC_V4, SERVER_V4, Wire},
     trial::{Need, Place, test},
 };
 use anyhow::{Context as _, Result, ensure};
@@ -10,12 +10,15 @@ use libtest_mimic::Trial;
 
 pub(super) fn tests() -> Vec<Trial> {
     const NEEDS: &[Need] = &[Need::Root, Need::Command("ip"), Need::Command("iptables")];
-    vec![test(
-        "a_translated_connection_has_the_scope_of_where_its_packets_go_in_both_directions",
-        Place::Host,
-        NEEDS,
-        one_scope,
-    )]
+    vec![
+        test(
+            "a_translated_connection_has_the_scope_of_where_its_packets_go_in_both_directions",
+            Place::Host,
+            NEEDS,
+            one_scope,
+        ),
+        test("what_a_pod_sends_to_a_services_address_is_in_the_scope_service", Place::Host, NEEDS, service),
+    ]
 }
 
 /// Told to go to the internet, sent to the intranet. What comes back carries the address of the internet again when the
@@ -24,7 +27,7 @@ fn one_scope() -> Result<()> {
     let mut ends = Ends::new(Wire::direct(Offloads::Off)?, &[])?;
     let serve = ends.serve_tcp(SERVER_V4)?;
     let port = serve.rsplit(':').next().context("a server without a port")?;
-    translate(&ends, SERVER_PUBLIC_V4, SERVER_V4)?;
+    translate(&ends.wire.client, "OUTPUT", SERVER_PUBLIC_V4, SERVER_V4)?;
     let mut talk = ends.client_worker(&["tcp-talk", "--to", &format!("{SERVER_PUBLIC_V4}:{port}")])?;
     talk.ask("upload 3000000 write")?;
     talk.ask("download 2000000")?;
@@ -38,10 +41,30 @@ fn one_scope() -> Result<()> {
     Ok(())
 }
 
-fn translate(ends: &Ends, from: &str, to: &str) -> Result<()> {
-    let rule = ["-t", "nat", "-A", "OUTPUT", "-p", "tcp", "-d", from, "-j", "DNAT", "--to-destination", to];
+/// The node translates what leaves the pod's namespace, where the programs have seen it already: the far end is the service for whoever
+/// asks it, and for whoever answers the one that asked.
+fn service() -> Result<()> {
+    let wire = Wire::routed(Offloads::Off)?;
+    translate(wire.router()?, "PREROUTING", SERVER_PUBLIC_V4, SERVER_V4)?;
+    let mut ends = Ends::new(wire, &["--service-cidr", "203.0.113.0/24", "--cluster-cidr", "10.7.0.0/16"])?;
+    let serve = ends.serve_tcp(SERVER_V4)?;
+    let port = serve.rsplit(':').next().context("a server without a port")?;
+    let mut talk = ends.client_worker(&["tcp-talk", "--to", &format!("{SERVER_PUBLIC_V4}:{port}")])?;
+    talk.ask("upload 3000000 write")?;
+    talk.ask("download 2000000")?;
+    talk.ask("close")?;
+    let (page, near, far) = ends.still_page()?;
+    let (asks, answers) =
+        (page.scoped_traffic(&ends.client.label, "service")?, page.scoped_traffic(&ends.server.label, "cluster")?);
+    ensure!(asks == near, "the one that asks: {asks}; its device: {near}");
+    ensure!(answers == far, "the one that answers: {answers}; its device: {far}");
+    Ok(())
+}
+
+fn translate(netns: &Netns, chain: &str, from: &str, to: &str) -> Result<()> {
+    let rule = ["-t", "nat", "-A", chain, "-p", "tcp", "-d", from, "-j", "DNAT", "--to-destination", to];
     let words: Vec<_> = ["exec", "iptables"].iter().chain(&rule).collect();
-    let output = ends.wire.client.seat().command(words).output().context("start iptables")?;
+    let output = netns.seat().command(words).output().context("start iptables")?;
     ensure!(output.status.success(), "iptables: {}", String::from_utf8_lossy(&output.stderr));
     Ok(())
 }
