@@ -104,6 +104,27 @@ impl StateDir {
         Ok(())
     }
 
+    /// Whether the file is where it was opened, and has not been removed or covered.
+    pub(super) fn is_in_place(&self) -> bool {
+        let place = |facts: fs::Metadata| (facts.dev(), facts.ino());
+        let (Ok(ours), there) = (self.file.metadata().map(place), fs::symlink_metadata(self.file_path()).map(place))
+        else {
+            return true;
+        };
+        // Where nobody can look nobody can tell.
+        there.map_or_else(|error| error.kind() != io::ErrorKind::NotFound, |there| there == ours)
+    }
+
+    /// Begins another file, since the one that was opened is not in its place any more.
+    ///
+    /// # Errors
+    /// With what to do.
+    pub(super) fn begin_anew(&mut self) -> Result<(), StateError> {
+        self.file = open_file(&self.path, None)?;
+        tracing::warn!(file = %self.file_path().display(), "the history's file was removed, or something else was put in its place: what it held is gone, and the history begins anew");
+        Ok(())
+    }
+
     /// The file; its lock is held as long as any handle of it is open.
     ///
     /// # Errors

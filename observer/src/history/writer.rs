@@ -88,6 +88,9 @@ impl Writer {
 
     /// Opens the database if it is not, and writes what is to be written.
     pub fn turn(&mut self) {
+        if self.is_open() && !self.directory.is_in_place() {
+            *self.shared.disk.write().unwrap_or_else(PoisonError::into_inner) = None;
+        }
         if !self.is_open() && !self.open() {
             self.note();
             return;
@@ -130,6 +133,11 @@ impl Writer {
     }
 
     fn try_open(&mut self) -> Result<(), DiskError> {
+        if !self.directory.is_in_place() {
+            self.retire_backing();
+            self.directory.begin_anew().map_err(|error| DiskError::Failed(error.to_string()))?;
+            lock(&self.shared.queue).names_are_wanted |= self.has_loaded;
+        }
         let backing = if let Some(backing) = &self.backing {
             Arc::clone(backing)
         } else {

@@ -125,7 +125,15 @@ pub(crate) fn verbs(objects: &Objects) -> Vec<String> {
 /// When it is broken.
 pub(crate) fn least_roles(objects: &Objects) -> Result<()> {
     let verbs = verbs(objects);
-    let least = ["/pods list", "/pods watch", "apps/replicasets get", "batch/jobs get"];
+    let least = [
+        "/pods list",
+        "/pods watch",
+        "/nodes get",
+        "/nodes list",
+        "networking.k8s.io/servicecidrs list",
+        "apps/replicasets get",
+        "batch/jobs get",
+    ];
     ensure!(objects.roles.is_empty() || verbs == least, "{verbs:?}");
     let urls = objects.roles.iter().flat_map(|role| role.rules.iter().flatten()).any(|r| r.non_resource_urls.is_some());
     ensure!(!urls, "non-resource URLs");

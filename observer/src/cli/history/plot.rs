@@ -37,9 +37,13 @@ pub(super) fn render(answer: &HistoryAnswer, metric: Metric, columns: usize) -> 
     }
     let (from, to) = ends(answer);
     let (from, to) = (number::time(from), number::time(to));
-    // One blank between the two at least, however narrow the plot is.
-    let room = heights.len().saturating_sub(from.len()).max(to.len() + 1);
-    let _ = writeln!(text, "{:>width$}  {from}{to:>room$}", "", width = number::VALUE_COLUMNS);
+    let room = heights.len().saturating_sub(from.len());
+    let _ = if room > to.len() {
+        writeln!(text, "{:>width$}  {from}{to:>room$}", "", width = number::VALUE_COLUMNS)
+    } else {
+        // Under a plot that is too narrow for both.
+        writeln!(text, "{from} to {to}")
+    };
     text
 }
 

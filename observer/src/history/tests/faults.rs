@@ -96,6 +96,32 @@ fn a_directory_that_cannot_be_written_says_what_to_do() {
     assert!(error.contains("chown") && error.contains("history.redb"), "{error}");
 }
 
+/// What an open file that has no name any more takes in is gone with the agent.
+#[test]
+fn a_file_that_is_removed_is_begun_anew_and_a_directory_is_waited_for() {
+    let outer = tempfile::tempdir().unwrap();
+    let directory = outer.path().join("state");
+    let mut kept = Kept::open(&directory);
+    kept.write();
+    some_rows(&mut kept, START, 10);
+    fs::remove_file(directory.join("history.redb")).unwrap();
+    some_rows(&mut kept, START + 10, 10);
+    assert_eq!(kept.history.facts().down_because, None);
+    drop(kept);
+    let mut kept = Kept::open(&directory);
+    kept.write();
+    some_rows(&mut kept, START + 25, 2);
+    assert!(kept.rows("web", "egress_mean", Step::Second, START + 30).len() >= 10, "under their name, too");
+    fs::remove_dir_all(&directory).unwrap();
+    some_rows(&mut kept, START + 30, 1);
+    let reason = kept.history.facts().down_because.unwrap_or_default();
+    assert!(reason.contains("history.redb") && reason.contains("No such file"), "{reason}");
+    fs::create_dir(&directory).unwrap();
+    some_rows(&mut kept, START + 31, 10);
+    assert_eq!(kept.history.facts().down_because, None);
+    assert!(directory.join("history.redb").exists());
+}
+
 #[test]
 fn what_is_no_directory_or_no_file_is_refused_with_what_to_do() {
     let directory = tempfile::tempdir().unwrap();
