@@ -51,6 +51,43 @@ pub(crate) fn book_wait(at: u64, victim: u64, queue: u64, wait_ns: u64, now_ns: 
     0
 }
 
+/// Books what of a wait was for the quota of the group that the task was in when it lost the CPU, if it has been moved to another since:
+/// the kernel leaves such a wait in one piece. Returns how much that was.
+#[inline(never)]
+pub(crate) fn book_left(at: u64, victim: u64, queue: u64, wait_ns: u64, now_ns: u64) -> u64 {
+    let (book, cpu) = (at as u32, (at >> 32) as u32);
+    let former_queue = queue_of_turn_until(cpu, now_ns - wait_ns);
+    if former_queue == 0 || former_queue == queue {
+        return 0;
+    }
+    let throttled_ns = throttle::so_far(former_queue, now_ns - wait_ns, now_ns);
+    if throttled_ns > 0 {
+        charge(book, victim, book, THROTTLED, throttled_ns);
+    }
+    throttled_ns
+}
+
+/// The queue of the turn that ended at a time, 0 if there is none. Who lost the CPU without falling asleep waits from that very moment on.
+#[inline(always)]
+fn queue_of_turn_until(cpu: u32, end_ns: u64) -> u64 {
+    let Some(turns) = of(cpu) else { return 0 };
+    // SAFETY: nobody writes it: interrupts are off.
+    let newest = unsafe { (*turns).begun };
+    let mut ended_ns = 0;
+    for back in 0..REMEMBERED as u64 {
+        // SAFETY: as above.
+        let turn = unsafe { *entry(turns, newest - back) };
+        if ended_ns == end_ns {
+            return turn.queue;
+        }
+        if turn.since_ns < end_ns {
+            break;
+        }
+        ended_ns = turn.since_ns;
+    }
+    0
+}
+
 #[inline(always)]
 fn blame(book: u32, cpu: u32, victim: u64, waited_ns: u64, now_ns: u64) {
     let Some(turns) = of(cpu) else { return };

@@ -185,6 +185,8 @@ pub struct Turn {
     pub since_ns: u64,
     /// The entry of the cgroup's slot in the maps `SCHED` and `CAUSES`, a `u32`; its largest value for none.
     pub book: u64,
+    /// Where the queue of the task's group was when the turn ended; 0 while it goes on.
+    pub queue: u64,
 }
 
 /// The last turns of one CPU: an entry of the map `TURNS`.

@@ -63,10 +63,12 @@ pub(crate) fn switch(ctx: &BtfTracePointContext) {
     // SAFETY: this CPU's turns, with interrupts off.
     if unsafe { (*turns).begun } > 0 {
         ran(prev, cpu, now_ns);
+        // SAFETY: as above; a task that was moved while it ran has another queue than when it began.
+        unsafe { turns::end(turns, field::<*const u8>(prev, &TASK_CFS_RQ) as u64) };
     }
     let (cgroup, book) = runs(next, cpu, now_ns);
     // SAFETY: as above.
-    unsafe { turns::begin(turns, Turn { cgroup, since_ns: now_ns, book: u64::from(book) }, run_queue) };
+    unsafe { turns::begin(turns, Turn { cgroup, since_ns: now_ns, book: u64::from(book), queue: 0 }, run_queue) };
 }
 
 /// Books a turn that ends.
@@ -142,8 +144,10 @@ fn runs(task: *const u8, cpu: u32, now_ns: u64) -> (u64, u32) {
         add_wait(book, here_ns + new_ns, waited_ns);
         if is_asked_for(here_ns) {
             // SAFETY: as above.
-            let queue: *const u8 = unsafe { field(task, &TASK_CFS_RQ) };
-            blame::book_wait(blame::victims_book(number, cpu), cgroup, queue as u64, here_ns, now_ns);
+            let queue = unsafe { field::<*const u8>(task, &TASK_CFS_RQ) } as u64;
+            let at = blame::victims_book(number, cpu);
+            let left_ns = blame::book_left(at, cgroup, queue, here_ns, now_ns);
+            blame::book_wait(at, cgroup, queue, here_ns.saturating_sub(left_ns), now_ns);
         }
     }
     // The bit stays set after a sleep and is inherited over fork: a cheap filter, no proof.

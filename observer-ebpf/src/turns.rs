@@ -31,6 +31,20 @@ pub(crate) unsafe fn begin(turns: *mut Turns, turn: Turn, run_queue: u64) {
     }
 }
 
+/// The newest turn ends.
+///
+/// # Safety
+/// `turns` must be this CPU's.
+#[inline(always)]
+pub(crate) unsafe fn end(turns: *mut Turns, queue: u64) {
+    // SAFETY: the caller's; the index is masked to the array.
+    unsafe {
+        if WAIT_THRESHOLD_NS.load() != NO_CAUSES {
+            (*entry(turns, (*turns).begun)).queue = queue;
+        }
+    }
+}
+
 /// # Safety
 /// `turns` must be a valid entry of the map.
 #[inline(always)]

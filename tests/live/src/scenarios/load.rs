@@ -3,7 +3,7 @@
 use super::run_queue::last_cpu;
 use crate::{
     agent::{Agent, explain},
-    cgroup::Cgroup,
+    cgroup::{self, Cgroup},
     machine::{is_guest, wait_until},
     page::Page,
     quota::Quota,
@@ -26,6 +26,13 @@ pub(super) fn tests() -> Vec<Trial> {
             throttled(2, 20)
         }),
         test("a_throttled_crowd_is_as_many_as_are_not_kept", Place::Both, &[Need::Root, Need::Quota], not_kept),
+        test(
+            "what_a_task_was_throttled_for_goes_with_it_to_another_cgroup",
+            Place::Both,
+            // In 5.10 such a task waits for an idle CPU longer than the kernel's own cpu.stat says that it was throttled.
+            &[Need::Root, Need::Quota, Need::Kernel(6, 1)],
+            leaves_throttled,
+        ),
         test("a_burst_of_a_fifth_of_a_second_shows_in_the_peak", Place::Host, &[Need::Root], burst),
         test("the_shares_and_what_is_left_over_are_the_nodes_load", Place::Both, &[Need::Root], adds_up),
     ]
@@ -185,6 +192,43 @@ fn not_kept() -> Result<()> {
     drop(workers);
     drop(quota);
     outcome
+}
+
+/// A task is carried to and fro between a cgroup that leaves it little and one that leaves it all, mostly while it is kept from running.
+/// It has nobody else to wait for.
+fn leaves_throttled() -> Result<()> {
+    let mut folder = Cgroup::for_test()?;
+    let cgroups = [folder.child("narrow")?, folder.child("wide")?];
+    let quotas = [Quota::on(&mut folder, &cgroups[0], 20)?, Quota::on(&mut folder, &cgroups[1], 100)?];
+    let seat = Seat { cpu: Some(last_cpu()?), ..Seat::in_cgroup(&cgroups[0]) };
+    let mut worker = Worker::start(seat, ["spin"])?;
+    quotas[0].hold(worker.pid())?;
+    let agent = Agent::start(&[])?;
+    // The first second has no load, whatever happens in it.
+    std::thread::sleep(Duration::from_millis(2200));
+    let before = truth::schedstat(&[worker.pid()])?;
+    worker.tell("spin 20000")?;
+    for at in 1..=81 {
+        std::thread::sleep(Duration::from_millis(if at % 2 == 0 { 40 } else { 70 }));
+        let (cgroup, quota) = (&cgroups[at % 2], &quotas[at % 2]);
+        cgroup::join(cgroup.path(), worker.pid())?;
+        quota.hold(worker.pid())?;
+    }
+    std::thread::sleep(Duration::from_millis(1200));
+    let waited = (truth::schedstat(&[worker.pid()])? - before).nanoseconds;
+    let page = agent.scrape()?;
+    let caused = cgroups.each_ref().map(|cgroup| super::culprits::caused(&page, &cgroup.label));
+    let caused = caused.into_iter().collect::<Result<Vec<_>>>()?;
+    let throttled: u64 = caused.iter().filter_map(|caused| caused.get("throttled")).sum();
+    drop(worker);
+    // A host has neighbours that take their turns, too.
+    let least = waited / 100 * if is_guest() { 90 } else { 80 };
+    let outcome = if waited > 1_000_000_000 && (least..=waited + waited / 4).contains(&throttled) {
+        Ok(())
+    } else {
+        Err(anyhow::anyhow!("{throttled} ns of {waited} ns that it waited were for its quotas: {caused:?}"))
+    };
+    explain(&agent, outcome)
 }
 
 /// Eight tenths of a task's second, within a second or two of them; a mean over 15 s would be 0.05.
