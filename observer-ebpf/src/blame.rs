@@ -2,7 +2,7 @@
 
 use crate::{
     drops,
-    offsets::WAIT_THRESHOLD_NS,
+    offsets::{CFS_RQ_RQ, WAIT_THRESHOLD_NS, peek},
     throttle,
     turns::{entry, of},
 };
@@ -57,7 +57,8 @@ pub(crate) fn book_wait(at: u64, victim: u64, queue: u64, wait_ns: u64, now_ns: 
 pub(crate) fn book_left(at: u64, victim: u64, queue: u64, wait_ns: u64, now_ns: u64) -> u64 {
     let (book, cpu) = (at as u32, (at >> 32) as u32);
     let former_queue = queue_of_turn_until(cpu, now_ns - wait_ns);
-    if former_queue == 0 || former_queue == queue {
+    // A group that is gone has left something else there, or nothing.
+    if former_queue == queue || peek::<u64>(former_queue, &CFS_RQ_RQ) != peek(queue, &CFS_RQ_RQ) {
         return 0;
     }
     let throttled_ns = throttle::so_far(former_queue, now_ns - wait_ns, now_ns);

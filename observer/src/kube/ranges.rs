@@ -91,9 +91,16 @@ impl RangeReader {
     }
 
     async fn read_own(&mut self) -> Result<(), Missing> {
-        let node: WireNode = self.get(&format!("/api/v1/nodes/{}", self.node), "get nodes", "").await?;
-        self.known.node_pods = node.pods();
-        Ok(())
+        match self.get::<WireNode>(&format!("/api/v1/nodes/{}", self.node), "get nodes", "").await {
+            Err(Missing::Said(what)) if what.is_empty() => Err(Missing::Said(format!(
+                "the API server knows no node {}: say what it is called with --node-name",
+                self.node
+            ))),
+            other => {
+                self.known.node_pods = other?.pods();
+                Ok(())
+            }
+        }
     }
 
     async fn read_nodes(&mut self, count: &mut usize) -> Result<(), Missing> {

@@ -64,6 +64,13 @@ async fn what_was_configured_is_not_asked_for_and_the_nodes_own_range_always_is(
 }
 
 #[tokio::test]
+async fn a_node_that_nobody_knows_is_said_to_be_none() {
+    let server = TestServer::start().await;
+    let told = reader(&server, WantedRanges { cluster: false, service: false }).await.read().await;
+    assert!(told.missing.is_some_and(|missing| missing.contains("no node node-7") && missing.contains("--node-name")));
+}
+
+#[tokio::test]
 async fn a_large_cluster_is_read_by_pages_and_less_often() {
     let server = TestServer::start().await;
     let nodes: Vec<_> = (0..50).map(|at| node(&format!("node-{at}"), &[&format!("10.244.{at}.0/24")], "x")).collect();
