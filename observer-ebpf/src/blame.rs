@@ -53,24 +53,28 @@ pub(crate) fn book_wait(at: u64, victim: u64, queue: u64, wait_ns: u64, now_ns: 
 
 /// Books what of a wait was for the quota of the group that the task was in when it lost the CPU, if it has been moved to another since:
 /// the kernel leaves such a wait in one piece. Returns how much that was.
-#[inline(never)]
-pub(crate) fn book_left(at: u64, victim: u64, queue: u64, wait_ns: u64, now_ns: u64) -> u64 {
-    let (book, cpu) = (at as u32, (at >> 32) as u32);
-    let former_queue = queue_of_turn_until(cpu, now_ns - wait_ns);
+#[inline(always)]
+pub(crate) fn book_left(at: u64, victim: u64, [former_queue, queue]: [u64; 2], wait_ns: u64, now_ns: u64) -> u64 {
     // A group that is gone has left something else there, or nothing.
     if former_queue == queue || peek::<u64>(former_queue, &CFS_RQ_RQ) != peek(queue, &CFS_RQ_RQ) {
         return 0;
     }
+    charge_left(at, victim, former_queue, wait_ns, now_ns)
+}
+
+#[inline(never)]
+fn charge_left(at: u64, victim: u64, former_queue: u64, wait_ns: u64, now_ns: u64) -> u64 {
     let throttled_ns = throttle::so_far(former_queue, now_ns - wait_ns, now_ns);
     if throttled_ns > 0 {
-        charge(book, victim, book, THROTTLED, throttled_ns);
+        charge(at as u32, victim, at as u32, THROTTLED, throttled_ns);
     }
     throttled_ns
 }
 
-/// The queue of the turn that ended at a time, 0 if there is none. Who lost the CPU without falling asleep waits from that very moment on.
-#[inline(always)]
-fn queue_of_turn_until(cpu: u32, end_ns: u64) -> u64 {
+/// The queue of a task's turn that ended at a time; 0 if there is none, because it was asleep before. Who loses the CPU without falling
+/// asleep waits from that very moment on.
+#[inline(never)]
+pub(crate) fn queue_of_turn_until(cpu: u32, thread: u32, end_ns: u64) -> u64 {
     let Some(turns) = of(cpu) else { return 0 };
     // SAFETY: nobody writes it: interrupts are off.
     let newest = unsafe { (*turns).begun };
@@ -79,7 +83,7 @@ fn queue_of_turn_until(cpu: u32, end_ns: u64) -> u64 {
         // SAFETY: as above.
         let turn = unsafe { *entry(turns, newest - back) };
         if ended_ns == end_ns {
-            return turn.queue;
+            return if turn.thread == thread { turn.queue } else { 0 };
         }
         if turn.since_ns < end_ns {
             break;
@@ -109,7 +113,7 @@ fn blame(book: u32, cpu: u32, victim: u64, waited_ns: u64, now_ns: u64) {
             if held_ns > 0 {
                 charge(book, victim, culprits_book, culprit, (held_ns * scale) >> SCALE_BITS);
             }
-            (culprit, culprits_book, held_ns) = (turn.cgroup, turn.book as u32, 0);
+            (culprit, culprits_book, held_ns) = (turn.cgroup, turn.book, 0);
         }
         held_ns += end_ns.saturating_sub(turn.since_ns.max(from_ns));
         if turn.since_ns <= from_ns {

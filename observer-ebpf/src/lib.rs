@@ -183,8 +183,10 @@ pub struct Turn {
     pub cgroup: u64,
     /// When it began; 0 for none.
     pub since_ns: u64,
-    /// The entry of the cgroup's slot in the maps `SCHED` and `CAUSES`, a `u32`; its largest value for none.
-    pub book: u64,
+    /// The entry of the cgroup's slot in the maps `SCHED` and `CAUSES`; the largest number for none.
+    pub book: u32,
+    /// The task's thread id.
+    pub thread: u32,
     /// Where the queue of the task's group was when the turn ended; 0 while it goes on.
     pub queue: u64,
 }

@@ -66,9 +66,11 @@ pub(crate) fn switch(ctx: &BtfTracePointContext) {
         // SAFETY: as above; a task that was moved while it ran has another queue than when it began.
         unsafe { turns::end(turns, field::<*const u8>(prev, &TASK_CFS_RQ) as u64) };
     }
-    let (cgroup, book) = runs(next, cpu, now_ns);
+    // SAFETY: the tracepoint's `struct task_struct`.
+    let thread = unsafe { field(next, &TASK_PID) };
+    let (cgroup, book) = runs(next, thread, cpu, now_ns);
     // SAFETY: as above.
-    unsafe { turns::begin(turns, Turn { cgroup, since_ns: now_ns, book: u64::from(book), queue: 0 }, run_queue) };
+    unsafe { turns::begin(turns, Turn { cgroup, since_ns: now_ns, book, thread, queue: 0 }, run_queue) };
 }
 
 /// Books a turn that ends.
@@ -115,11 +117,10 @@ fn fell_asleep(task: *const u8) {
 
 /// Books the wait of the task that is next; returns its cgroup, [`IDLE`] for none, and the number of its book.
 #[inline(always)]
-fn runs(task: *const u8, cpu: u32, now_ns: u64) -> (u64, u32) {
+fn runs(task: *const u8, pid: u32, cpu: u32, now_ns: u64) -> (u64, u32) {
     // SAFETY: the tracepoint's `struct task_struct`.
-    let (pid, queued_ns, contributes) = unsafe {
+    let (queued_ns, contributes) = unsafe {
         (
-            field::<u32>(task, &TASK_PID),
             field::<u64>(task, &TASK_LAST_QUEUED),
             field::<u8>(task, &TASK_CONTRIBUTES_BYTE) & TASK_CONTRIBUTES_MASK.load() as u8 != 0,
         )
@@ -146,7 +147,8 @@ fn runs(task: *const u8, cpu: u32, now_ns: u64) -> (u64, u32) {
             // SAFETY: as above.
             let queue = unsafe { field::<*const u8>(task, &TASK_CFS_RQ) } as u64;
             let at = blame::victims_book(number, cpu);
-            let left_ns = blame::book_left(at, cgroup, queue, here_ns, now_ns);
+            let former_queue = blame::queue_of_turn_until(cpu, pid, queued_ns);
+            let left_ns = blame::book_left(at, cgroup, [former_queue, queue], here_ns, now_ns);
             blame::book_wait(at, cgroup, queue, here_ns.saturating_sub(left_ns), now_ns);
         }
     }

@@ -196,6 +196,7 @@ async fn follow_ranges(books: &Books, ranges: Option<RangeReader>, changed: &Not
         let RangesTold { ranges, missing, again_in } = ranges.read().await;
         books.lock().0.ranges_told(ranges, missing);
         changed.notify_one();
+        settle();
         sleep(again_in).await;
     }
 }

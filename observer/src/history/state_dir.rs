@@ -41,6 +41,12 @@ pub enum StateError {
         /// The file.
         path: PathBuf,
     },
+    /// It was put there while the agent ran.
+    #[error("{path} is another file than the one that was opened; start the agent again, and it goes on with that")]
+    Another {
+        /// The file.
+        path: PathBuf,
+    },
     /// To give it away would be dangerous.
     #[error("{path} is not given to the agent's user: {why}; give --state-dir a directory of its own")]
     NotGiven {
@@ -115,12 +121,17 @@ impl StateDir {
         there.map_or_else(|error| error.kind() != io::ErrorKind::NotFound, |there| there == ours)
     }
 
-    /// Begins another file, since the one that was opened is not in its place any more.
+    /// Begins another file, since the one that was opened is not in its place any more. One that holds something already is left alone:
+    /// what is in memory does not go with it.
     ///
     /// # Errors
     /// With what to do.
     pub(super) fn begin_anew(&mut self) -> Result<(), StateError> {
-        self.file = open_file(&self.path, None)?;
+        let (file, path) = (open_file(&self.path, None)?, self.file_path());
+        if file.metadata().map_or(true, |facts| facts.len() > 0) {
+            return Err(StateError::Another { path });
+        }
+        self.file = file;
         tracing::warn!(file = %self.file_path().display(), "the history's file was removed, or something else was put in its place: what it held is gone, and the history begins anew");
         Ok(())
     }

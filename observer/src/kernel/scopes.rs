@@ -72,8 +72,8 @@ impl ScopeTable {
             (cluster, Scope::Cluster),
             (intranet, Scope::Intranet),
         ] {
-            for range in IpNet::aggregate(ranges) {
-                table.add(range, scope);
+            for range in ranges {
+                table.add(*range, scope);
             }
         }
         for (range, scope) in FIXED {
@@ -207,10 +207,14 @@ mod tests {
     }
 
     #[test]
-    fn neighbouring_ranges_are_one() {
-        let nodes: Vec<IpNet> = (0..=255).map(|at| format!("10.244.{at}.0/24").parse().unwrap()).collect();
-        let table = ScopeTable::new(&ScopeRanges { cluster: nodes, ..ScopeRanges::default() });
-        assert_eq!((table.prefixes.len(), scope(&table, "10.244.9.9")), (FIXED.len() + 1, Some(Scope::Cluster)));
+    fn a_range_within_another_of_its_kind_counts_where_a_third_is_between() {
+        let table = ScopeTable::new(&ScopeRanges {
+            cluster: ranges(&["10.244.0.0/16"]),
+            intranet: ranges(&["10.0.0.0/8", "10.244.99.0/24"]),
+            ..ScopeRanges::default()
+        });
+        assert_eq!(scope(&table, "10.244.99.1"), Some(Scope::Intranet));
+        assert_eq!(scope(&table, "10.244.98.1"), Some(Scope::Cluster));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Whether the API server answers: every request passes here, and so does every error of the watch.
+//! Whether the API server tells of pods: every request for them passes here, and so does every error of the watch.
 //!
 //! An answer alone does not mean that all is well, since a server may answer and then send garbage: only an answer after
 //! which nothing went wrong for a moment does. So a server that flaps is told once, not every time.
@@ -159,9 +159,9 @@ impl<S> Layer<S> for PulseLayer {
     }
 }
 
-impl<S, Q, B> Service<Q> for Watched<S>
+impl<S, Q, B> Service<http::Request<Q>> for Watched<S>
 where
-    S: Service<Q, Response = http::Response<B>>,
+    S: Service<http::Request<Q>, Response = http::Response<B>>,
     S::Error: Into<BoxError>,
     S::Future: Send + 'static,
     B: 'static,
@@ -174,12 +174,14 @@ where
         self.inner.poll_ready(cx).map_err(Into::into)
     }
 
-    fn call(&mut self, request: Q) -> Self::Future {
+    fn call(&mut self, request: http::Request<Q>) -> Self::Future {
+        // Whoever tells of other things may not tell of pods.
+        let is_about_pods = request.uri().path() == "/api/v1/pods";
         let (answer, pulse) = (self.inner.call(request), self.pulse.clone());
         Box::pin(async move {
             match tokio::time::timeout(pulse.patience.answer, answer).await {
                 Ok(Ok(response)) => {
-                    if response.status().is_success() {
+                    if is_about_pods && response.status().is_success() {
                         pulse.answered();
                     }
                     Ok(response)

@@ -18,6 +18,8 @@ const EVERY: Duration = Duration::from_mins(5);
 const EVERY_NODE: Duration = Duration::from_secs(10);
 /// After something went wrong.
 const AGAIN: Duration = Duration::from_secs(30);
+/// An answer to its end; its head has less.
+const ANSWER: Duration = Duration::from_secs(30);
 
 /// Address ranges as the API server tells them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -71,6 +73,7 @@ impl RangeReader {
         let mut nodes = 1;
         let mut heed = |told: Result<(), Missing>| match told {
             Ok(()) => {}
+            Err(Missing::Absent) => missing.push("this API server has no nodes".into()),
             Err(Missing::Said(what)) => missing.push(what),
             Err(Missing::Failed(what)) => {
                 failed = true;
@@ -78,7 +81,12 @@ impl RangeReader {
             }
         };
         if self.wanted.cluster {
-            heed(self.read_nodes(&mut nodes).await);
+            let told = self.read_nodes(&mut nodes).await;
+            if matches!(told, Err(Missing::Said(_))) {
+                // Its own it may read nevertheless.
+                let _ = self.read_own().await;
+            }
+            heed(told);
         } else {
             heed(self.read_own().await);
         }
@@ -92,10 +100,7 @@ impl RangeReader {
 
     async fn read_own(&mut self) -> Result<(), Missing> {
         match self.get::<WireNode>(&format!("/api/v1/nodes/{}", self.node), "get nodes", "").await {
-            Err(Missing::Said(what)) if what.is_empty() => Err(Missing::Said(format!(
-                "the API server knows no node {}: say what it is called with --node-name",
-                self.node
-            ))),
+            Err(Missing::Absent) => Err(self.is_unknown()),
             other => {
                 self.known.node_pods = other?.pods();
                 Ok(())
@@ -103,9 +108,13 @@ impl RangeReader {
         }
     }
 
+    fn is_unknown(&self) -> Missing {
+        Missing::Said(format!("the API server knows no node {}: say what it is called with --node-name", self.node))
+    }
+
     async fn read_nodes(&mut self, count: &mut usize) -> Result<(), Missing> {
         const INSTEAD: &str = "; or say what they are with --cluster-cidr";
-        let (mut own, mut others, mut pods) = (Vec::new(), Vec::new(), 0);
+        let (mut own, mut others, mut pods, mut is_known) = (Vec::new(), Vec::new(), 0, false);
         let mut from = String::new();
         *count = 0;
         loop {
@@ -116,6 +125,7 @@ impl RangeReader {
                 let ranges = node.pods();
                 pods += ranges.len();
                 if node.metadata.name == *self.node {
+                    is_known = true;
                     own.extend(ranges);
                 } else {
                     others.extend(ranges);
@@ -130,7 +140,11 @@ impl RangeReader {
             }
             from = format!("&continue={}", form_urlencoded::byte_serialize(next.as_bytes()).collect::<String>());
         }
-        (self.known.node_pods, self.known.cluster) = (own, others);
+        // A thousand neighbouring ranges are one.
+        (self.known.node_pods, self.known.cluster) = (own, IpNet::aggregate(&others));
+        if !is_known {
+            return Err(self.is_unknown());
+        }
         if pods == 0 {
             return Err(Missing::Said(
                 "no node has a range of pods in its spec, so that pods elsewhere count by their address alone: say what the range is with \
@@ -145,7 +159,7 @@ impl RangeReader {
         const INSTEAD: &str = "; or say what they are with --service-cidr";
         const PATH: &str = "/apis/networking.k8s.io/v1/servicecidrs";
         let list: WireList<WireServices> = match self.get(PATH, "list servicecidrs", INSTEAD).await {
-            Err(Missing::Said(what)) if what.is_empty() => {
+            Err(Missing::Absent) => {
                 return Err(Missing::Said(
                     "this API server does not tell the ranges of services (Kubernetes does from 1.33 on): say what they are with \
                      --service-cidr"
@@ -158,22 +172,26 @@ impl RangeReader {
         Ok(())
     }
 
-    /// What there is not is said with no word.
     async fn get<T: DeserializeOwned + 'static>(&self, path: &str, what: &str, instead: &str) -> Result<T, Missing> {
         let failed = |error: &dyn std::fmt::Display| Missing::Failed(format!("cannot {what}: {error}"));
         let request = Request::get(path).body(Vec::new()).map_err(|error| failed(&error))?;
-        self.client.request(request).await.map_err(|error| match error {
-            kube::Error::Api(status) if status.code == 403 => {
-                Missing::Said(format!("the service account may not {what}: grant it, see docs/security.md{instead}"))
+        let answer = tokio::time::timeout(ANSWER, self.client.request(request)).await;
+        answer.map_err(|_| failed(&format!("no whole answer within {} s", ANSWER.as_secs())))?.map_err(|error| {
+            match error {
+                kube::Error::Api(status) if status.code == 403 => Missing::Said(format!(
+                    "the service account may not {what}: grant it, see docs/security.md{instead}"
+                )),
+                kube::Error::Api(status) if status.code == 404 => Missing::Absent,
+                other => failed(&crate::causes::in_one_line(&other)),
             }
-            kube::Error::Api(status) if status.code == 404 => Missing::Said(String::new()),
-            other => failed(&crate::causes::in_one_line(&other)),
         })
     }
 }
 
 /// Why something is not known.
 enum Missing {
+    /// There is no such thing.
+    Absent,
     /// It will be so the next time, too.
     Said(String),
     /// It may be known the next time.

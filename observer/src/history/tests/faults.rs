@@ -112,6 +112,15 @@ fn a_file_that_is_removed_is_begun_anew_and_a_directory_is_waited_for() {
     kept.write();
     some_rows(&mut kept, START + 25, 2);
     assert!(kept.rows("web", "egress_mean", Step::Second, START + 30).len() >= 10, "under their name, too");
+    // Another agent's history, put in its place: it is told, and not written to.
+    let file = directory.join("history.redb");
+    fs::copy(&file, outer.path().join("other")).unwrap();
+    fs::rename(outer.path().join("other"), &file).unwrap();
+    let other = fs::read(&file).unwrap();
+    some_rows(&mut kept, START + 28, 1);
+    let reason = kept.history.facts().down_because.unwrap_or_default();
+    assert!(reason.contains("start the agent again"), "{reason}");
+    assert!(fs::read(&file).unwrap() == other, "it was written to");
     fs::remove_dir_all(&directory).unwrap();
     some_rows(&mut kept, START + 30, 1);
     let reason = kept.history.facts().down_because.unwrap_or_default();

@@ -46,7 +46,7 @@ async fn nodes_tell_their_pods_ranges_and_their_addresses_and_services_theirs() 
     let told = reader(&server, ALL).await.read().await;
     let expected = ClusterRanges {
         node_pods: nets(&["10.244.7.0/24", "fd44:7::/64"]),
-        cluster: nets(&["10.244.8.0/24", "fd44:8::/64", "10.1.0.8/32"]),
+        cluster: nets(&["10.1.0.8/32", "10.244.8.0/24", "fd44:8::/64"]),
         service: nets(&["10.96.0.0/12", "fd96::/108"]),
     };
     assert_eq!((told.ranges, told.missing, told.again_in), (expected, None, Duration::from_mins(5)));
@@ -61,6 +61,16 @@ async fn what_was_configured_is_not_asked_for_and_the_nodes_own_range_always_is(
     let expected = ClusterRanges { node_pods: nets(&["10.244.7.0/24"]), ..ClusterRanges::default() };
     assert_eq!((told.ranges, told.missing), (expected, None));
     assert_eq!(server.asked(), ["/api/v1/nodes/node-7"]);
+}
+
+#[tokio::test]
+async fn neighbouring_ranges_of_nodes_are_one() {
+    let server = TestServer::start().await;
+    let nodes: Vec<_> = (0..8).map(|at| node(&format!("node-{at}"), &[&format!("10.244.{at}.0/24")], "x")).collect();
+    server.put_object(NODES, list(&nodes, ""));
+    let told = reader(&server, WantedRanges { cluster: true, service: false }).await.read().await;
+    assert_eq!(told.ranges.node_pods, nets(&["10.244.7.0/24"]));
+    assert_eq!(told.ranges.cluster, nets(&["10.244.0.0/22", "10.244.4.0/23", "10.244.6.0/24"]));
 }
 
 #[tokio::test]
@@ -80,7 +90,8 @@ async fn a_large_cluster_is_read_by_pages_and_less_often() {
     let told = reader(&server, ALL).await.read().await;
     let missing = told.missing.unwrap();
     assert!(missing.contains("more than 1000 nodes") && missing.contains("--cluster-cidr"), "{missing}");
-    assert_eq!((server.asked().len(), told.again_in), (21, Duration::from_secs(10_000)));
+    // Twenty pages, services, and its own node.
+    assert_eq!((server.asked().len(), told.again_in), (22, Duration::from_secs(10_000)));
     assert_eq!(server.asked()[1], format!("{NODES}?limit=50&continue=more+of+it"));
 }
 
@@ -109,7 +120,10 @@ async fn nodes_without_ranges_are_said_to_have_none() {
 #[tokio::test]
 async fn a_server_that_is_down_takes_nothing_away_and_is_asked_again_soon() {
     let server = TestServer::start().await;
-    server.put_object(NODES, list(&[node("node-7", &["10.244.7.0/24"], "10.1.0.7")], ""));
+    server.put_object(
+        NODES,
+        list(&[node("node-7", &["10.244.7.0/24"], "10.1.0.7"), node("node-8", &[], "10.1.0.8")], ""),
+    );
     server.put_object(SERVICES, services(&["10.96.0.0/12"]));
     let mut reader = reader(&server, ALL).await;
     let known = reader.read().await.ranges;

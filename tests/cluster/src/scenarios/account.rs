@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::Trial;
 use serde_json::json;
 
-/// Each verb of docs/security.md, by the rule of the role and the verb's place in it, and the feature that needs it.
+/// Each verb of docs/security.md that is needed where no range is configured, by the rule of the role and the verb's place in it, and the feature that needs it.
 const VERBS: [(&str, &str, &str); 6] = [
     ("pods", "list", "pods"),
     ("pods", "watch", "pods"),

@@ -40,8 +40,15 @@ struct Served {
 }
 
 impl Served {
-    fn start() -> Result<Self> {
-        let server = Pod::start(&server("served"))?;
+    /// On a node, or wherever the cluster likes.
+    fn start(node: Option<&str>) -> Result<Self> {
+        let placed = |mut manifest: Value| {
+            if let Some(node) = node {
+                manifest["spec"]["nodeName"] = node.into();
+            }
+            manifest
+        };
+        let server = Pod::start(&placed(server("served")))?;
         let service = json!({
             "apiVersion": "v1",
             "kind": "Service",
@@ -50,7 +57,7 @@ impl Served {
         });
         apply(&service)?;
         let address = get(&["service", &server.name])?["spec"]["clusterIP"].as_str().context("no address")?.to_owned();
-        Ok(Self { server, client: Pod::start(&script("client", "sleep 1000"))?, address })
+        Ok(Self { server, client: Pod::start(&placed(script("client", "sleep 1000")))?, address })
     }
 
     /// Asks for the page until it is there: whoever makes services reachable takes a moment.
@@ -68,15 +75,15 @@ impl Served {
 }
 
 fn service() -> Result<()> {
-    let served = Served::start()?;
+    let served = Served::start(None)?;
     served.ask(&served.address, 80)
 }
 
 /// The ranges are the API server's: nobody configured any. The address that a probe comes from is the node's.
 fn scopes() -> Result<()> {
-    let _agent = Agent::install()?;
+    let agent = Agent::install()?;
     Agent::features_down(&[])?;
-    let served = Served::start()?;
+    let served = Served::start(Some(&agent.node))?;
     served.ask(&served.address, 80)?;
     let scopes = |pod: &Pod| -> Result<Vec<String>> {
         let page = Agent::page()?;
