@@ -114,7 +114,8 @@ fn another_node() -> Result<()> {
     Agent::features_down(&[])?;
     kubectl(&["set", "env", "daemonset/observer", "OBSERVER_NODE_NAME=nobody"])?;
     Agent::rolled_out()?;
-    Agent::features_down(&["pods"])?;
+    // Nor is there a node of that name, whose pods would have a range.
+    Agent::features_down(&["pods", "address_ranges"])?;
     ensure!(Agent::log().contains("--node-name"), "its log does not say why:\n{}", Agent::log());
     Ok(())
 }
