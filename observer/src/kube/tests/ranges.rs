@@ -4,7 +4,8 @@ use super::server::{Mood, TestServer};
 use crate::kube::{ClusterRanges, RangeReader, WantedRanges};
 use ipnet::IpNet;
 use serde_json::{Value, json};
-use std::time::Duration;
+use std::time::{Duration, Instant};
+use tokio::time::timeout;
 
 const ALL: WantedRanges = WantedRanges { cluster: true, service: true };
 const NODES: &str = "/api/v1/nodes";
@@ -78,6 +79,27 @@ async fn a_node_that_nobody_knows_is_said_to_be_none() {
     let server = TestServer::start().await;
     let told = reader(&server, WantedRanges { cluster: false, service: false }).await.read().await;
     assert!(told.missing.is_some_and(|missing| missing.contains("no node node-7") && missing.contains("--node-name")));
+    server.put_object(NODES, list(&[node("node-8", &["10.244.8.0/24"], "10.1.0.8")], ""));
+    let told = reader(&server, WantedRanges { cluster: true, service: false }).await.read().await;
+    assert!(told.missing.is_some_and(|missing| missing.contains("no node node-7")), "nor in the list");
+    assert_eq!(told.ranges.cluster, nets(&["10.1.0.8/32", "10.244.8.0/24"]));
+}
+
+/// What the server tells of nodes says nothing of the watch of pods.
+#[tokio::test]
+async fn a_server_that_tells_of_nodes_and_not_of_pods_is_not_up() {
+    let server = TestServer::start().await;
+    server.forbid("/api/v1/pods");
+    server.put_object(NODES, list(&[node("node-7", &["10.244.7.0/24"], "10.1.0.7")], ""));
+    let mut connection = server.connect_wanting(WantedRanges { cluster: true, service: false }).await;
+    // Long enough for the watch to wait longer between its tries than the server has to be calm.
+    let until = Instant::now() + Duration::from_secs(3);
+    while Instant::now() < until {
+        let _ = timeout(Duration::from_millis(300), connection.watch.next()).await;
+        assert_eq!(connection.ranges.read().await.missing, None);
+        assert!(!connection.pulse.is_up(), "up, and nobody may list pods");
+    }
+    assert!(connection.pulse.failures() > 0);
 }
 
 #[tokio::test]

@@ -110,3 +110,24 @@ fn the_facts_are_what_the_api_tells() {
     assert_eq!((&*facts.uid, facts.host_network, facts.qos_class, facts.phase), ("u1", true, "Burstable", "Running"));
     assert_eq!((&*facts.created_by_kind, &*facts.created_by_name), ("StatefulSet", "db"));
 }
+
+#[test]
+fn only_a_pod_that_is_there_and_has_a_network_of_its_own_has_addresses() {
+    let addressed = |uid: &str, addresses: &[&str]| {
+        let mut pod = pod(uid, uid);
+        pod["status"]["podIPs"] = addresses.iter().map(|ip| json!({ "ip": ip })).collect();
+        pod
+    };
+    let mut on_the_node = addressed("u2", &["10.1.0.7"]);
+    on_the_node["spec"]["hostNetwork"] = json!(true);
+    let mut ended = addressed("u3", &["10.244.7.3"]);
+    ended["status"]["phase"] = json!("Succeeded");
+    let mut store = PodStore::default();
+    for pod in [addressed("u1", &["10.244.7.1", "fd44:7::1"]), on_the_node, ended, addressed("u4", &["10.244.7.4"])] {
+        store.changed(read(pod), 1);
+    }
+    store.deleted("u4", 2);
+    let mut addresses: Vec<_> = store.addresses().map(|address| address.to_string()).collect();
+    addresses.sort();
+    assert_eq!(addresses, ["10.244.7.1", "fd44:7::1"]);
+}
