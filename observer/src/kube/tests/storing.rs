@@ -127,7 +127,7 @@ fn only_a_pod_that_is_there_and_has_a_network_of_its_own_has_addresses() {
         store.changed(read(pod), 1);
     }
     store.deleted("u4", 2);
-    let mut addresses: Vec<_> = store.addresses().map(|address| address.to_string()).collect();
-    addresses.sort();
-    assert_eq!(addresses, ["10.244.7.1", "fd44:7::1"]);
+    let mut told: Vec<_> = store.addresses().map(|address| address.to_string()).collect();
+    told.sort();
+    assert_eq!(told, ["10.244.7.1", "fd44:7::1"]);
 }

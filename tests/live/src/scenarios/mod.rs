@@ -17,6 +17,7 @@ mod node_device;
 mod output;
 mod ownership;
 mod prometheus;
+mod quotas;
 mod refusals;
 mod run_queue;
 mod scopes;
@@ -42,6 +43,7 @@ pub(crate) fn all() -> Vec<Trial> {
     all.extend(run_queue::tests());
     all.extend(cpu::tests());
     all.extend(load::tests());
+    all.extend(quotas::tests());
     all.extend(starving::tests());
     all.extend(mixes::tests());
     all.extend(culprits::tests());
