@@ -2,11 +2,7 @@
 
 use crate::cgroup::{Cgroup, has_controller, join};
 use anyhow::{Context as _, Result};
-use std::{
-    fs,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{fs, path::PathBuf, time::Duration};
 
 /// The kernel's period.
 const PERIOD_US: u64 = 100_000;
@@ -36,8 +32,14 @@ impl Quota {
     }
 
     fn write(&self, name: &str, value: u64) -> Result<()> {
-        let path = self.v1.as_deref().unwrap_or(Path::new("/")).join(name);
+        let path = self.stat.with_file_name(name);
         fs::write(&path, value.to_string()).with_context(|| format!("write {}", path.display()))
+    }
+
+    /// Lets the cgroup have the CPU before others for as long as its quota lasts, however many they are.
+    pub(crate) fn first(&self) -> Result<()> {
+        let (name, most) = if self.v1.is_some() { ("cpu.shares", 262_144) } else { ("cpu.weight", 10_000) };
+        self.write(name, most)
     }
 
     /// Puts a process that is in the cgroup under the quota.

@@ -29,7 +29,7 @@ pub(crate) struct GuestArgs {
     /// A version (5.10, 6.1, 6.12, …), a Debian suite, or `newest`.
     #[arg(long, value_name = "NAME", default_value = "6.1")]
     kernel: String,
-    /// Build observer and its live tests statically and put them into /bin.
+    /// Build observer and its live tests and put them, with their libraries, into /bin.
     #[arg(long)]
     observer: bool,
     /// Also put this program of this machine, with the libraries it needs, at the same path; repeatable.
@@ -71,6 +71,7 @@ impl GuestArgs {
             command: self.command.iter().map(|word| quoted(word)).collect::<Vec<_>>().join(" "),
             bring: self.bring,
             timeout: Duration::from_secs(self.timeout),
+            silence: Duration::from_secs(self.timeout),
         };
         if self.command.is_empty() {
             guest.shell()?;

@@ -9,6 +9,7 @@ use super::kernels::Kernel;
 use super::modules;
 use super::programs;
 use super::serial::{Closing, Running, excerpt, since, text};
+use super::stuck::Stuck;
 use crate::{setup, workspace::Workspace};
 use anyhow::{Context, Error, Result, anyhow, ensure};
 use std::fmt;
@@ -21,8 +22,12 @@ const INIT: &str = include_str!("init.sh");
 
 /// An oops by a breakpoint in the kernel: it patches its own code, and an emulated CPU still sees the old bytes.
 const STRAY_BREAKPOINT: &str = "int3: 0000 [#1]";
-/// The same without an end: the CPU traps on the old bytes for ever, and the kernel's watchdogs show it in the handler.
-const ENDLESS_BREAKPOINT: &str = "exc_int3";
+/// The same without an end: the CPU traps on the old bytes for ever, and the kernel's watchdogs show it in the handler, unless all CPUs
+/// wait for it with interrupts off.
+const WATCHED_BREAKPOINT: &str = "exc_int3+0x";
+
+/// The socket of QEMU's monitor.
+const MONITOR: &str = "monitor";
 
 /// A guest died of QEMU and not of anything in it. Each switch of a tracepoint may do it, once in some hundreds: QEMU before 8.1
 /// translates code on one CPU while another writes it.
@@ -63,6 +68,8 @@ pub(crate) struct Guest {
     pub(crate) bring: Vec<String>,
     /// From power-on to power-off.
     pub(crate) timeout: Duration,
+    /// From one line of the command's output to the next.
+    pub(crate) silence: Duration,
 }
 
 /// What came of a guest that ran its command to the end.
@@ -94,10 +101,15 @@ impl Guest {
         let started = Instant::now();
         let child = qemu.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
         let mut running = Running::new(child.context("start qemu-system-x86_64")?);
-        let outcome = running.follow(started + self.timeout, on_line);
+        let outcome = running.follow(started + self.timeout, self.silence, on_line);
+        let stuck = match &outcome {
+            // What it cannot tell is not its own trouble.
+            Err(_) => Stuck::ask(&directory.path().join(MONITOR)).unwrap_or_default(),
+            Ok(_) => Stuck::default(),
+        };
         let console = text(&directory.path().join("console"));
         let told = outcome.and_then(|output| Closing::read(&output, &nonce));
-        let closing = told.map_err(|error| failure(&self.kernel, &error, &console, &running.complaints()))?;
+        let closing = told.map_err(|error| failure(&self.kernel, &error, &console, &stuck, &running.complaints()))?;
         let archive = fs::read(directory.path().join("archive")).unwrap_or_default();
         ensure!(
             archive.len() == closing.archive,
@@ -126,7 +138,7 @@ impl Guest {
         if status.success() {
             Ok(())
         } else {
-            Err(failure(&self.kernel, &anyhow!("QEMU ended with {status}"), &console, ""))
+            Err(failure(&self.kernel, &anyhow!("QEMU ended with {status}"), &console, &Stuck::default(), ""))
         }
     }
 
@@ -136,7 +148,8 @@ impl Guest {
         let port = |name: &str| format!("file:{}", directory.join(name).display());
         let mut qemu = Command::new("qemu-system-x86_64");
         qemu.args(["-accel", "tcg", "-cpu", "max", "-m", "1024", "-smp", "2", "-no-reboot"])
-            .args(["-nodefaults", "-display", "none", "-monitor", "none"])
+            .args(["-nodefaults", "-display", "none", "-monitor"])
+            .arg(format!("unix:{},server=on,wait=off", directory.join(MONITOR).display()))
             .args(["-serial", &port("console"), "-serial", "stdio", "-serial", &port("archive")])
             .arg("-kernel")
             .arg(&self.kernel.image)
@@ -187,15 +200,13 @@ impl Guest {
 }
 
 /// What went wrong in a guest, with the part of its console that tells most; an [`EmulatorFault`] if it was one.
-fn failure(kernel: &Kernel, error: &Error, console: &str, complaints: &str) -> Error {
+fn failure(kernel: &Kernel, error: &Error, console: &str, stuck: &Stuck, complaints: &str) -> Error {
     let what = if console.contains("Kernel panic") { "panicked" } else { "did not finish" };
-    let told = excerpt(console).chain(complaints.lines()).collect::<Vec<_>>().join("\n  ");
+    let places = (*stuck != Stuck::default()).then(|| stuck.told());
+    let told = excerpt(console).chain(complaints.lines()).chain(places.as_deref()).collect::<Vec<_>>().join("\n  ");
     let failure = anyhow!("the guest with kernel {} {what}: {error:#}; its console:\n  {told}", kernel.release);
-    if console.contains(STRAY_BREAKPOINT) || console.contains(ENDLESS_BREAKPOINT) {
-        failure.context(EmulatorFault)
-    } else {
-        failure
-    }
+    let endless = console.contains(WATCHED_BREAKPOINT) || stuck.in_a_breakpoint(console);
+    if console.contains(STRAY_BREAKPOINT) || endless { failure.context(EmulatorFault) } else { failure }
 }
 
 /// A statically linked busybox of this machine.
@@ -231,7 +242,7 @@ mod tests {
             image: PathBuf::new(),
             modules: PathBuf::new(),
         };
-        let fail = |console: &str| failure(&kernel, &anyhow!("its output has no end"), console, "");
+        let fail = |console: &str| failure(&kernel, &anyhow!("its output has no end"), console, &Stuck::default(), "");
         let panic = fail("[1.0] Kernel panic - not syncing: VFS\n");
         assert!(!panic.is::<EmulatorFault>());
         assert!(format!("{panic:#}").starts_with("the guest with kernel 6.12.1 panicked: its output has no end"));

@@ -6,7 +6,7 @@ use std::io::Read;
 use std::path::Path;
 use std::process::Child;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Starts the closing line: a control character (record separator) that no test prints.
 const CLOSING: u8 = 0x1e;
@@ -52,17 +52,24 @@ impl Running {
     /// All that the command's port says until QEMU ends; `on_line` gets each line of the command's output.
     ///
     /// # Errors
-    /// When it does not end before the deadline, or fails.
-    pub(super) fn follow(&mut self, deadline: Instant, on_line: &mut dyn FnMut(&str)) -> Result<Vec<u8>> {
+    /// When it does not end before the deadline, says nothing for that long, or fails.
+    pub(super) fn follow(
+        &mut self,
+        deadline: Instant,
+        silence: Duration,
+        on_line: &mut dyn FnMut(&str),
+    ) -> Result<Vec<u8>> {
         let mut output = Vec::new();
         let mut shown = 0;
         loop {
-            match self.output.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+            let left = deadline.saturating_duration_since(Instant::now());
+            match self.output.recv_timeout(left.min(silence)) {
                 Ok(piece) => output.extend_from_slice(&piece),
                 Err(RecvTimeoutError::Disconnected) => break,
                 Err(RecvTimeoutError::Timeout) => {
                     let last = String::from_utf8_lossy(&output[output.len().saturating_sub(2000)..]).into_owned();
-                    bail!("its time is up; it last said:\n{last}")
+                    let what = if left > silence { "it says nothing any more" } else { "its time is up" };
+                    bail!("{what}; it last said:\n{last}")
                 }
             }
             while let Some(length) = output[shown..].iter().position(|byte| *byte == b'\n') {

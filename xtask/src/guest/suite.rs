@@ -26,6 +26,9 @@ const TIMEOUT: Duration = Duration::from_mins(10);
 /// The same for the whole suite, which takes a quarter of an hour.
 const LONG_TIMEOUT: Duration = Duration::from_hours(1);
 
+/// Several times as long as the longest of those tests takes.
+const SILENCE: Duration = Duration::from_mins(3);
+
 /// A guest that dies of an emulator's fault is started again; this often at most.
 const ATTEMPTS: usize = 3;
 
@@ -80,8 +83,8 @@ pub(crate) fn run(
     let mut files = programs::driven(workspace)?;
     // What is not installed is not there in the guest either, and the tests that need it say so.
     files.extend(PROGRAMS.iter().filter_map(|name| programs::with_libraries(name).ok()).flatten());
-    let timeout = if circumstances.long { LONG_TIMEOUT } else { TIMEOUT };
-    let plan = Plan { busybox, files, command: command(arguments, circumstances), timeout };
+    let (timeout, silence) = if circumstances.long { (LONG_TIMEOUT, LONG_TIMEOUT) } else { (TIMEOUT, SILENCE) };
+    let plan = Plan { busybox, files, command: command(arguments, circumstances), timeout, silence };
     summary.add(run_on_all(&kernels, &plan, on_line));
     Ok(summary)
 }
@@ -100,6 +103,7 @@ struct Plan {
     /// Shell text.
     command: String,
     timeout: Duration,
+    silence: Duration,
 }
 
 /// A guest has no environment but what its command says.
@@ -127,7 +131,7 @@ fn run_on_all(kernels: &[Kernel], plan: &Plan, on_line: &(dyn Fn(&str) + Sync)) 
 
 fn run_on(kernel: &Kernel, plan: &Plan, on_line: &dyn Fn(&str)) -> Summary {
     let label = &kernel.label;
-    let Plan { busybox, files, command, timeout } = plan;
+    let Plan { busybox, files, command, timeout, silence } = plan;
     let guest = Guest {
         kernel: kernel.clone(),
         busybox: busybox.clone(),
@@ -136,6 +140,7 @@ fn run_on(kernel: &Kernel, plan: &Plan, on_line: &dyn Fn(&str)) -> Summary {
         command: command.clone(),
         bring: Vec::new(),
         timeout: *timeout,
+        silence: *silence,
     };
     let mut attempt = 1;
     loop {

@@ -154,7 +154,8 @@ fn leaves_throttled() -> Result<()> {
 fn beside_throttled() -> Result<()> {
     let mut folder = Cgroup::for_test()?;
     let (limited, free) = (folder.child("limited")?, folder.child("free")?);
-    let quota = Quota::on(&mut folder, &limited, 20)?;
+    let quota = Quota::on(&mut folder, &limited, 3)?;
+    quota.first()?;
     let seat = |cgroup| Ok::<_, anyhow::Error>(Seat { cpu: Some(last_cpu()?), ..Seat::in_cgroup(cgroup) });
     let mut spinner = Worker::start(seat(&limited)?, ["spin"])?;
     quota.hold(spinner.pid())?;
