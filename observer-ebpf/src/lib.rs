@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 pub mod causes;
+pub mod flows;
 pub mod histogram;
 pub mod waited;
 pub mod wire;
@@ -121,40 +122,6 @@ pub struct CachedSlot {
     pub generation: u32,
 }
 
-/// What a socket's storage holds.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[repr(C)]
-pub struct SocketBook {
-    /// The cgroup the socket was created in.
-    pub cgroup: u64,
-    /// [`peer_key`] of the last far end with its scope in the low byte; written as one word, so never torn.
-    pub peer: u64,
-    /// The slot last used.
-    pub slot: u32,
-    /// The [`Control::slot_generation`] at which slot 0 was the answer.
-    pub slot_generation: u32,
-}
-
-/// The key under which a socket remembers the scope of a far end: the address (IPv4: all of it; IPv6: a 32-bit mix) and
-/// the generation of the address ranges. The low 16 bits are free for the scope and never zero in a stored word.
-pub const fn peer_key(address: u32, generation: u16) -> u64 {
-    ((address as u64) << 32) | ((generation as u64) << 16)
-}
-
-/// Marks a stored [`SocketBook::peer`] as set.
-pub const PEER_KNOWN: u64 = 0x100;
-/// Marks a stored [`SocketBook::peer`] whose scope was decided by a packet that was sent: such a packet shows the address
-/// behind a NAT of this node, one that was received shows the one before.
-pub const PEER_SENT: u64 = 0x200;
-/// The bits of [`SocketBook::peer`] that hold the scope.
-pub const PEER_SCOPE: u64 = 0xff;
-
-/// Mixes an IPv6 address (as two big halves) into the 32 bits of [`peer_key`].
-pub const fn mix_ipv6(high: u64, low: u64) -> u32 {
-    let mixed = (high.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ low).wrapping_mul(0xff51_afd7_ed55_8ccd);
-    (mixed >> 32) as u32
-}
-
 /// What user space tells the programs while they run: the only entry of the map `CONTROL`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
@@ -163,6 +130,8 @@ pub struct Control {
     pub scope_generation: u32,
     /// Grows when slots came free after there had been none: whoever was sent to slot 0 asks again.
     pub slot_generation: u32,
+    /// Grows whenever user space turns to the other one of the two tables of flows: even, `FLOWS_EVEN` is added to.
+    pub flow_epoch: u64,
 }
 
 /// An uninterruptible sleep that has not ended: value of the map `SLEEPS`, keyed by thread id.
@@ -303,6 +272,8 @@ pub enum Drop {
     RunSlotTable = 12,
     /// Parts of waits whose pair did not fit the table: by their kind they are booked all the same, unless that was not known.
     WaitPairTable = 13,
+    /// Traffic whose far end is not told of, since the table of flows was full: it is in its entity's sums all the same.
+    FlowTable = 14,
 }
 
 impl Drop {
@@ -322,6 +293,7 @@ impl Drop {
         Self::RunNoSlot,
         Self::RunSlotTable,
         Self::WaitPairTable,
+        Self::FlowTable,
     ];
 
     /// The value of the `reason` label.
@@ -341,14 +313,15 @@ impl Drop {
             Self::RunNoSlot => "run_no_slot",
             Self::RunSlotTable => "run_slot_table",
             Self::WaitPairTable => "wait_pair_table",
+            Self::FlowTable => "flow_table",
         }
     }
 }
 
 /// How many reasons the programs count.
-pub const DROPS: usize = 14;
+pub const DROPS: usize = 15;
 
 const _: () = assert!(size_of::<NetBook>() == 192 && size_of::<SchedBook>() == 128);
-const _: () = assert!(size_of::<SocketBook>() == 24 && size_of::<CachedSlot>() == 16 && size_of::<CgroupEvent>() == 16);
-const _: () = assert!(SLOT_CACHE_ENTRIES.is_power_of_two() && SCOPES <= PEER_SCOPE as usize);
+const _: () = assert!(size_of::<CachedSlot>() == 16 && size_of::<CgroupEvent>() == 16);
+const _: () = assert!(SLOT_CACHE_ENTRIES.is_power_of_two());
 const _: () = assert!(TURNS.is_power_of_two() && THROTTLE_SPANS.is_power_of_two());

@@ -8,6 +8,7 @@
 )]
 #![allow(unsafe_code, clippy::allow_attributes, reason = "kernel memory and helpers; each use says why it is sound")]
 
+mod accepted;
 mod blame;
 mod cgroups;
 mod drops;
@@ -15,14 +16,16 @@ mod lasting;
 mod migration;
 mod net;
 mod offsets;
+mod open_sockets;
 mod sched;
 mod slots;
+mod sockets;
 mod throttle;
 mod turns;
 
 use aya_ebpf::{
-    macros::{btf_tracepoint, cgroup_skb},
-    programs::{BtfTracePointContext, SkBuffContext},
+    macros::{btf_tracepoint, cgroup_skb, cgroup_sock},
+    programs::{BtfTracePointContext, SkBuffContext, SockContext},
 };
 
 /// A packet that a socket sends: after routing, before segmentation.
@@ -37,6 +40,28 @@ fn observer_egress(ctx: SkBuffContext) -> i32 {
 fn observer_ingress(ctx: SkBuffContext) -> i32 {
     net::book(&ctx, net::Direction::Receive);
     PASS
+}
+
+/// The state of a TCP connection changes.
+#[btf_tracepoint(function = "inet_sock_set_state")]
+fn observer_accept(ctx: BtfTracePointContext) -> i32 {
+    accepted::state_changes(&ctx);
+    0
+}
+
+/// A socket is closed by the last who had it open.
+#[cgroup_sock(sock_release)]
+fn observer_release(ctx: SockContext) -> i32 {
+    sockets::released(&ctx);
+    PASS
+}
+
+/// User space asks what open sockets have carried; called for each that has storage.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "iter/bpf_sk_storage_map")]
+extern "C" fn observer_sockets(ctx: *const open_sockets::Element) -> i32 {
+    open_sockets::tell(ctx);
+    0
 }
 
 /// A CPU turns from one task to another.

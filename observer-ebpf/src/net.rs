@@ -5,26 +5,24 @@
 use crate::{
     drops::{self, add},
     slots::{self, NoSlot},
+    sockets::{self, storage},
 };
 use aya_ebpf::{
     bindings::{__sk_buff, BPF_SK_STORAGE_GET_F_CREATE, bpf_sock},
-    btf_maps::SkStorage,
     helpers::{
         bpf_get_smp_processor_id,
-        generated::{bpf_sk_storage_get, bpf_skb_cgroup_id, bpf_skb_load_bytes},
+        generated::{bpf_skb_cgroup_id, bpf_skb_load_bytes},
     },
-    macros::{btf_map, map},
+    macros::map,
     maps::{LpmTrie, lpm_trie::Key},
     programs::SkBuffContext,
 };
 use core::{mem::MaybeUninit, ptr::read_volatile};
 use observer_ebpf::{
-    Address, Drop, MAX_SCOPE_PREFIXES, PEER_KNOWN, PEER_SCOPE, PEER_SENT, SCOPES, Scope, SocketBook, Traffic,
-    UNATTRIBUTED_SLOT, mix_ipv6, peer_key, wire,
+    Address, Drop, MAX_SCOPE_PREFIXES, SCOPES, Scope, Traffic, UNATTRIBUTED_SLOT,
+    flows::{AddressWords, PEER_KNOWN, PEER_SCOPE, PEER_SENT, SocketBook, address_of, mix_ipv6, peer_key},
+    wire,
 };
-
-#[btf_map]
-static SOCKETS: SkStorage<SocketBook> = SkStorage::new();
 
 /// Which addresses are in which [`Scope`]; the rest is [`Scope::Internet`].
 #[map]
@@ -61,9 +59,23 @@ pub(crate) fn book(ctx: &SkBuffContext, direction: Direction) {
     let control = slots::control();
     let key = far_end(skb, sk, direction)
         .map_or(UNREADABLE, |mixed| peer_key(mixed, control.scope_generation as u16) | PEER_KNOWN | direction.mark());
-    let socket = if sk.is_null() { core::ptr::null_mut() } else { storage(sk, core::ptr::null_mut(), 0) };
-    let place = known_place(socket, key, direction).unwrap_or_else(|| settle(skb, sk, socket, key, direction));
     let (bytes, packets) = if gso_size == 0 { (u64::from(bytes), 1) } else { unpack(segmented(skb)) };
+    let mut socket = if sk.is_null() { core::ptr::null_mut() } else { storage(sk, core::ptr::null_mut(), 0) };
+    let known = known_place(socket, key, direction);
+    let place = known.unwrap_or_else(|| settle(skb, sk, socket, key, direction));
+    if known.is_none() && !sk.is_null() {
+        // There may be one now.
+        socket = storage(sk, core::ptr::null_mut(), 0);
+    }
+    if !socket.is_null() {
+        // SAFETY: the socket's storage.
+        unsafe {
+            sockets::count(socket, direction, bytes, packets);
+            if known.is_none() && (*socket).is_released != 0 {
+                sockets::turn_over(socket);
+            }
+        }
+    }
     // SAFETY: the helper has no preconditions.
     let cpu = unsafe { bpf_get_smp_processor_id() };
     let scope = (place & PEER_SCOPE) as usize;
@@ -134,6 +146,42 @@ fn connected_to(sk: *mut bpf_sock) -> Option<u32> {
     None
 }
 
+/// All of the address a socket is connected to, IPv4 mapped into IPv6.
+#[inline(always)]
+fn connected_address(sk: *mut bpf_sock) -> Option<AddressWords> {
+    // SAFETY: the context's socket; see `connected_to`.
+    unsafe {
+        let family = read_volatile(&raw const (*sk).family);
+        if family == AF_INET {
+            let address = read_volatile(&raw const (*sk).dst_ip4);
+            return (address != 0).then(|| mapped_words(address));
+        }
+        if family == AF_INET6 {
+            let words = (&raw const (*sk).dst_ip6).cast::<u32>();
+            let word = |at: usize| u64::from(read_volatile(words.add(at)));
+            let (high, low) = (word(0) | (word(1) << 32), word(2) | (word(3) << 32));
+            return (high | low != 0).then_some([high, low]);
+        }
+    }
+    None
+}
+
+/// The far end's address in a packet, wherever the header lies.
+#[inline(always)]
+fn packet_address(skb: *mut __sk_buff, is_v4: bool, direction: Direction) -> AddressWords {
+    let is_sent = direction == Direction::Transmit;
+    if is_v4 {
+        return mapped_words(load(skb, if is_sent { 16 } else { 12 }).unwrap_or(0));
+    }
+    load(skb, if is_sent { 24 } else { 8 }).unwrap_or_default()
+}
+
+/// An IPv4 address as it lies in memory, mapped into IPv6.
+#[inline(always)]
+pub(crate) fn mapped_words(address: u32) -> AddressWords {
+    [0, 0xffff_0000 | (u64::from(address) << 32)]
+}
+
 /// The address in the packet's header in place.
 #[inline(always)]
 fn packet_far_end(skb: *mut __sk_buff, direction: Direction) -> Option<u32> {
@@ -164,11 +212,7 @@ fn settle(skb: *mut __sk_buff, sk: *mut bpf_sock, known: *mut SocketBook, key: u
     let generation = slots::control().slot_generation;
     let mut socket = known;
     if socket.is_null() && !sk.is_null() {
-        // SAFETY: the context of the program, which has a socket.
-        let cgroup = unsafe { bpf_skb_cgroup_id(skb) };
-        let mut new =
-            SocketBook { cgroup, peer: 0, slot: UNATTRIBUTED_SLOT, slot_generation: generation.wrapping_sub(1) };
-        socket = storage(sk, &raw mut new, BPF_SK_STORAGE_GET_F_CREATE.into());
+        socket = open(skb, sk, generation);
     }
     if socket.is_null() {
         // No memory, or a socket on its way out: book all the same, remember nothing.
@@ -179,7 +223,7 @@ fn settle(skb: *mut __sk_buff, sk: *mut bpf_sock, known: *mut SocketBook, key: u
     // SAFETY: the socket's storage. Two CPUs may settle one socket at once: each word is whole, and the next packet
     // compares them again.
     unsafe {
-        let scope = decide(socket, key, scope, direction);
+        let scope = decide(skb, sk, socket, key, (scope, direction));
         let (cgroup, slot) = ((*socket).cgroup, (*socket).slot);
         if slots::owner(slot) == cgroup {
             return place(slot, scope);
@@ -197,23 +241,79 @@ fn settle(skb: *mut __sk_buff, sk: *mut bpf_sock, known: *mut SocketBook, key: u
     }
 }
 
-/// The scope of a socket's far end, given what this packet shows; remembers it.
+/// Storage for a socket that has none. On a stack of its own: the kernel allows 512 bytes for all calls together.
+#[inline(never)]
+fn open(skb: *mut __sk_buff, sk: *mut bpf_sock, generation: u32) -> *mut SocketBook {
+    // SAFETY: the context of the program, which has a socket.
+    let cgroup = unsafe { bpf_skb_cgroup_id(skb) };
+    let mut new = SocketBook {
+        cgroup,
+        slot: UNATTRIBUTED_SLOT,
+        slot_generation: generation.wrapping_sub(1),
+        ..SocketBook::default()
+    };
+    storage(sk, &raw mut new, BPF_SK_STORAGE_GET_F_CREATE.into())
+}
+
+/// The scope of a socket's far end, given what this packet shows; remembers it, and what it carried to another one is handed over.
 ///
 /// # Safety
 /// `socket` must be a socket's storage.
 #[inline(always)]
-unsafe fn decide(socket: *mut SocketBook, key: u64, shown: u64, direction: Direction) -> u64 {
+unsafe fn decide(
+    skb: *mut __sk_buff,
+    sk: *mut bpf_sock,
+    socket: *mut SocketBook,
+    key: u64,
+    (shown, direction): (u64, Direction),
+) -> u64 {
     // SAFETY: as above.
     let peer = unsafe { (*socket).peer };
     if direction == Direction::Receive && peer & PEER_SENT != 0 && peer >> 32 == key >> 32 {
         // The address ranges changed, and what this packet shows may be a NAT's address: the next one sent decides.
         return peer & PEER_SCOPE;
     }
-    if key != UNREADABLE {
-        // SAFETY: as above.
-        unsafe { (*socket).peer = key | shown };
+    if key == UNREADABLE {
+        return shown;
+    }
+    // SAFETY: as above.
+    unsafe {
+        if peer == 0 || peer >> 32 != key >> 32 || peer & PEER_SCOPE != shown {
+            if peer != 0 {
+                sockets::turn_over(socket);
+            }
+            introduce(skb, sk, socket, direction);
+        }
+        let known = if (*socket).is_released == 0 { key } else { key & !PEER_KNOWN };
+        (*socket).peer = known | shown;
     }
     shown
+}
+
+/// Notes the far end of this packet, or the one that its socket is connected to.
+///
+/// # Safety
+/// `socket` must be the storage of `sk`, which is not null.
+#[inline(never)]
+unsafe fn introduce(skb: *mut __sk_buff, sk: *mut bpf_sock, socket: *mut SocketBook, direction: Direction) {
+    let is_v4 = load::<u8>(skb, 0).unwrap_or(0) >> 4 == 4;
+    let protocol = protocol(skb, is_v4);
+    // SAFETY: as above.
+    unsafe {
+        if (*socket).peer == 0 {
+            (*socket).protocol = protocol;
+            (*socket).direction = sockets::opener(sk, protocol, direction);
+        }
+        if let Some(connected) = connected_address(sk) {
+            (*socket).remote = connected;
+            ((*socket).local_port, (*socket).remote_port) = sockets::ports(sk);
+        } else {
+            (*socket).remote = packet_address(skb, is_v4, direction);
+            let [source, destination] = packet_ports(skb, protocol, is_v4);
+            ((*socket).local_port, (*socket).remote_port) =
+                if direction == Direction::Transmit { (source, destination) } else { (destination, source) };
+        }
+    }
 }
 
 #[inline(always)]
@@ -242,27 +342,47 @@ fn scope_of(skb: *mut __sk_buff, direction: Direction) -> u64 {
         }
         return Scope::Internet as u64;
     };
-    let far = if direction == Direction::Transmit { destination } else { source };
-    let scope = SCOPE_PREFIXES.get(Key::new(128, far)).map_or(Scope::Internet as u64, |scope| u64::from(*scope));
-    if source == destination { scope.min(Scope::Node as u64) } else { scope.min(Scope::Internet as u64) }
+    if direction == Direction::Transmit {
+        scope_between(source, destination)
+    } else {
+        scope_between(destination, source)
+    }
+}
+
+/// The scope of a far end, as seen from an address of this end.
+#[inline(always)]
+pub(crate) fn scope_between(own: AddressWords, far: AddressWords) -> u64 {
+    let known = SCOPE_PREFIXES.get(Key::new(128, address_of(far)));
+    let scope = known.map_or(Scope::Internet as u64, |scope| u64::from(*scope));
+    if own == far { scope.min(Scope::Node as u64) } else { scope.min(Scope::Internet as u64) }
 }
 
 /// Source and destination, IPv4 mapped into IPv6.
 #[inline(always)]
-fn addresses(skb: *mut __sk_buff) -> Option<(Address, Address)> {
+fn addresses(skb: *mut __sk_buff) -> Option<(AddressWords, AddressWords)> {
     let version: u8 = load(skb, 0)?;
     if version >> 4 == 4 {
-        let pair: [[u8; 4]; 2] = load(skb, 12)?;
-        return Some((mapped(pair[0]), mapped(pair[1])));
+        let pair: [u32; 2] = load(skb, 12)?;
+        return Some((mapped_words(pair[0]), mapped_words(pair[1])));
     }
-    let pair: [Address; 2] = load(skb, 8)?;
+    let pair: [AddressWords; 2] = load(skb, 8)?;
     Some((pair[0], pair[1]))
 }
 
+/// The transport protocol's number; where IPv6 has other headers before it, the first one's.
 #[inline(always)]
-fn mapped(address: [u8; 4]) -> Address {
-    let [a, b, c, d] = address;
-    [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d]
+fn protocol(skb: *mut __sk_buff, is_v4: bool) -> u8 {
+    load(skb, if is_v4 { 9 } else { 6 }).unwrap_or(0)
+}
+
+/// The ports of source and destination, where the protocol has them.
+#[inline(always)]
+fn packet_ports(skb: *mut __sk_buff, protocol: u8, is_v4: bool) -> [u16; 2] {
+    if protocol != TCP && protocol != UDP && protocol != SCTP {
+        return [0; 2];
+    }
+    let at = if is_v4 { u32::from(load::<u8>(skb, 0).unwrap_or(0) & 0xf) * 4 } else { IPV6_HEADER };
+    load::<[u16; 2]>(skb, at).unwrap_or_default().map(u16::from_be)
 }
 
 /// Bytes and packets on the wire of a packet that the device, or the stack behind this hook, cuts into segments.
@@ -345,12 +465,4 @@ fn load<T: Copy>(skb: *mut __sk_buff, at: u32) -> Option<T> {
         (bpf_skb_load_bytes(skb.cast(), at, value.as_mut_ptr().cast(), size_of::<T>() as u32) == 0)
             .then(|| value.assume_init())
     }
-}
-
-/// The socket's storage. aya's accessors are typed for other contexts; in this one the helper takes `skb->sk` and
-/// checks itself that it is a full socket.
-#[inline(always)]
-fn storage(sk: *mut bpf_sock, new: *mut SocketBook, flags: u64) -> *mut SocketBook {
-    // SAFETY: `sk` is the context's socket and not null; `new` is null or initialised.
-    unsafe { bpf_sk_storage_get((&raw const SOCKETS).cast_mut().cast(), sk.cast(), new.cast(), flags).cast() }
 }

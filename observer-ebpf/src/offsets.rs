@@ -69,6 +69,36 @@ offsets! {
     CGROUP_ROOT_HIERARCHY_ID;
     /// `kernfs_node.id`
     KERNFS_NODE_ID;
+    /// `sock.__sk_common.skc_state`
+    SOCK_STATE;
+    /// `sock.sk_protocol`
+    SOCK_PROTOCOL;
+    /// `sock.__sk_common.skc_family`
+    SOCK_FAMILY;
+    /// `sock.__sk_common.skc_num`: its own port
+    SOCK_PORT;
+    /// `sock.__sk_common.skc_dport`
+    SOCK_REMOTE_PORT;
+    /// `sock.__sk_common.skc_rcv_saddr`: its own address
+    SOCK_V4;
+    /// `sock.__sk_common.skc_daddr`
+    SOCK_REMOTE_V4;
+    /// `sock.__sk_common.skc_v6_rcv_saddr`
+    SOCK_V6;
+    /// `sock.__sk_common.skc_v6_daddr`
+    SOCK_REMOTE_V6;
+    /// `sock.sk_cgrp_data.cgroup`
+    SOCK_CGROUP;
+    /// `sock.sk_max_ack_backlog`
+    SOCK_BACKLOG;
+    /// `tcp_sock.bytes_acked`
+    TCP_BYTES_ACKED;
+    /// `tcp_sock.total_retrans`
+    TCP_TOTAL_RETRANS;
+    /// `tcp_sock.srtt_us`: in eighths of microseconds
+    TCP_ROUND_TRIP;
+    /// `tcp_sock.tcp_mstamp`
+    TCP_ACTIVE;
 }
 
 /// The bit of `sched_contributes_to_load` in its byte.

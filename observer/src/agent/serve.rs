@@ -12,12 +12,15 @@ use crate::{
     history::{ApiError, HistoryAnswer, HistoryQuery, WorkloadsAnswer},
     kernel::{Readiness, monotonic_ns, release_code_of_start, release_free_memory},
     kube::{Owners, PodEvent, PodWatch, RangeReader, RangesTold},
+    ledger::FlowView,
     metrics::Encoder,
-    server::{self, ApiSource, PairsAnswer, PairsQuery, Source},
+    server::{self, ApiSource, FlowsAnswer, FlowsQuery, PairsAnswer, PairsQuery, Source},
 };
 use bytes::Bytes;
 use std::{
     cell::Cell,
+    io,
+    ops::RangeInclusive,
     os::fd::OwnedFd,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -42,16 +45,53 @@ const ADDRESSES_EVERY: Duration = Duration::from_secs(10);
 /// How long after the signal the end may wait for the history to be written, beside clients that take their time.
 const LAST_WRITE: Duration = Duration::from_millis(850);
 
+/// How old the last view of the flows may be for rates since then.
+const RATES_OVER: RangeInclusive<Duration> = Duration::from_millis(500)..=Duration::from_secs(10);
+/// Over how long rates are where there is none.
+const INTERVAL: Duration = Duration::from_secs(1);
+/// By when programs have ended that may still add to the table they were turned away from.
+const PROGRAMS_END: Duration = Duration::from_millis(10);
+
 /// What the tasks share. They take turns on one thread; the lock is never held over an `await`.
 struct Books {
     station: Mutex<(Station, Encoder)>,
     /// Who reads the history from the disk: one at a time, on a thread of its own.
     reading: Semaphore,
+    /// The last view of the flows, for the rates of the next; taken by whoever makes that.
+    flows: tokio::sync::Mutex<Option<FlowView>>,
 }
 
 impl Books {
     fn lock(&self) -> MutexGuard<'_, (Station, Encoder)> {
         self.station.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn age(view: &FlowView) -> Duration {
+    Duration::from_nanos(monotonic_ns().saturating_sub(view.at_ns))
+}
+
+impl Books {
+    /// Every flow, and all that it carried.
+    async fn flow_view(&self) -> io::Result<FlowView> {
+        self.lock().0.turn_flows()?;
+        sleep(PROGRAMS_END).await;
+        self.lock().0.flow_view()
+    }
+
+    /// A view is of no use any more when nobody has asked for a while.
+    async fn forget_flows(&self) {
+        let mut ticks = interval(*RATES_OVER.end());
+        loop {
+            ticks.tick().await;
+            let mut last = self.flows.lock().await;
+            if last
+                .take_if(|view| monotonic_ns().saturating_sub(view.at_ns) > RATES_OVER.end().as_nanos() as u64)
+                .is_some()
+            {
+                settle();
+            }
+        }
     }
 }
 
@@ -71,6 +111,22 @@ impl ApiSource for Books {
         let mut guard = self.lock();
         let (history, node) = guard.0.history();
         Ok(history.known_workloads(node))
+    }
+
+    async fn flows(&self, query: FlowsQuery) -> Result<FlowsAnswer, ApiError> {
+        let unavailable = |error: io::Error| ApiError::new("unavailable", format!("cannot read the flows: {error}"));
+        let mut last = self.flows.lock().await;
+        let before = if let Some(view) = last.take().filter(|view| RATES_OVER.contains(&age(view))) {
+            view
+        } else {
+            let view = self.flow_view().await.map_err(unavailable)?;
+            sleep(INTERVAL).await;
+            view
+        };
+        let now = self.flow_view().await.map_err(unavailable)?;
+        let answer = self.lock().0.flows(&before, &now, &query);
+        *last = Some(now);
+        Ok(answer)
     }
 
     fn pairs(&self, query: PairsQuery) -> PairsAnswer {
@@ -104,7 +160,11 @@ pub(super) async fn serve(
     summary_interval: Duration,
 ) -> anyhow::Result<()> {
     let Started { station, listener, debug_listener, events, lock, scopes, kube, ranges } = started;
-    let books = Arc::new(Books { station: Mutex::new((station, Encoder::new())), reading: Semaphore::new(1) });
+    let books = Arc::new(Books {
+        station: Mutex::new((station, Encoder::new())),
+        reading: Semaphore::new(1),
+        flows: tokio::sync::Mutex::default(),
+    });
     let listener = TcpListener::from_std(listener)?;
     let debug_listener = debug_listener.map(TcpListener::from_std).transpose()?;
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
@@ -146,6 +206,7 @@ pub(super) async fn serve(
         () = follow_pods(&books, kube, &addresses) => {}
         () = follow_ranges(&books, ranges, &addresses) => {}
         () = settle_later() => {}
+        () = books.forget_flows() => {}
         result = summarise(&books, summary_interval) => result?,
     }
     if let Some(stopped) = stopped.get() {

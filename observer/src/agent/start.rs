@@ -113,6 +113,7 @@ pub(super) fn start(config: AgentConfig, runtime: &Runtime) -> anyhow::Result<St
         tasks,
         pods: kube.as_ref().map(|connection| Pods::new(connection.pulse.clone())),
         series_limit: config.series_limit,
+        max_flows: config.max_flows as usize,
         pressure: config.pressure,
         history,
     });
@@ -167,7 +168,7 @@ fn check_privileges() -> anyhow::Result<()> {
     let mut missing = Vec::new();
     for feature in Feature::ALL {
         let lacks = held.missing_for(feature);
-        possible |= lacks.is_empty() && feature != Feature::CgroupEvents;
+        possible |= lacks.is_empty() && matches!(feature, Feature::Bytes | Feature::Scheduler);
         if !lacks.is_empty() {
             missing.push(format!("{feature}: {}", privileges::listed(&lacks)));
         }

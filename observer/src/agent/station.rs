@@ -13,9 +13,9 @@ use crate::{
     history::History,
     kernel::{Events, Kernel, monotonic_ns},
     kube::{Answer, ClusterRanges, Owner, PodEvent},
-    ledger::{AgentFacts, Ledger, NodeFacts, Sample},
+    ledger::{AgentFacts, FlowView, Ledger, NodeFacts, Sample},
     procfs::{DeviceReader, TaskVantage},
-    server::{PairsAnswer, PairsQuery},
+    server::{FlowsAnswer, FlowsQuery, PairsAnswer, PairsQuery},
 };
 use std::{collections::HashMap, io, path::PathBuf, sync::Arc, time::Duration};
 
@@ -46,6 +46,8 @@ pub(super) struct Parts {
     pub(super) pods: Option<Pods>,
     /// The budget of series.
     pub(super) series_limit: u64,
+    /// How many flows are kept.
+    pub(super) max_flows: usize,
     /// Whether pressure is to be read.
     pub(super) pressure: bool,
     /// What is remembered.
@@ -108,6 +110,7 @@ impl Station {
     pub(super) fn new(parts: Parts) -> Self {
         let now_ns = monotonic_ns();
         let mut ledger = Ledger::default();
+        ledger.keep_flows(parts.max_flows);
         let resources =
             Resources::new(&parts.tree, &parts.proc_path, parts.spare_descriptors, parts.pressure, &mut ledger, now_ns);
         Self {
@@ -229,6 +232,30 @@ impl Station {
     /// What is remembered, and of which node.
     pub(super) fn history(&mut self) -> (&mut History, &str) {
         (&mut self.parts.history, &self.parts.node_name)
+    }
+
+    /// Books what sockets have handed over so far. What they hand over from now on, and what programs that still run add to that, is
+    /// booked the next time: to be called twice, with a pause, for a view of all flows.
+    pub(super) fn turn_flows(&mut self) -> io::Result<()> {
+        self.read()?;
+        self.sample.clear();
+        let fetched = self.parts.kernel.fetch_closed_flows(&mut self.sample.flows);
+        self.ledger.book(&self.sample, &self.parts.directory(), monotonic_ns());
+        fetched
+    }
+
+    /// Every flow, those of open sockets too.
+    pub(super) fn flow_view(&mut self) -> io::Result<FlowView> {
+        self.turn_flows()?;
+        let mut view = self.ledger.flow_view(monotonic_ns());
+        let (kernel, ledger) = (&self.parts.kernel, &self.ledger);
+        kernel.read_open_sockets(|socket| ledger.add_socket(&mut view, &socket.book, &socket.state))?;
+        Ok(view)
+    }
+
+    /// What flowed between two views.
+    pub(super) fn flows(&self, before: &FlowView, now: &FlowView, query: &FlowsQuery) -> FlowsAnswer {
+        FlowsAnswer::of(&self.parts.node_name, &self.ledger, before, now, query)
     }
 
     /// Who waits for whom.

@@ -38,6 +38,9 @@ pub(super) struct Arguments {
     /// How many cgroups can be told apart at a time; what comes beyond is booked to `unattributed` [default: 3072]
     #[arg(long, value_name = "N")]
     max_cgroups: Option<String>,
+    /// How many flows are kept; beyond it the smallest lose their far ends, and their entities keep their bytes [default: 65536]
+    #[arg(long, value_name = "N")]
+    max_flows: Option<String>,
     /// How many series a page may have; beyond it the smallest entities of a namespace share one [default: 20000]
     #[arg(long, value_name = "N")]
     series_limit: Option<String>,
@@ -94,6 +97,7 @@ impl Arguments {
             node_name,
             kubeconfig,
             max_cgroups,
+            max_flows,
             series_limit,
             sample_interval,
             wait_threshold,
@@ -116,6 +120,7 @@ impl Arguments {
             ("node-name", node_name),
             ("kubeconfig", kubeconfig),
             ("max-cgroups", max_cgroups),
+            ("max-flows", max_flows),
             ("series-limit", series_limit),
             ("sample-interval", sample_interval),
             ("wait-threshold", wait_threshold),

@@ -11,6 +11,7 @@ mod tests;
 
 pub use error::{ConfigError, ConfigErrors, Origin};
 
+use crate::ledger::DEFAULT_MAX_FLOWS;
 use ipnet::IpNet;
 use observer_ebpf::causes::DEFAULT_WAIT_THRESHOLD_NS;
 use settings::SETTINGS;
@@ -36,6 +37,8 @@ pub struct AgentConfig {
     pub kubeconfig: Option<PathBuf>,
     /// Slots for cgroups that run something.
     pub max_cgroups: u32,
+    /// Flows that are kept.
+    pub max_flows: u32,
     /// The budget of series.
     pub series_limit: u64,
     /// How often the books are read: 100 ms to 60 s.
@@ -84,6 +87,7 @@ impl AgentConfig {
             node_name: hostname.to_owned(),
             kubeconfig: None,
             max_cgroups: observer_ebpf::DEFAULT_SLOTS,
+            max_flows: DEFAULT_MAX_FLOWS as u32,
             series_limit: 20_000,
             sample_interval: Duration::from_secs(1),
             wait_threshold: Duration::from_nanos(DEFAULT_WAIT_THRESHOLD_NS),

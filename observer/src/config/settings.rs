@@ -41,7 +41,7 @@ const fn one(
 }
 
 /// Every setting, in the order in which they are shown.
-pub(super) const SETTINGS: [Setting; 18] = [
+pub(super) const SETTINGS: [Setting; 19] = [
     one("metrics-listen", read_metrics_listen, |config| Some(config.metrics_listen.to_string().into())),
     one("debug-listen", read_debug_listen, |config| {
         Some(config.debug_listen.map_or_else(|| OFF.to_owned(), |address| address.to_string()).into())
@@ -56,6 +56,7 @@ pub(super) const SETTINGS: [Setting; 18] = [
         )
     },
     one("max-cgroups", read_max_cgroups, |config| Some(config.max_cgroups.into())),
+    one("max-flows", read_max_flows, |config| Some(config.max_flows.into())),
     one("series-limit", read_series_limit, |config| i64::try_from(config.series_limit).ok().map(Value::from)),
     one("sample-interval", read_sample_interval, |config| Some(shown_duration(config.sample_interval).into())),
     one("wait-threshold", read_wait_threshold, |config| Some(shown_duration(config.wait_threshold).into())),
@@ -154,6 +155,16 @@ fn read_max_cgroups(config: &mut AgentConfig, values: &[String]) -> Result<(), S
         return Err(wrong(&number.to_string(), WANTED));
     }
     config.max_cgroups = number;
+    Ok(())
+}
+
+fn read_max_flows(config: &mut AgentConfig, values: &[String]) -> Result<(), String> {
+    const WANTED: &str = "a number from 100 to 1000000";
+    let number: u32 = parsed(values, WANTED)?;
+    if !(100..=1_000_000).contains(&number) {
+        return Err(wrong(&number.to_string(), WANTED));
+    }
+    config.max_flows = number;
     Ok(())
 }
 

@@ -47,6 +47,7 @@ fn every_setting_is_read_from_every_source() {
         ("node-name", "a \"name\"\n"),
         ("kubeconfig", "/etc/observer/kubeconfig"),
         ("max-cgroups", "12"),
+        ("max-flows", "200"),
         ("series-limit", "5000"),
         ("sample-interval", "500ms"),
         ("wait-threshold", "250us"),

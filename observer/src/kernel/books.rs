@@ -18,6 +18,8 @@ use std::{collections::HashSet, io, sync::atomic::Ordering};
 const REST_NS: u64 = 2_000_000_000;
 /// Words of a [`Traffic`].
 const TRAFFIC_WORDS: usize = 4;
+/// The word of [`Control::flow_epoch`].
+const FLOW_EPOCH: usize = 1;
 
 /// What is known of a cgroup when its slot is looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -132,19 +134,28 @@ impl SlotBooks {
 
     /// Makes every socket decide its scope again.
     pub fn scopes_changed(&mut self) -> io::Result<()> {
-        self.control(|control| Control { scope_generation: control.scope_generation.wrapping_add(1), ..control })
+        self.change_generations(|[scope, slot]| [scope.wrapping_add(1), slot])
+    }
+
+    /// How often the programs have turned from one table of flows to the other.
+    pub(super) fn flow_epoch(&mut self) -> io::Result<u64> {
+        Ok(self.maps.control.words(0)?[FLOW_EPOCH].load(Ordering::Relaxed))
+    }
+
+    /// Makes them turn once more.
+    pub(super) fn turn_flows(&mut self) -> io::Result<()> {
+        self.maps.control.words(0)?[FLOW_EPOCH].fetch_add(1, Ordering::AcqRel);
+        Ok(())
     }
 
     fn slots_came_free(&mut self) -> io::Result<()> {
-        self.control(|control| Control { slot_generation: control.slot_generation.wrapping_add(1), ..control })
+        self.change_generations(|[scope, slot]| [scope, slot.wrapping_add(1)])
     }
 
-    /// `Control` is one word: two halves, in the order of its fields.
-    fn control(&mut self, change: impl FnOnce(Control) -> Control) -> io::Result<()> {
+    /// The first word of `Control`: two halves, in the order of its fields.
+    fn change_generations(&mut self, change: impl FnOnce([u32; 2]) -> [u32; 2]) -> io::Result<()> {
         let word = &self.maps.control.words(0)?[0];
-        let [scope_generation, slot_generation] = halves(word.load(Ordering::Relaxed));
-        let Control { scope_generation, slot_generation } = change(Control { scope_generation, slot_generation });
-        word.store(whole([scope_generation, slot_generation]), Ordering::Release);
+        word.store(whole(change(halves(word.load(Ordering::Relaxed)))), Ordering::Release);
         Ok(())
     }
 

@@ -4,6 +4,7 @@
 use super::{
     books::{SlotBooks, SlotMaps},
     events::Events,
+    flows::{ClosedFlows, OpenSocket, OpenSockets},
     lasting::LastingTasks,
     offsets::{Global, program},
     programs::{self, PROGRAMS, ProgramState},
@@ -23,7 +24,11 @@ use aya::{
     programs::{Program, ProgramError},
 };
 use aya_obj::generated::bpf_prog_info;
-use observer_ebpf::{Address, DROPS, NetBook, SLOT_CACHE_ENTRIES, SchedBook, THROTTLES_PER_CPU, causes::CauseBook};
+use observer_ebpf::{
+    Address, DROPS, NetBook, SLOT_CACHE_ENTRIES, SchedBook, THROTTLES_PER_CPU,
+    causes::CauseBook,
+    flows::{FlowKey, FlowSum},
+};
 use std::{
     io,
     os::fd::{AsFd as _, BorrowedFd},
@@ -89,6 +94,9 @@ pub struct Kernel {
     wait_pairs: WaitPairs,
     turns: MapData,
     lasting: Option<LastingTasks>,
+    closed_flows: ClosedFlows,
+    sockets: MapData,
+    open_sockets: Option<OpenSockets>,
     scopes: (ScopeTable, LpmTrie<MapData, Address, u32>),
     #[cfg(feature = "kernel-log")]
     log: Option<aya_log::EbpfLogger<&'static dyn log::Log>>,
@@ -109,7 +117,8 @@ impl Kernel {
             down_because: fields.and_then(|_| entry.load(&mut ebpf, &targets)).err(),
         });
         let states = states.collect();
-        let Tables { books, sleeps, wait_pairs, turns, scopes, events } = open_maps(&mut ebpf, cpus, options.slots)?;
+        let Tables { books, sleeps, wait_pairs, turns, closed_flows, sockets, scopes, events } =
+            open_maps(&mut ebpf, cpus, options.slots)?;
         let kernel = Self {
             #[cfg(feature = "kernel-log")]
             log: aya_log::EbpfLogger::init(&mut ebpf)
@@ -124,6 +133,9 @@ impl Kernel {
             wait_pairs,
             turns,
             lasting: None,
+            closed_flows,
+            sockets,
+            open_sockets: None,
             scopes: (ScopeTable::default(), scopes),
         };
         Ok((kernel, events))
@@ -137,22 +149,24 @@ impl Kernel {
     /// Attaches the programs that count: bytes to `root`, the root of the cgroup hierarchy, waits to the scheduler.
     pub fn attach_counters(&mut self, root: BorrowedFd<'_>) {
         self.attach(root, |name| !matches!(name, program::MKDIR | program::RMDIR));
-        let linked = self.link_iterator();
-        if let Some(state) = self.states.iter_mut().find(|state| state.entry.name == program::LASTING)
-            && state.down_because.is_none()
-        {
-            match linked {
-                Ok(iterator) => self.lasting = Some(iterator),
-                Err(reason) => state.down_because = Some(reason),
-            }
-        }
+        let Self { ebpf, states, turns, sockets, .. } = self;
+        let (turns, sockets) = (turns.fd().as_fd(), sockets.fd().as_fd());
+        self.lasting = link_iterator(ebpf, states, program::LASTING, |program| LastingTasks::new(program, turns));
+        self.open_sockets = link_iterator(ebpf, states, program::SOCKETS, |program| OpenSockets::new(program, sockets));
     }
 
-    fn link_iterator(&self) -> Result<LastingTasks, String> {
-        let program = self.ebpf.program(program::LASTING).ok_or("the object does not hold it")?;
-        let program = program.fd().map_err(|error| causes::in_one_line(&error))?;
-        LastingTasks::new(program.as_fd(), self.turns.fd().as_fd())
-            .map_err(|error| format!("cannot link the iterator: {error}"))
+    /// Adds the flows of sockets that have closed, and empties the table that rests; the other one rests from now on.
+    pub fn fetch_closed_flows(&mut self, into: &mut Vec<(FlowKey, FlowSum)>) -> io::Result<()> {
+        let epoch = self.books.flow_epoch()?;
+        let fetched = self.closed_flows.fetch(epoch, into);
+        self.books.turn_flows()?;
+        self.closed_flows.turn(epoch)?;
+        fetched
+    }
+
+    /// One look at every open socket that has carried anything. Without the iterator there are none.
+    pub fn read_open_sockets(&self, each: impl FnMut(&OpenSocket)) -> io::Result<()> {
+        self.open_sockets.as_ref().map_or(Ok(()), |sockets| sockets.read(each))
     }
 
     /// Adds who waited for whom since the last time, and takes it out of the kernel: `all` of it, or only if there is much.
@@ -226,6 +240,22 @@ impl Kernel {
     }
 }
 
+/// Links an iterator that is loaded; its program is down if that fails.
+fn link_iterator<T>(
+    ebpf: &Ebpf,
+    states: &mut [ProgramState],
+    name: &str,
+    link: impl FnOnce(BorrowedFd<'_>) -> io::Result<T>,
+) -> Option<T> {
+    let state = states.iter_mut().find(|state| state.entry.name == name && state.down_because.is_none())?;
+    let linked = (|| {
+        let program = ebpf.program(name).ok_or("the object does not hold it")?;
+        let program = program.fd().map_err(|error| causes::in_one_line(&error))?;
+        link(program.as_fd()).map_err(|error| format!("cannot link the iterator: {error}"))
+    })();
+    linked.map_err(|reason| state.down_because = Some(reason)).ok()
+}
+
 fn create_maps<'a>(
     options: &LoadOptions<'_>,
     cpus: u32,
@@ -279,6 +309,8 @@ struct Tables {
     sleeps: OpenSleeps,
     wait_pairs: WaitPairs,
     turns: MapData,
+    closed_flows: ClosedFlows,
+    sockets: MapData,
     scopes: LpmTrie<MapData, Address, u32>,
     events: Events,
 }
@@ -310,9 +342,21 @@ fn open_maps(ebpf: &mut Ebpf, cpus: u32, slots: u32) -> Result<Tables, LoadError
         Map::Array(data) => Ok(data),
         _ => Err(MapError::InvalidMapType { map_type: 0 }),
     })?;
+    let hash = |map| match map {
+        Map::HashMap(data) => Ok(data),
+        _ => Err(MapError::InvalidMapType { map_type: 0 }),
+    };
+    let (even, odd) = (take(ebpf, "FLOWS_EVEN", hash)?, take(ebpf, "FLOWS_ODD", hash)?);
+    let booked = share(ebpf, "FLOWS_BOOKED", 1)?;
+    let closed_flows = ClosedFlows::new(&even, &odd, booked)
+        .map_err(|error| LoadError::Map("FLOWS_EVEN", MapError::IoError(error)))?;
+    let sockets = take(ebpf, "SOCKETS", |map| match map {
+        Map::SkStorage(data) => Ok(data),
+        _ => Err(MapError::InvalidMapType { map_type: 0 }),
+    })?;
     let scopes = take(ebpf, "SCOPE_PREFIXES", LpmTrie::try_from)?;
     let events = Events::new(take(ebpf, "EVENTS", RingBuf::try_from)?);
-    Ok(Tables { books, sleeps, wait_pairs, turns, scopes, events })
+    Ok(Tables { books, sleeps, wait_pairs, turns, closed_flows, sockets, scopes, events })
 }
 
 fn take<T>(ebpf: &mut Ebpf, name: &'static str, open: impl FnOnce(Map) -> Result<T, MapError>) -> Result<T, LoadError> {

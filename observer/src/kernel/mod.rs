@@ -4,6 +4,7 @@
 mod books;
 pub mod btf;
 mod events;
+mod flows;
 mod lasting;
 mod load;
 pub mod lock;

@@ -8,6 +8,12 @@ pub mod program {
     pub const EGRESS: &str = "observer_egress";
     /// Bytes that sockets receive.
     pub const INGRESS: &str = "observer_ingress";
+    /// Connections that are accepted.
+    pub const ACCEPT: &str = "observer_accept";
+    /// Sockets that are closed.
+    pub const RELEASE: &str = "observer_release";
+    /// Sockets that are open, on demand.
+    pub const SOCKETS: &str = "observer_sockets";
     /// Turns on a CPU, waits for one, and uninterruptible sleep.
     pub const SWITCH: &str = "observer_switch";
     /// Waits that go on elsewhere.
@@ -69,6 +75,30 @@ const LIFETIMES: [Field; 2] = [
     Field("CGROUP_ROOT_HIERARCHY_ID", "cgroup_root", "hierarchy_id", u32::BITS),
 ];
 
+const ACCEPT: [Field; 9] = [
+    Field("SOCK_PROTOCOL", "sock", "sk_protocol", u16::BITS),
+    Field("SOCK_FAMILY", "sock", "__sk_common.skc_family", u16::BITS),
+    Field("SOCK_PORT", "sock", "__sk_common.skc_num", u16::BITS),
+    Field("SOCK_REMOTE_PORT", "sock", "__sk_common.skc_dport", u16::BITS),
+    Field("SOCK_V4", "sock", "__sk_common.skc_rcv_saddr", u32::BITS),
+    Field("SOCK_REMOTE_V4", "sock", "__sk_common.skc_daddr", u32::BITS),
+    Field("SOCK_V6", "sock", "__sk_common.skc_v6_rcv_saddr", u128::BITS),
+    Field("SOCK_REMOTE_V6", "sock", "__sk_common.skc_v6_daddr", u128::BITS),
+    Field("SOCK_CGROUP", "sock", "sk_cgrp_data.cgroup", u64::BITS),
+];
+
+const RELEASE: [Field; 4] = [
+    Field("SOCK_BACKLOG", "sock", "sk_max_ack_backlog", u32::BITS),
+    Field("TCP_BYTES_ACKED", "tcp_sock", "bytes_acked", u64::BITS),
+    Field("TCP_TOTAL_RETRANS", "tcp_sock", "total_retrans", u32::BITS),
+    Field("TCP_ROUND_TRIP", "tcp_sock", "srtt_us", u32::BITS),
+];
+
+const SOCKETS: [Field; 2] = [
+    Field("SOCK_STATE", "sock", "__sk_common.skc_state", u8::BITS),
+    Field("TCP_ACTIVE", "tcp_sock", "tcp_mstamp", u64::BITS),
+];
+
 /// The globals of the scheduler's program.
 pub(super) fn switch(btf: &Btf<'_>) -> Result<Vec<Global>, BtfError> {
     let mut globals = places(btf, CGROUP_ID.iter().chain(&SWITCH))?;
@@ -114,6 +144,21 @@ pub(super) fn lasting(btf: &Btf<'_>) -> Result<Vec<Global>, BtfError> {
         globals.extend([("TASK_REALTIME_GROUP", place), ("HAS_REALTIME_GROUPS", 1)]);
     }
     Ok(globals)
+}
+
+/// The globals of the program that sees connections accepted.
+pub(super) fn accept(btf: &Btf<'_>) -> Result<Vec<Global>, BtfError> {
+    places(btf, CGROUP_ID.iter().chain(&ACCEPT))
+}
+
+/// The globals of the program that sees sockets closed.
+pub(super) fn release(btf: &Btf<'_>) -> Result<Vec<Global>, BtfError> {
+    places(btf, RELEASE.iter())
+}
+
+/// The globals of the iterator over open sockets.
+pub(super) fn sockets(btf: &Btf<'_>) -> Result<Vec<Global>, BtfError> {
+    places(btf, RELEASE.iter().chain(&SOCKETS))
 }
 
 /// The globals of the programs that follow the lifetimes of cgroups.

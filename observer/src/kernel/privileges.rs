@@ -24,6 +24,8 @@ const INITIAL_USER_NAMESPACE: &str = "user:[4026531837]";
 pub enum Feature {
     /// Bytes and packets: `cgroup_skb` programs on the root cgroup.
     Bytes,
+    /// Where bytes go: a `cgroup_sock` program on the root cgroup, a `tp_btf` program on `inet_sock_set_state`, an iterator.
+    Flows,
     /// Waits and uninterruptible sleep: a `tp_btf` program on `sched_switch`.
     Scheduler,
     /// Cgroups that come and go: `tp_btf` programs on `cgroup_mkdir` and `cgroup_rmdir`.
@@ -32,13 +34,13 @@ pub enum Feature {
 
 impl Feature {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Bytes, Self::Scheduler, Self::CgroupEvents];
+    pub const ALL: [Self; 4] = [Self::Bytes, Self::Flows, Self::Scheduler, Self::CgroupEvents];
 
     /// The capabilities it takes (kernel 5.8 and later). Without `CAP_PERFMON` the verifier refuses the packet programs too: it
     /// lets nobody else add to pointers in a way that a CPU might speculate on.
     pub const fn needs(self) -> &'static [Capability] {
         match self {
-            Self::Bytes => &[Capability::CAP_BPF, Capability::CAP_NET_ADMIN, Capability::CAP_PERFMON],
+            Self::Bytes | Self::Flows => &[Capability::CAP_BPF, Capability::CAP_NET_ADMIN, Capability::CAP_PERFMON],
             Self::Scheduler | Self::CgroupEvents => &[Capability::CAP_BPF, Capability::CAP_PERFMON],
         }
     }
@@ -48,6 +50,7 @@ impl fmt::Display for Feature {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Bytes => "bytes and packets per cgroup",
+            Self::Flows => "flows of connections",
             Self::Scheduler => "run-queue wait and uninterruptible sleep per cgroup",
             Self::CgroupEvents => "cgroups that live for less than a sample",
         })

@@ -7,7 +7,9 @@ use super::{
 use crate::{causes, ledger::ProgramFacts};
 use aya::{
     Ebpf,
-    programs::{BtfTracePoint, CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, Iter, Program, ProgramError},
+    programs::{
+        BtfTracePoint, CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, CgroupSock, Iter, Program, ProgramError,
+    },
 };
 use aya_obj::generated::bpf_prog_info;
 use std::{os::fd::BorrowedFd, path::Path};
@@ -17,6 +19,8 @@ use std::{os::fd::BorrowedFd, path::Path};
 pub(super) enum Hook {
     /// The root of the cgroup hierarchy.
     Packets(CgroupSkbAttachType),
+    /// There, too.
+    Sockets,
     /// A tracepoint with typed arguments.
     Tracepoint(&'static str),
     /// An iterator's element, on demand.
@@ -37,11 +41,14 @@ pub(super) struct Entry {
 
 /// Every program, in the order in which they are loaded and attached: lifetimes first, so that no cgroup is missed between
 /// the walk of the tree and the first count.
-pub(super) const PROGRAMS: [Entry; 7] = [
+pub(super) const PROGRAMS: [Entry; 10] = [
     Entry { name: program::MKDIR, hook: Hook::Tracepoint("cgroup_mkdir"), fields: Some(offsets::lifetimes) },
     Entry { name: program::RMDIR, hook: Hook::Tracepoint("cgroup_rmdir"), fields: Some(offsets::lifetimes) },
     Entry { name: program::EGRESS, hook: Hook::Packets(CgroupSkbAttachType::Egress), fields: None },
     Entry { name: program::INGRESS, hook: Hook::Packets(CgroupSkbAttachType::Ingress), fields: None },
+    Entry { name: program::ACCEPT, hook: Hook::Tracepoint("inet_sock_set_state"), fields: Some(offsets::accept) },
+    Entry { name: program::RELEASE, hook: Hook::Sockets, fields: Some(offsets::release) },
+    Entry { name: program::SOCKETS, hook: Hook::Iterator("bpf_sk_storage_map"), fields: Some(offsets::sockets) },
     Entry { name: program::SWITCH, hook: Hook::Tracepoint("sched_switch"), fields: Some(offsets::switch) },
     Entry { name: program::MIGRATE, hook: Hook::Tracepoint("sched_migrate_task"), fields: Some(offsets::migrate) },
     Entry { name: program::LASTING, hook: Hook::Iterator("bpf_map_elem"), fields: Some(offsets::lasting) },
@@ -90,6 +97,7 @@ impl Entry {
         let targets = || targets.as_ref().map_err(Clone::clone);
         let loaded = match self.hook {
             Hook::Packets(_) => <&mut CgroupSkb>::try_from(program).and_then(CgroupSkb::load),
+            Hook::Sockets => <&mut CgroupSock>::try_from(program).and_then(CgroupSock::load),
             Hook::Tracepoint(name) => {
                 let targets = targets()?;
                 <&mut BtfTracePoint>::try_from(program).and_then(|program| program.load(name, targets))
@@ -102,13 +110,15 @@ impl Entry {
         loaded.map_err(|error| reason(&error))
     }
 
-    /// Attaches it, to `root` if it counts packets. An iterator is attached by who reads it.
+    /// Attaches it, to `root` if it is for packets or sockets. An iterator is attached by who reads it.
     pub(super) fn attach(self, ebpf: &mut Ebpf, root: BorrowedFd<'_>) -> Result<(), String> {
         let program = self.of(ebpf)?;
         let attached = match self.hook {
             // A link to a cgroup lets others attach beside it whatever the mode.
             Hook::Packets(kind) => <&mut CgroupSkb>::try_from(program)
                 .and_then(|program| program.attach(root, kind, CgroupAttachMode::Single).map(drop)),
+            Hook::Sockets => <&mut CgroupSock>::try_from(program)
+                .and_then(|program| program.attach(root, CgroupAttachMode::Single).map(drop)),
             Hook::Tracepoint(_) => {
                 <&mut BtfTracePoint>::try_from(program).and_then(|program| program.attach().map(drop))
             }
@@ -126,6 +136,7 @@ impl Entry {
 pub(super) fn unload(program: &mut Program) -> Result<(), ProgramError> {
     match program {
         Program::CgroupSkb(program) => program.unload(),
+        Program::CgroupSock(program) => program.unload(),
         Program::BtfTracePoint(program) => program.unload(),
         Program::Iter(program) => program.unload(),
         _ => Ok(()),

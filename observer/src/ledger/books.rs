@@ -4,6 +4,7 @@ use super::{
     Added, Books, Cgroup, CpuUsage, Entity, EntityId, Identity, Names, Recent, Sample, Workload,
     account::{Account, KEEP_NS, Member},
     blame::Pairs,
+    flows::Flows,
     holding::{BeforeTheWindows, Held},
     identity::identify,
     pods::Pods,
@@ -28,6 +29,7 @@ pub struct Ledger {
     pub(super) pods: Pods,
     pub(super) workloads: Workloads,
     pub(super) pairs: Pairs,
+    pub(super) flows: Flows,
     next_id: u64,
     /// What lasted at the last reading of that, by task.
     pub(super) held: Vec<Held>,
@@ -55,6 +57,7 @@ impl Default for Ledger {
             pods: Pods::default(),
             workloads: Workloads::default(),
             pairs: Pairs::default(),
+            flows: Flows::default(),
             next_id: 0,
             held: Vec::new(),
             ended: Vec::new(),
@@ -114,6 +117,7 @@ impl Ledger {
             }
         }
         self.book_caused(&sample.caused, names);
+        self.book_flows(&sample.flows, now_ns);
     }
 
     fn add(&mut self, at: usize, added: &Added) {
@@ -213,6 +217,7 @@ impl Ledger {
             self.remove(|at| expired[at]);
             let there: HashSet<EntityId> = self.entities.iter().map(|entity| entity.id).collect();
             self.pairs.retain(|id| there.contains(&id));
+            self.flows.retain(|id| there.contains(&id));
         }
         self.workloads.expire(now_ns);
     }

@@ -1,7 +1,12 @@
 //! What one reading of the kernel brings: by cgroup, what was added since the reading before.
 
 use super::By;
-use observer_ebpf::{SCOPES, Traffic, causes::CAUSES, histogram};
+use observer_ebpf::{
+    SCOPES, Traffic,
+    causes::CAUSES,
+    flows::{FlowKey, FlowSum},
+    histogram,
+};
 
 /// One reading. Its buffers are used again for the next.
 #[derive(Clone, Debug, Default)]
@@ -10,6 +15,8 @@ pub struct Sample {
     pub added: Vec<Added>,
     /// Who waited for whom, of the waits that have ended.
     pub caused: Vec<Caused>,
+    /// What sockets carried that have closed, or turned to another far end; a flow may stand here twice.
+    pub flows: Vec<(FlowKey, FlowSum)>,
     /// What has not ended; a cgroup may stand here several times.
     pub lasting: Vec<Lasting>,
     /// Tasks that sleep, and that the kernel counts as active all the same: it has not taken them off their run queues yet.
@@ -19,10 +26,11 @@ pub struct Sample {
 impl Sample {
     /// Empties it for the next reading.
     pub fn clear(&mut self) {
-        let Self { added, caused, lasting, asleep } = self;
+        let Self { added, caused, flows, lasting, asleep } = self;
         *asleep = 0;
         added.clear();
         caused.clear();
+        flows.clear();
         lasting.clear();
     }
 }

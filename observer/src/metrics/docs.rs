@@ -129,6 +129,7 @@ fn write_label_values(text: &mut String) -> fmt::Result {
     writeln!(
         text,
         "| `cgroup_gone` | packets, waits and sleeps on `unattributed` because nobody knew their cgroup's name any more |\n\
+         | `flow_forgotten` | flows whose far ends were forgotten, since there were more than `--max-flows`: their traffic is in their entity's sums |\n\
          | `wait_pair_ledger` | waits booked by cause, but on no pair of victim and culprit: the agent keeps 8192 pairs |\n\
          | `sleep_unconfirmed` | uninterruptible sleeps not counted: for an hour nobody could tell whether the task still slept |"
     )?;
@@ -181,6 +182,9 @@ const fn drop_meaning(reason: Drop) -> &'static str {
         Drop::WaitPairTable => {
             "parts of waits that are on no pair of victim and culprit, nor booked by cause if a cgroup of the two was new: \
              more pairs at once than the table holds"
+        }
+        Drop::FlowTable => {
+            "far ends that are not told of: more closed in a second than the table holds; their traffic is in their entity's sums"
         }
     }
 }

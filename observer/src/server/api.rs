@@ -2,7 +2,7 @@
 //!
 //! A route is a line in [`router`], a function below it and one in [`ApiSource`].
 
-use super::{ApiSource, PairsAnswer, PairsQuery, host};
+use super::{ApiSource, FlowsAnswer, FlowsQuery, PairsAnswer, PairsQuery, host};
 use crate::history::{ApiError, HistoryAnswer, HistoryQuery, WorkloadsAnswer};
 use axum::{
     Router,
@@ -23,6 +23,7 @@ observer: what this node's agent knows, as JSON
 
 /api/v1/history?workload=NAMESPACE/NAME&metric=egress_peak&since=30d   rows; workload=node for the node; step=1s, 1m or 1h
 /api/v1/history/workloads                                              those of whom there are rows
+/api/v1/flows?entity=NAMESPACE/POD&scope=internet&top=100&since=60s      where its bytes go and come from; all four may be left out
 /api/v1/pairs?top=100                                                  who waits for a CPU that whom has
 ";
 
@@ -32,6 +33,7 @@ pub(super) fn router<S: ApiSource>(source: Arc<S>) -> Router {
         .route("/", get(async || INDEX))
         .route("/api/v1/history", get(history::<S>))
         .route("/api/v1/history/workloads", get(history_workloads::<S>))
+        .route("/api/v1/flows", get(flows::<S>))
         .route("/api/v1/pairs", get(pairs::<S>))
         .fallback(async || Api::<()>(Err(ApiError::new("not_found", "not found; see / for what there is"))))
         .method_not_allowed_fallback(async || {
@@ -50,6 +52,16 @@ async fn history<S: ApiSource>(State(source): State<Arc<S>>, uri: Uri) -> Api<Hi
 
 async fn history_workloads<S: ApiSource>(State(source): State<Arc<S>>) -> Api<WorkloadsAnswer> {
     Api(source.history_workloads().await)
+}
+
+async fn flows<S: ApiSource>(State(source): State<Arc<S>>, uri: Uri) -> Api<FlowsAnswer> {
+    let query = parameters(&uri).and_then(|given| {
+        FlowsQuery::of_parameters(given.into_iter()).map_err(|wrong| ApiError::new("wrong_query", wrong))
+    });
+    match query {
+        Ok(query) => Api(source.flows(query).await),
+        Err(error) => Api(Err(error)),
+    }
 }
 
 async fn pairs<S: ApiSource>(State(source): State<Arc<S>>, uri: Uri) -> Api<PairsAnswer> {

@@ -13,6 +13,7 @@
 //! |---|---|
 //! | `/api/v1/history` | rows of a workload or the node |
 //! | `/api/v1/history/workloads` | those of whom there are rows |
+//! | `/api/v1/flows` | where bytes go and come from |
 //! | `/api/v1/pairs` | who waits for a CPU that whom has |
 //! | `/` | these routes |
 //!
@@ -25,6 +26,7 @@ mod connection;
 mod connections;
 mod encoding;
 mod flight;
+mod flows;
 mod host;
 mod limits;
 mod listen;
@@ -34,9 +36,12 @@ mod source;
 mod stream;
 #[cfg(test)]
 mod tests;
+mod who;
 
 pub use bind::{BindError, bind};
+pub use flows::{FlowRow, FlowsAnswer, FlowsQuery, TcpRow};
 pub use limits::Limits;
 pub use listen::{serve, serve_api, serve_within};
-pub use pairs::{Pair, PairsAnswer, PairsQuery, Who};
+pub use pairs::{Pair, PairsAnswer, PairsQuery};
 pub use source::{ApiSource, Source};
+pub use who::Who;

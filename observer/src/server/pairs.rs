@@ -1,5 +1,6 @@
 //! `/api/v1/pairs`: who waits for a CPU that whom has.
 
+use super::Who;
 use crate::ledger::{Cause, EntityId, Identity, Ledger};
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
@@ -29,30 +30,6 @@ pub struct Pair {
     pub culprit: Option<Who>,
     /// Task-seconds since the agent started, of waits above the threshold.
     pub wait_seconds: f64,
-}
-
-/// An entity by its labels; those that do not apply are left out.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Who {
-    /// The pod's namespace.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub namespace: Option<String>,
-    /// The pod; its uid as long as it has no name.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub pod: Option<String>,
-    /// The container; its id as long as it has no name.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub container: Option<String>,
-    /// The pod's workload.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub workload: Option<String>,
-    /// What kind of workload that is.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub workload_type: Option<String>,
-    /// The path of a cgroup that is in no pod, or `unattributed`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub cgroup: Option<String>,
 }
 
 /// Pairs in an answer to whom no number was named.
@@ -103,30 +80,6 @@ impl PairsAnswer {
             pairs: pairs.collect(),
             more: all.len().saturating_sub(query.top),
             left_out: ledger.pairs_left_out(),
-        }
-    }
-}
-
-impl From<&Identity> for Who {
-    fn from(identity: &Identity) -> Self {
-        let text = |name: &str| Some(name.to_owned());
-        match identity {
-            Identity::Unattributed => Self { cgroup: text("unattributed"), ..Self::default() },
-            Identity::Other { namespace } => {
-                Self { namespace: namespace.as_deref().and_then(text), cgroup: text("other"), ..Self::default() }
-            }
-            Identity::Cgroup { path } => Self { cgroup: text(path), ..Self::default() },
-            Identity::UnnamedPod { uid, container } => {
-                Self { pod: text(uid), container: container.as_deref().and_then(text), ..Self::default() }
-            }
-            Identity::Container { pod, container } => Self {
-                namespace: text(&pod.namespace),
-                pod: text(&pod.pod),
-                container: container.as_deref().and_then(text),
-                workload: text(&pod.workload.name),
-                workload_type: text(&pod.workload.kind),
-                cgroup: None,
-            },
         }
     }
 }

@@ -1,6 +1,6 @@
 //! What the server asks the agent for.
 
-use super::{PairsAnswer, PairsQuery};
+use super::{FlowsAnswer, FlowsQuery, PairsAnswer, PairsQuery};
 use crate::history::{ApiError, HistoryAnswer, HistoryQuery, WorkloadsAnswer};
 use bytes::Bytes;
 use std::future::Future;
@@ -24,6 +24,9 @@ pub trait ApiSource: Send + Sync + 'static {
 
     /// Those of whom there are rows: `/api/v1/history/workloads`.
     fn history_workloads(&self) -> impl Future<Output = Result<WorkloadsAnswer, ApiError>> + Send;
+
+    /// Where bytes go and come from: `/api/v1/flows`.
+    fn flows(&self, query: FlowsQuery) -> impl Future<Output = Result<FlowsAnswer, ApiError>> + Send;
 
     /// Who waits for whom: `/api/v1/pairs`.
     fn pairs(&self, query: PairsQuery) -> PairsAnswer;

@@ -105,3 +105,12 @@ pub(crate) fn without_link_headers(traffic: Traffic) -> Traffic {
     let strip = |counted: Counted| Counted { bytes: counted.bytes - counted.packets * LINK_HEADER, ..counted };
     Traffic { transmit: strip(traffic.transmit), receive: strip(traffic.receive) }
 }
+
+/// How many TCP segments were sent again in the network namespace of a process.
+pub(crate) fn segments_sent_again(pid: u32) -> Result<u64> {
+    let text = fs::read_to_string(format!("/proc/{pid}/net/snmp"))?;
+    let mut rows = text.lines().filter_map(|line| line.strip_prefix("Tcp: "));
+    let (names, values) = rows.next().zip(rows.next()).context("no TCP in net/snmp")?;
+    let at = names.split_whitespace().position(|name| name == "RetransSegs").context("no RetransSegs")?;
+    Ok(values.split_whitespace().nth(at).context("no value")?.parse()?)
+}

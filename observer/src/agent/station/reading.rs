@@ -48,6 +48,8 @@ impl Station {
         self.drain_events();
         let (mut now_ns, mut busy) = (monotonic_ns(), Busy::begin());
         self.sample.clear();
+        // Before the slots: what it carried has been added to those, which have its entity.
+        let flows = if window_ends { self.parts.kernel.fetch_closed_flows(&mut self.sample.flows) } else { Ok(()) };
         let mut unknown = Vec::new();
         let mut slots = self.read_slots(now_ns, &mut unknown);
         let mut lasting = Ok(None);
@@ -85,7 +87,7 @@ impl Station {
             });
         }
         let moment = Moment { agent_ns: now_ns, queues_ns: lasting.as_ref().ok().copied().flatten().flatten() };
-        let outcome = slots.and(sleeps).and(refused).and(pairs).and(walk).and(lasting.map(drop));
+        let outcome = slots.and(flows).and(sleeps).and(refused).and(pairs).and(walk).and(lasting.map(drop));
         self.samples += u64::from(outcome.is_ok());
         (outcome, moment)
     }

@@ -44,7 +44,11 @@ pub(super) fn findings(path: &Path, held: &Held) -> Vec<Finding> {
 /// What depends on the kernel's types: fields, and programs on tracepoints.
 fn typed(kernel_types: &Btf<'_>, held: &Held) -> Vec<Finding> {
     let mut findings = Vec::new();
-    for (need, feature) in [("fields: run queue", Feature::Scheduler), ("fields: cgroups", Feature::CgroupEvents)] {
+    for (need, feature) in [
+        ("fields: sockets", Feature::Flows),
+        ("fields: run queue", Feature::Scheduler),
+        ("fields: cgroups", Feature::CgroupEvents),
+    ] {
         findings.push(match probe::fields(kernel_types, feature) {
             Ok(count) => Finding::ok(need, format!("{count} found")),
             Err(error) => Finding::without(feature, need, &error.to_string(), NEW_KERNEL),
@@ -129,6 +133,7 @@ fn agreed(instructions: Option<u32>) -> String {
 fn feature_of(name: &str) -> Feature {
     match name {
         program::EGRESS | program::INGRESS => Feature::Bytes,
+        program::ACCEPT | program::RELEASE | program::SOCKETS => Feature::Flows,
         program::SWITCH | program::MIGRATE | program::LASTING => Feature::Scheduler,
         _ => Feature::CgroupEvents,
     }

@@ -38,6 +38,7 @@ impl Machine {
         let nothing_left = lacks_for(Feature::Bytes) && lacks_for(Feature::Scheduler);
         for (need, feature) in [
             ("privileges: bytes", Feature::Bytes),
+            ("privileges: flows", Feature::Flows),
             ("privileges: scheduler", Feature::Scheduler),
             ("privileges: cgroup events", Feature::CgroupEvents),
         ] {

@@ -3,7 +3,7 @@
 use super::fixture::{Answer, PATIENCE, read_to_end};
 use crate::{
     history::{ApiError, HistoryAnswer, HistoryQuery, HistoryRow, KnownWorkload, Subject, WorkloadsAnswer},
-    server::{ApiSource, PairsAnswer, PairsQuery, bind, serve_api},
+    server::{ApiSource, FlowsAnswer, FlowsQuery, PairsAnswer, PairsQuery, bind, serve_api},
 };
 use std::{future::pending, net::SocketAddr, sync::Arc};
 use tokio::{
@@ -43,6 +43,10 @@ impl ApiSource for Books {
             last_seen_unix_seconds: 9,
         };
         Ok(WorkloadsAnswer { node: "node-7".into(), workloads: vec![workload] })
+    }
+
+    async fn flows(&self, query: FlowsQuery) -> Result<FlowsAnswer, ApiError> {
+        Ok(FlowsAnswer { node: "node-7".into(), more: query.top, ..FlowsAnswer::default() })
     }
 
     fn pairs(&self, query: PairsQuery) -> PairsAnswer {
@@ -108,6 +112,16 @@ async fn pairs_come_as_many_as_were_asked_for() {
     let answer: PairsAnswer = serde_json::from_slice(&server.get("/api/v1/pairs?top=7").await.body).unwrap();
     assert_eq!((answer.node.as_str(), answer.more), ("node-7", 7));
     let wrong = server.get("/api/v1/pairs?top=none").await;
+    assert_eq!((wrong.status, kind(&wrong).as_str()), (400, "wrong_query"));
+}
+
+#[tokio::test]
+async fn flows_come_as_they_were_asked_for() {
+    let server = Server::start();
+    let answer = server.get("/api/v1/flows?entity=shop%2Fweb-1&scope=internet&top=7&since=60s").await;
+    let answer: FlowsAnswer = serde_json::from_slice(&answer.body).unwrap();
+    assert_eq!((answer.node.as_str(), answer.more), ("node-7", 7));
+    let wrong = server.get("/api/v1/flows?scope=mars").await;
     assert_eq!((wrong.status, kind(&wrong).as_str()), (400, "wrong_query"));
 }
 

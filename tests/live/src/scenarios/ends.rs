@@ -60,6 +60,11 @@ impl Ends {
         self.client_worker(&["tcp-serve", "--bind", &any_port(address)?])
     }
 
+    /// One more connection is made to a server that [`serve_tcp`](Self::serve_tcp) started.
+    pub(super) fn unseen_once_more(&mut self, address: &str) {
+        self.unseen.1 += unseen_answer(address);
+    }
+
     /// A UDP server at the far end that sends everything back; returns where it listens.
     pub(super) fn serve_udp(&mut self, address: &str) -> Result<String> {
         self.serve(&["udp-sink", "--bind", &any_port(address)?, "--echo"])

@@ -6,6 +6,7 @@ mod culprits;
 mod endings;
 mod ends;
 mod fixtures;
+mod flows;
 mod history;
 mod lifetimes;
 mod load;
@@ -39,6 +40,7 @@ pub(crate) fn all() -> Vec<Trial> {
     all.extend(wire::tests());
     all.extend(scopes::tests());
     all.extend(translated::tests());
+    all.extend(flows::tests());
     all.extend(ownership::tests());
     all.extend(run_queue::tests());
     all.extend(cpu::tests());

@@ -170,8 +170,13 @@ fn check_says_yes() -> Result<()> {
 fn verifiers_limit() -> Result<()> {
     let ended = run(&["check"])?;
     let programs: Vec<_> = ended.stdout.lines().filter(|line| line.contains(" load: ")).collect();
-    ensure!(programs.len() == 7, "{ended:?}");
+    ensure!(programs.len() == 10, "{ended:?}");
     for program in programs {
+        // Socket storage is not for programs on tracepoints there: docs/kernel.md tells users.
+        if program.contains("observer_accept") && machine::kernel() < (5, 15) {
+            ensure!(program.starts_with("degraded") && program.contains("flows"), "{program}");
+            continue;
+        }
         ensure!(program.starts_with("ok"), "{}", ended.stdout);
         let numbers: Vec<u32> = program.split(' ').filter_map(|word| word.parse().ok()).collect();
         match numbers[..] {

@@ -3,6 +3,7 @@
 //! A worker says `ready …` on stdout when it is in its place, then answers each line on stdin with one line. The end of
 //! stdin ends it, and so does the death of the tests (of the guard only the former).
 
+pub(crate) mod connections;
 mod guard;
 mod handle;
 mod handover;
@@ -70,6 +71,8 @@ enum Job {
     TcpHandle(tcp::Handle),
     /// Open a TCP connection.
     TcpTalk(tcp::Talk),
+    /// Open many TCP connections.
+    Connections(connections::Connections),
     /// Receive datagrams.
     UdpSink(udp::Sink),
     /// Send datagrams.
@@ -147,6 +150,7 @@ fn work(options: Options) -> Result<()> {
         Job::TcpServe(job) => job.run(),
         Job::TcpHandle(job) => job.run(),
         Job::TcpTalk(job) => job.run(),
+        Job::Connections(job) => job.run(),
         Job::UdpSink(job) => job.run(),
         Job::UdpTalk(job) => job.run(),
         Job::Ping(job) => job.run(),

@@ -1,13 +1,16 @@
 //! TCP both ways: a server that takes and gives as many bytes as it is asked to, and a client that asks.
 //!
-//! A request is one byte, `U` or `D`, and a count of eight bytes. `U`: that many bytes follow, and one comes back.
-//! `D`: that many bytes come back.
+//! A request is one byte, `U`, `T` or `D`, and a count of eight bytes. `U`: that many bytes follow, and one comes back. `T`: that many
+//! bytes follow. `D`: that many bytes come back.
 
 use super::{converse, handover, not_understood, say};
 use anyhow::{Context as _, Result, bail, ensure};
 use nix::{
     fcntl::{SpliceFFlags, splice},
-    sys::sendfile::sendfile,
+    sys::{
+        sendfile::sendfile,
+        socket::{setsockopt, sockopt},
+    },
 };
 use std::{
     fs::File,
@@ -111,6 +114,7 @@ fn obey(mut stream: TcpStream) -> Result<()> {
                 take_in(&mut stream, count, &mut chunk)?;
                 stream.write_all(b".")?;
             }
+            b'T' => take_in(&mut stream, count, &mut chunk)?,
             b'D' => put_out(&mut stream, count, &chunk)?,
             other => bail!("{other} is no request"),
         }
@@ -138,7 +142,8 @@ fn put_out(stream: &mut TcpStream, count: u64, chunk: &[u8]) -> Result<()> {
     Ok(())
 }
 
-/// Understands `upload BYTES write|sendfile|splice`, `download BYTES` and `close`.
+/// Understands `upload BYTES write|sendfile|splice`, `download BYTES`, `close`, and `leave BYTES`: all is written, and the connection
+/// closed, before the first byte may have come there.
 #[derive(clap::Args)]
 pub(super) struct Talk {
     #[arg(long)]
@@ -153,32 +158,57 @@ impl Talk {
         let mut stream = Some(stream);
         let mut chunk = vec![0; CHUNK];
         converse("ready", |words| {
-            let open = stream.as_mut().context("the connection is closed")?;
+            let mut open = stream.take().context("the connection is closed")?;
             match words {
-                ["upload", bytes, how] => upload(open, bytes.parse()?, how, &chunk)?,
-                ["download", bytes] => {
-                    let count: u64 = bytes.parse()?;
-                    ask(open, b'D', count)?;
-                    take_in(open, count, &mut chunk)?;
+                ["leave", bytes] => leave(open, bytes.parse()?)?,
+                ["close"] => close(open)?,
+                other => {
+                    let answer = talk(&mut open, other, &mut chunk);
+                    stream = Some(open);
+                    return answer;
                 }
-                ["close"] => {
-                    // The server ends second, while our socket is still whole: a socket in TIME_WAIT is none that a
-                    // program sees.
-                    open.shutdown(Shutdown::Write)?;
-                    ensure!(open.read(&mut chunk)? == 0, "more bytes than asked for");
-                    stream = None;
-                }
-                other => return not_understood(other),
             }
             Ok("done".into())
         })
     }
 }
 
+fn talk(open: &mut TcpStream, words: &[&str], chunk: &mut [u8]) -> Result<String> {
+    match words {
+        ["upload", bytes, how] => upload(open, bytes.parse()?, how, chunk)?,
+        ["download", bytes] => {
+            let count: u64 = bytes.parse()?;
+            ask(open, b'D', count)?;
+            take_in(open, count, chunk)?;
+        }
+        other => return not_understood(other),
+    }
+    Ok("done".into())
+}
+
 fn ask(stream: &mut TcpStream, operation: u8, count: u64) -> Result<()> {
     let mut request = [operation; 9];
     request[1..].copy_from_slice(&count.to_le_bytes());
     Ok(stream.write_all(&request)?)
+}
+
+/// Sends and closes.
+fn leave(mut stream: TcpStream, count: u64) -> Result<()> {
+    setsockopt(&stream, sockopt::SndBuf, &(4 << 20))?;
+    bring(&mut stream, count)
+}
+
+/// Sends what is not answered.
+pub(super) fn bring(stream: &mut TcpStream, count: u64) -> Result<()> {
+    ask(stream, b'T', count)?;
+    put_out(stream, count, &vec![0x5a; CHUNK])
+}
+
+/// Ends a connection: the server second, while our socket is still whole, since a socket in `TIME_WAIT` is none that a program sees.
+pub(super) fn close(mut stream: TcpStream) -> Result<()> {
+    stream.shutdown(Shutdown::Write)?;
+    ensure!(stream.read(&mut [0; 1])? == 0, "more bytes than asked for");
+    Ok(())
 }
 
 fn upload(stream: &mut TcpStream, count: u64, how: &str, chunk: &[u8]) -> Result<()> {

@@ -1,0 +1,143 @@
+//! What both sides know of sockets and their far ends: what a socket remembers, and what is told of those that have closed.
+
+use crate::{Address, SCOPES, Traffic};
+
+/// An [`Address`] in two words, its bytes as they lie in memory: the programs copy and compare these.
+pub type AddressWords = [u64; 2];
+
+/// The bytes of an address.
+pub const fn address_of([high, low]: AddressWords) -> Address {
+    let mut address = [0; 16];
+    let (first, second) = address.split_at_mut(8);
+    first.copy_from_slice(&high.to_ne_bytes());
+    second.copy_from_slice(&low.to_ne_bytes());
+    address
+}
+
+/// Flows that a table between two readings holds.
+pub const MAX_CLOSED_FLOWS: u32 = 8192;
+
+/// What a socket's storage holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct SocketBook {
+    /// The cgroup the socket was created in.
+    pub cgroup: u64,
+    /// [`peer_key`] of the last far end with its scope in the low byte; written as one word, so never torn.
+    pub peer: u64,
+    /// The slot last used.
+    pub slot: u32,
+    /// The [`Control::slot_generation`](crate::Control::slot_generation) at which slot 0 was the answer.
+    pub slot_generation: u32,
+    /// What it has carried to and from this far end and has handed on to nobody yet.
+    pub traffic: Traffic,
+    /// The far end's address, to which `peer` is the key.
+    pub remote: AddressWords,
+    /// The far end's port; 0 where the protocol has none.
+    pub remote_port: u16,
+    /// The socket's own.
+    pub local_port: u16,
+    /// The protocol's number.
+    pub protocol: u8,
+    /// Who opened it: [`UNDECIDED`], [`OUTBOUND`] or [`INBOUND`].
+    pub direction: u8,
+    /// 1 once nobody has it open any more, though packets may still come and go.
+    pub is_released: u16,
+}
+
+/// A connection that was there before the programs, or one that was accepted: which of them has yet to be asked of the socket.
+pub const UNDECIDED: u8 = 0;
+/// This end asked first.
+pub const OUTBOUND: u8 = 1;
+/// The far end asked first.
+pub const INBOUND: u8 = 2;
+
+/// The key under which a socket remembers the scope of a far end: the address (IPv4: all of it; IPv6: a 32-bit mix) and
+/// the generation of the address ranges. The low 16 bits are free for the scope and never zero in a stored word.
+pub const fn peer_key(address: u32, generation: u16) -> u64 {
+    ((address as u64) << 32) | ((generation as u64) << 16)
+}
+
+/// Marks a stored [`SocketBook::peer`] as set.
+pub const PEER_KNOWN: u64 = 0x100;
+/// Marks a stored [`SocketBook::peer`] whose scope was decided by a packet that was sent: such a packet shows the address
+/// behind a NAT of this node, one that was received shows the one before.
+pub const PEER_SENT: u64 = 0x200;
+/// The bits of [`SocketBook::peer`] that hold the scope.
+pub const PEER_SCOPE: u64 = 0xff;
+
+/// Mixes an IPv6 address (as two big halves) into the 32 bits of [`peer_key`].
+pub const fn mix_ipv6(high: u64, low: u64) -> u32 {
+    let mixed = (high.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ low).wrapping_mul(0xff51_afd7_ed55_8ccd);
+    (mixed >> 32) as u32
+}
+
+/// Which flow: key of the maps `FLOWS_EVEN` and `FLOWS_ODD`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[repr(C)]
+pub struct FlowKey {
+    /// The cgroup of the socket.
+    pub cgroup: u64,
+    /// The far end; all zeroes if it is not known any more.
+    pub remote: AddressWords,
+    /// Of what asked first, the far end's port; of what was asked, its own: the other one is any.
+    pub port: u16,
+    /// The protocol's number.
+    pub protocol: u8,
+    /// [`OUTBOUND`] or [`INBOUND`].
+    pub direction: u8,
+    /// The [`Scope`](crate::Scope) its bytes were booked in.
+    pub scope: u8,
+    /// Zeroes.
+    pub padding: [u8; 3],
+}
+
+/// What a flow carried by sockets that have closed, or turned to another far end.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct FlowSum {
+    /// L3 bytes and packets as on the wire.
+    pub traffic: Traffic,
+    /// TCP connections that were there and have closed.
+    pub closed: u64,
+    /// TCP connections that never came to be.
+    pub failed: u64,
+    /// TCP segments sent again.
+    pub retransmits: u64,
+    /// Microseconds of the connections' last smoothed round trips, together.
+    pub round_trips_us: u64,
+    /// How many connections had one.
+    pub round_trips: u64,
+}
+
+/// What is told of an open socket beside its [`SocketBook`]: the tail of a record of the iterator `observer_sockets`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct SocketState {
+    /// `CLOCK_MONOTONIC` in microseconds when TCP last sent or received; 0 for others.
+    pub active_us: u64,
+    /// TCP segments sent again.
+    pub retransmits: u32,
+    /// Microseconds of TCP's smoothed round trip; 0 if there was none.
+    pub round_trip_us: u32,
+    /// TCP's state; see [`TCP_ESTABLISHED`].
+    pub state: u32,
+    /// Zeroes.
+    pub padding: u32,
+}
+
+/// IP's number of TCP.
+pub const TCP: u8 = 6;
+/// TCP's states, as the kernel numbers them.
+pub const TCP_ESTABLISHED: u32 = 1;
+/// The connection was asked for and has not been answered.
+pub const TCP_SYN_SENT: u32 = 2;
+/// A connection was asked of this end.
+pub const TCP_SYN_RECEIVED: u32 = 3;
+/// It is over.
+pub const TCP_CLOSE: u32 = 7;
+/// It takes connections.
+pub const TCP_LISTEN: u32 = 10;
+
+const _: () = assert!(size_of::<SocketBook>() == 80 && size_of::<FlowKey>() == 32 && size_of::<FlowSum>() == 72);
+const _: () = assert!(size_of::<SocketState>() == 24 && SCOPES <= PEER_SCOPE as usize);

@@ -1,0 +1,146 @@
+//! What sockets have carried, by far end: those that have closed from two tables in turn, those that are open from an iterator over
+//! their storage. Neither needs a privilege once it is set up.
+
+use super::{shared::SharedArray, sys};
+use aya::maps::MapData;
+use observer_ebpf::flows::{FlowKey, FlowSum, SocketBook, SocketState};
+use std::{
+    fs::File,
+    io::{self, Read as _},
+    os::fd::{AsFd as _, BorrowedFd, OwnedFd},
+    sync::atomic::Ordering,
+};
+
+/// As much as the kernel hands out at once.
+const BUFFER_BYTES: usize = 32 * 1024;
+const BOOK_BYTES: usize = size_of::<SocketBook>();
+const RECORD_BYTES: usize = BOOK_BYTES + size_of::<SocketState>();
+
+/// The tables of closed sockets.
+pub(super) struct ClosedFlows {
+    tables: [OwnedFd; 2],
+    /// Grows when there is something to fetch.
+    booked: SharedArray<u64>,
+    /// How far it had grown when each table was last turned away from, and when that one was emptied.
+    turned: [u64; 2],
+    fetched: [u64; 2],
+    keys: Vec<Key>,
+    sums: Vec<Sum>,
+}
+
+/// [`FlowKey`] as aya wants it.
+#[derive(Clone, Copy, Default)]
+#[repr(transparent)]
+struct Key(FlowKey);
+
+/// [`FlowSum`] as aya wants it.
+#[derive(Clone, Copy, Default)]
+#[repr(transparent)]
+struct Sum(FlowSum);
+
+// SAFETY: plain data without gaps.
+unsafe impl aya::Pod for Key {}
+// SAFETY: as above.
+unsafe impl aya::Pod for Sum {}
+
+impl ClosedFlows {
+    pub(super) fn new(even: &MapData, odd: &MapData, booked: SharedArray<u64>) -> io::Result<Self> {
+        let table = |data: &MapData| data.fd().as_fd().try_clone_to_owned();
+        Ok(Self {
+            tables: [table(even)?, table(odd)?],
+            booked,
+            turned: [0; 2],
+            fetched: [0; 2],
+            keys: Vec::new(),
+            sums: Vec::new(),
+        })
+    }
+
+    /// Takes everything out of the table that is not added to, given how often the tables have been changed. What programs
+    /// that still run add to it is found the next time.
+    pub(super) fn fetch(&mut self, epoch: u64, into: &mut Vec<(FlowKey, FlowSum)>) -> io::Result<()> {
+        let resting = usize::from(epoch & 1 == 0);
+        if self.turned[resting] == self.fetched[resting] {
+            return Ok(());
+        }
+        let fetched = sys::take_hash(self.tables[resting].as_fd(), &mut self.keys, &mut self.sums);
+        // What came before an error is not there any more.
+        into.extend(self.keys.iter().zip(&self.sums).map(|(Key(key), Sum(sum))| (*key, *sum)));
+        fetched?;
+        self.fetched[resting] = self.turned[resting];
+        Ok(())
+    }
+
+    /// Notes that the programs turn away from the table that was added to in this epoch.
+    pub(super) fn turn(&mut self, epoch: u64) -> io::Result<()> {
+        self.turned[usize::from(epoch & 1 != 0)] = self.booked.words(0)?[0].load(Ordering::Acquire);
+        Ok(())
+    }
+}
+
+/// An open socket: what it carries to the far end it has now, and how it is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct OpenSocket {
+    /// Its book.
+    pub book: SocketBook,
+    /// The rest.
+    pub state: SocketState,
+}
+
+/// The iterator over open sockets.
+pub(super) struct OpenSockets {
+    link: OwnedFd,
+}
+
+impl OpenSockets {
+    /// Links the program, which must be loaded, with the map of sockets.
+    pub(super) fn new(program: BorrowedFd<'_>, sockets: BorrowedFd<'_>) -> io::Result<Self> {
+        Ok(Self { link: sys::link_map_iterator(program, sockets)? })
+    }
+
+    /// One look at every socket that has carried anything.
+    pub(super) fn read(&self, mut each: impl FnMut(&OpenSocket)) -> io::Result<()> {
+        let mut file = File::from(sys::begin_iterator(self.link.as_fd())?);
+        let mut buffer = vec![0; BUFFER_BYTES];
+        let mut filled = 0;
+        loop {
+            let bytes = file.read(&mut buffer[filled..])?;
+            if bytes == 0 {
+                return Ok(());
+            }
+            filled += bytes;
+            // A record may be handed out in parts.
+            let whole = filled / RECORD_BYTES * RECORD_BYTES;
+            buffer[..whole].chunks_exact(RECORD_BYTES).for_each(|record| each(&OpenSocket::of(record)));
+            buffer.copy_within(whole..filled, 0);
+            filled -= whole;
+        }
+    }
+}
+
+impl OpenSocket {
+    fn of(record: &[u8]) -> Self {
+        const _: () = assert!(align_of::<OpenSocket>() == 8 && size_of::<OpenSocket>() == RECORD_BYTES);
+        let mut socket = Self::default();
+        // SAFETY: plain data of that size without gaps, every bit pattern of which is one.
+        let bytes = unsafe { std::slice::from_raw_parts_mut((&raw mut socket).cast::<u8>(), RECORD_BYTES) };
+        bytes.copy_from_slice(&record[..RECORD_BYTES]);
+        socket
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_is_a_book_and_a_state() {
+        let mut record = [0; RECORD_BYTES];
+        record[..8].copy_from_slice(&7_u64.to_ne_bytes());
+        record[24..32].copy_from_slice(&1500_u64.to_ne_bytes());
+        record[72..74].copy_from_slice(&443_u16.to_ne_bytes());
+        record[BOOK_BYTES + 16..BOOK_BYTES + 20].copy_from_slice(&1_u32.to_ne_bytes());
+        let OpenSocket { book, state } = OpenSocket::of(&record);
+        assert_eq!((book.cgroup, book.traffic.transmit_bytes, book.remote_port, state.state), (7, 1500, 443, 1));
+    }
+}

@@ -1,0 +1,339 @@
+//! Where each entity's bytes went to and came from: the flows of sockets that have closed, kept, and those of open ones, looked at.
+
+use super::{EntityId, Ledger};
+use indexmap::IndexMap;
+use observer_ebpf::{
+    Traffic,
+    flows::{
+        AddressWords, FlowKey, FlowSum, INBOUND, OUTBOUND, PEER_SCOPE, SocketBook, SocketState, TCP, TCP_CLOSE,
+        TCP_LISTEN, TCP_SYN_RECEIVED, TCP_SYN_SENT,
+    },
+};
+
+/// Flows that are kept where nothing else is said.
+pub const DEFAULT_MAX_FLOWS: usize = 65_536;
+
+/// Which flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Flow {
+    /// Whose.
+    pub entity: EntityId,
+    /// The far end's address, IPv4 mapped into IPv6; zeroes for all that there was no room for.
+    pub remote: AddressWords,
+    /// The far end's port of an outbound flow, this end's of an inbound one.
+    pub port: u16,
+    /// The protocol's number.
+    pub protocol: u8,
+    /// [`OUTBOUND`] or [`INBOUND`].
+    pub direction: u8,
+    /// The number of its [`Scope`](observer_ebpf::Scope).
+    pub scope: u8,
+}
+
+impl Flow {
+    fn of_rest(self) -> Self {
+        Self { remote: [0; 2], port: 0, ..self }
+    }
+
+    /// Whether it is what there was no room for.
+    pub fn is_rest(&self) -> bool {
+        self.remote == [0; 2] && self.port == 0
+    }
+}
+
+/// What a flow carried.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FlowBooks {
+    /// L3 bytes and packets.
+    pub traffic: Traffic,
+    /// TCP connections that came to be.
+    pub connections: u64,
+    /// TCP connections that did not.
+    pub failed: u64,
+    /// TCP connections that are open.
+    pub open: u64,
+    /// TCP segments sent again.
+    pub retransmits: u64,
+    /// Microseconds of smoothed round trips, together, and how many connections had one.
+    pub round_trips: (u64, u64),
+    /// When it last carried something, as far as that is known, by the clock of the agent.
+    pub active_ns: u64,
+}
+
+impl FlowBooks {
+    fn merge(&mut self, other: &Self) {
+        let Traffic { transmit_bytes, transmit_packets, receive_bytes, receive_packets } = &mut self.traffic;
+        // What a socket hands over while another CPU adds to it may come in two parts, one of which is less than nothing.
+        for (sum, part) in [
+            (transmit_bytes, other.traffic.transmit_bytes),
+            (transmit_packets, other.traffic.transmit_packets),
+            (receive_bytes, other.traffic.receive_bytes),
+            (receive_packets, other.traffic.receive_packets),
+        ] {
+            *sum = sum.wrapping_add(part);
+        }
+        self.connections += other.connections;
+        self.failed += other.failed;
+        self.open += other.open;
+        self.retransmits += other.retransmits;
+        self.round_trips.0 += other.round_trips.0;
+        self.round_trips.1 += other.round_trips.1;
+        self.active_ns = self.active_ns.max(other.active_ns);
+    }
+
+    /// Both ways.
+    pub fn bytes(&self) -> u64 {
+        self.traffic.transmit_bytes.wrapping_add(self.traffic.receive_bytes)
+    }
+}
+
+/// The flows of sockets that have closed.
+#[derive(Debug)]
+pub(super) struct Flows {
+    books: IndexMap<Flow, FlowBooks>,
+    most: usize,
+    forgotten: u64,
+}
+
+impl Default for Flows {
+    fn default() -> Self {
+        Self { books: IndexMap::new(), most: DEFAULT_MAX_FLOWS, forgotten: 0 }
+    }
+}
+
+/// The part of the flows that makes room when there is none: the smallest.
+const PART: usize = 4;
+
+impl Flows {
+    fn add(&mut self, flow: Flow, books: &FlowBooks) {
+        if let Some(known) = self.books.get_mut(&flow) {
+            known.merge(books);
+            return;
+        }
+        if self.books.len() >= self.most {
+            self.make_room();
+        }
+        let is_full = self.books.len() >= self.most && !flow.is_rest();
+        if is_full {
+            self.forgotten += 1;
+        }
+        self.books.entry(if is_full { flow.of_rest() } else { flow }).or_default().merge(books);
+    }
+
+    /// Adds the smallest flows to what is known of their entities otherwise: their far ends are forgotten, not their bytes.
+    fn make_room(&mut self) {
+        let mut sizes: Vec<_> =
+            self.books.iter().filter(|(flow, _)| !flow.is_rest()).map(|(_, books)| books.bytes()).collect();
+        let part = sizes.len() / PART;
+        if part == 0 {
+            return;
+        }
+        let (_, largest, _) = sizes.select_nth_unstable(part - 1);
+        let (largest, mut left) = (*largest, part);
+        let small: Vec<_> = self
+            .books
+            .extract_if(.., |flow, books| {
+                let goes = left > 0 && !flow.is_rest() && books.bytes() <= largest;
+                left -= usize::from(goes);
+                goes
+            })
+            .collect();
+        self.forgotten += small.len() as u64;
+        for (flow, books) in small {
+            self.books.entry(flow.of_rest()).or_default().merge(&books);
+        }
+    }
+
+    /// One entity has become another.
+    pub(super) fn rename(&mut self, from: EntityId, to: EntityId) {
+        let moved: Vec<_> = self.books.extract_if(.., |flow, _| flow.entity == from).collect();
+        for (flow, books) in moved {
+            self.books.entry(Flow { entity: to, ..flow }).or_default().merge(&books);
+        }
+    }
+
+    /// Forgets the flows of entities that are gone.
+    pub(super) fn retain(&mut self, is_there: impl Fn(EntityId) -> bool) {
+        self.books.retain(|flow, _| is_there(flow.entity));
+    }
+}
+
+/// Every flow at a moment, those of open sockets too.
+#[derive(Clone, Debug, Default)]
+pub struct FlowView {
+    /// When that was.
+    pub at_ns: u64,
+    /// In no order.
+    pub flows: IndexMap<Flow, FlowBooks>,
+}
+
+impl Ledger {
+    /// How many flows are kept at most.
+    pub fn keep_flows(&mut self, most: usize) {
+        self.flows.most = most;
+    }
+
+    /// Flows that are kept, and how many may be.
+    pub fn kept_flows(&self) -> (u64, u64) {
+        (self.flows.books.len() as u64, self.flows.most as u64)
+    }
+
+    /// Flows whose far ends were forgotten, since there were more than are kept.
+    pub fn flows_forgotten(&self) -> u64 {
+        self.flows.forgotten
+    }
+
+    pub(super) fn book_flows(&mut self, flows: &[(FlowKey, FlowSum)], now_ns: u64) {
+        for (key, sum) in flows {
+            let flow = self.flow_of(key);
+            let books = FlowBooks {
+                traffic: sum.traffic,
+                connections: sum.closed,
+                failed: sum.failed,
+                open: 0,
+                retransmits: sum.retransmits,
+                round_trips: (sum.round_trips_us, sum.round_trips),
+                active_ns: now_ns,
+            };
+            self.flows.add(flow, &books);
+        }
+    }
+
+    /// Those that are kept; open sockets are yet to be added.
+    pub fn flow_view(&self, at_ns: u64) -> FlowView {
+        FlowView { at_ns, flows: self.flows.books.clone() }
+    }
+
+    /// Adds an open socket to a view.
+    pub fn add_socket(&self, view: &mut FlowView, book: &SocketBook, state: &SocketState) {
+        let direction = if book.direction == OUTBOUND { OUTBOUND } else { INBOUND };
+        let flow = self.flow_of(&FlowKey {
+            cgroup: book.cgroup,
+            remote: book.remote,
+            port: if direction == OUTBOUND { book.remote_port } else { book.local_port },
+            protocol: book.protocol,
+            direction,
+            scope: (book.peer & PEER_SCOPE) as u8,
+            padding: [0; 3],
+        });
+        let mut books = FlowBooks { traffic: book.traffic, ..FlowBooks::default() };
+        let carried = book.traffic.transmit_packets | book.traffic.receive_packets;
+        if book.protocol != TCP {
+            books.active_ns = view.at_ns;
+        } else if book.is_released == 0 {
+            let is_open = !matches!(state.state, TCP_CLOSE | TCP_LISTEN | TCP_SYN_SENT | TCP_SYN_RECEIVED);
+            books.open = is_open.into();
+            // Of one that has ended and is still held, more is told when it is let go.
+            books.connections = is_open.into();
+            books.retransmits = state.retransmits.into();
+            books.round_trips = (state.round_trip_us.into(), (state.round_trip_us != 0).into());
+            books.active_ns = state.active_us * 1000;
+        }
+        if carried != 0 || books.open != 0 {
+            view.flows.entry(flow).or_default().merge(&books);
+        }
+    }
+
+    fn flow_of(&self, key: &FlowKey) -> Flow {
+        Flow {
+            entity: self.entities[self.known(key.cgroup)].id,
+            remote: key.remote,
+            port: key.port,
+            protocol: key.protocol,
+            direction: key.direction,
+            scope: key.scope,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn flow(entity: u64, remote: u64) -> Flow {
+        Flow { entity: EntityId(entity), remote: [0, remote], port: 443, protocol: TCP, direction: OUTBOUND, scope: 5 }
+    }
+
+    fn carried(bytes: u64) -> FlowBooks {
+        let traffic = Traffic { transmit_bytes: bytes, transmit_packets: 1, ..Traffic::default() };
+        FlowBooks { traffic, connections: 1, ..FlowBooks::default() }
+    }
+
+    fn totals(flows: &Flows) -> (u64, u64) {
+        let sum = |of: fn(&FlowBooks) -> u64| flows.books.values().map(of).sum();
+        (sum(FlowBooks::bytes), sum(|books| books.connections))
+    }
+
+    #[test]
+    fn where_there_is_no_room_the_smallest_lose_their_far_ends_and_no_byte_is_lost() {
+        let mut flows = Flows { most: 8, ..Flows::default() };
+        for remote in 1..=100 {
+            flows.add(flow(remote % 2, remote), &carried(remote));
+            // Always the largest.
+            flows.add(flow(0, 1000), &carried(500));
+            assert!(flows.books.len() <= 8 + 1, "{}", flows.books.len());
+        }
+        assert_eq!(totals(&flows), (5050 + 50_000, 200));
+        assert_eq!(flows.books[&flow(0, 1000)].bytes(), 50_000);
+        let rest = |entity| flows.books.get(&flow(entity, 0).of_rest()).map_or(0, |books| books.connections);
+        assert_eq!(rest(0) + rest(1), flows.forgotten);
+        assert!(rest(0) > 0 && rest(1) > 0);
+    }
+
+    #[test]
+    fn who_gets_a_name_keeps_its_flows_and_who_is_gone_has_none() {
+        let mut flows = Flows::default();
+        for (entity, bytes) in [(1, 10), (2, 20), (3, 40)] {
+            flows.add(flow(entity, 7), &carried(bytes));
+        }
+        flows.rename(EntityId(1), EntityId(2));
+        assert_eq!((flows.books.len(), flows.books[&flow(2, 7)].bytes()), (2, 30));
+        flows.retain(|entity| entity == EntityId(3));
+        assert_eq!(totals(&flows), (40, 1));
+    }
+
+    #[test]
+    fn what_comes_in_two_parts_one_of_which_is_less_than_nothing_is_what_it_is_together() {
+        let mut flows = Flows::default();
+        flows.add(flow(1, 7), &carried(100_u64.wrapping_neg()));
+        flows.add(flow(1, 7), &carried(150));
+        assert_eq!(flows.books[&flow(1, 7)].bytes(), 50);
+    }
+
+    #[test]
+    fn an_open_socket_is_a_connection_if_it_is_one() {
+        let ledger = Ledger::default();
+        let told = |book: &SocketBook, state: &SocketState| {
+            let mut view = ledger.flow_view(9_000);
+            ledger.add_socket(&mut view, book, state);
+            view.flows.into_iter().next()
+        };
+        let traffic = Traffic { transmit_bytes: 5, transmit_packets: 1, ..Traffic::default() };
+        let book = SocketBook {
+            traffic,
+            remote: [0, 7],
+            remote_port: 443,
+            local_port: 40_000,
+            protocol: TCP,
+            direction: OUTBOUND,
+            ..SocketBook::default()
+        };
+        let state = SocketState { state: 1, active_us: 3, retransmits: 2, round_trip_us: 40, ..SocketState::default() };
+        let (flow, books) = told(&book, &state).unwrap();
+        assert_eq!((flow.port, books.open, books.connections, books.retransmits), (443, 1, 1, 2));
+        assert_eq!((books.active_ns, books.round_trips), (3_000, (40, 1)));
+        let (flow, _) = told(&SocketBook { direction: INBOUND, ..book }, &state).unwrap();
+        assert_eq!(flow.port, 40_000);
+        // It was told when it was let go.
+        let (_, books) = told(&SocketBook { is_released: 1, ..book }, &state).unwrap();
+        assert_eq!((books.open, books.connections, books.retransmits, books.bytes()), (0, 0, 0, 5));
+        for state in [TCP_CLOSE, TCP_LISTEN, TCP_SYN_SENT] {
+            let (_, books) = told(&book, &SocketState { state, ..SocketState::default() }).unwrap();
+            assert_eq!((books.open, books.connections), (0, 0), "{state}");
+        }
+        let (_, books) = told(&SocketBook { protocol: 17, ..book }, &SocketState::default()).unwrap();
+        assert_eq!((books.open, books.active_ns), (0, 9_000));
+        let silent = SocketBook { traffic: Traffic::default(), ..book };
+        assert!(told(&silent, &SocketState { state: TCP_CLOSE, ..SocketState::default() }).is_none());
+    }
+}

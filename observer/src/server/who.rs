@@ -1,0 +1,84 @@
+//! An entity, as the API names it and as a request asks for it.
+
+use crate::ledger::Identity;
+use serde::{Deserialize, Serialize};
+
+/// An entity by its labels; those that do not apply are left out.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Who {
+    /// The pod's namespace.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
+    /// The pod; its uid as long as it has no name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pod: Option<String>,
+    /// The container; its id as long as it has no name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub container: Option<String>,
+    /// The pod's workload.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub workload: Option<String>,
+    /// What kind of workload that is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub workload_type: Option<String>,
+    /// The path of a cgroup that is in no pod, or `unattributed`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cgroup: Option<String>,
+}
+
+impl From<&Identity> for Who {
+    fn from(identity: &Identity) -> Self {
+        let text = |name: &str| Some(name.to_owned());
+        match identity {
+            Identity::Unattributed => Self { cgroup: text("unattributed"), ..Self::default() },
+            Identity::Other { namespace } => {
+                Self { namespace: namespace.as_deref().and_then(text), cgroup: text("other"), ..Self::default() }
+            }
+            Identity::Cgroup { path } => Self { cgroup: text(path), ..Self::default() },
+            Identity::UnnamedPod { uid, container } => {
+                Self { pod: text(uid), container: container.as_deref().and_then(text), ..Self::default() }
+            }
+            Identity::Container { pod, container } => Self {
+                namespace: text(&pod.namespace),
+                pod: text(&pod.pod),
+                container: container.as_deref().and_then(text),
+                workload: text(&pod.workload.name),
+                workload_type: text(&pod.workload.kind),
+                cgroup: None,
+            },
+        }
+    }
+}
+
+impl Who {
+    /// Whether a request that asks for this means it: `NAMESPACE/POD`, `NAMESPACE/POD/CONTAINER`, or the path of a cgroup.
+    pub(super) fn is_meant_by(&self, wanted: &str) -> bool {
+        if self.cgroup.as_deref() == Some(wanted) {
+            return true;
+        }
+        let mut parts = wanted.splitn(3, '/');
+        let (namespace, pod, container) = (parts.next(), parts.next(), parts.next());
+        self.pod.is_some()
+            && self.namespace.as_deref() == namespace
+            && self.pod.as_deref() == pod
+            && (container.is_none() || self.container.as_deref() == container)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pod_means_all_its_containers() {
+        let text = |text: &str| Some(text.to_owned());
+        let web = Who { namespace: text("shop"), pod: text("web-1"), container: text("app"), ..Who::default() };
+        assert!(web.is_meant_by("shop/web-1") && web.is_meant_by("shop/web-1/app"));
+        for other in ["shop/web-1/sidecar", "shop/web-2", "shop", "web-1", "", "shop/web-1/"] {
+            assert!(!web.is_meant_by(other), "{other}");
+        }
+        let service = Who { cgroup: text("/system.slice/a.service"), ..Who::default() };
+        assert!(service.is_meant_by("/system.slice/a.service") && !service.is_meant_by("/system.slice"));
+    }
+}

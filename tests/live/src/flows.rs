@@ -1,0 +1,91 @@
+//! What the debug listener tells of flows.
+
+use crate::{
+    agent::Agent,
+    http,
+    page::{Counted, Page, Traffic},
+};
+use anyhow::{Context as _, Result, bail};
+use serde_json::Value;
+use std::time::Duration;
+
+/// A flow.
+#[derive(Clone, Debug)]
+pub(crate) struct Flow(Value);
+
+impl Flow {
+    pub(crate) fn number(&self, field: &str) -> u64 {
+        self.0[field].as_u64().unwrap_or_default()
+    }
+
+    pub(crate) fn rate(&self, field: &str) -> f64 {
+        self.0[field].as_f64().unwrap_or_default()
+    }
+
+    pub(crate) fn text(&self, field: &str) -> &str {
+        self.0[field].as_str().unwrap_or_default()
+    }
+
+    pub(crate) fn traffic(&self) -> Traffic {
+        let counted = |way: &str| Counted {
+            bytes: self.number(&format!("{way}_bytes")),
+            packets: self.number(&format!("{way}_packets")),
+        };
+        Traffic { transmit: counted("transmit"), receive: counted("receive") }
+    }
+}
+
+/// What an answer holds.
+pub(crate) struct Flows {
+    pub(crate) all: Vec<Flow>,
+    pub(crate) more: u64,
+    pub(crate) forgotten: u64,
+    pub(crate) interval: f64,
+}
+
+impl Flows {
+    /// Those that the parameters choose.
+    pub(crate) fn ask(agent: &Agent, parameters: &str) -> Result<Self> {
+        let answer = http::get(agent.debug_address()?, &format!("/api/v1/flows?{parameters}"))?;
+        let json: Value = serde_json::from_str(answer.text()?)?;
+        let flows = json["flows"].as_array().with_context(|| format!("no flows: {json}"))?;
+        Ok(Self {
+            all: flows.iter().cloned().map(Flow).collect(),
+            more: json["more"].as_u64().context("no more")?,
+            forgotten: json["forgotten"].as_u64().context("no forgotten")?,
+            interval: json["interval_seconds"].as_f64().context("no interval")?,
+        })
+    }
+
+    /// All of a cgroup, and the page of a moment at which it carries nothing more.
+    pub(crate) fn at_rest(agent: &Agent, cgroup: &str) -> Result<(Self, Page)> {
+        for _ in 0..40 {
+            let before = agent.scrape()?.traffic(cgroup)?;
+            let flows = Self::ask(agent, &format!("top=100000&entity={}", cgroup.replace('/', "%2F")))?;
+            let page = agent.scrape()?;
+            if page.traffic(cgroup)? == before {
+                return Ok((flows, page));
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        bail!("{cgroup} does not come to rest")
+    }
+
+    pub(crate) fn sum(&self) -> Traffic {
+        self.all.iter().fold(Traffic::default(), |sum, flow| sum + flow.traffic())
+    }
+
+    pub(crate) fn total(&self, field: &str) -> u64 {
+        self.all.iter().map(|flow| flow.number(field)).sum()
+    }
+
+    /// The only one of which that is true.
+    pub(crate) fn only(&self, which: impl Fn(&Flow) -> bool) -> Result<&Flow> {
+        let mut found = self.all.iter().filter(|flow| which(flow));
+        match (found.next(), found.next()) {
+            (Some(flow), None) => Ok(flow),
+            (None, _) => bail!("no such flow among {:#?}", self.all),
+            (Some(first), Some(second)) => bail!("two such flows: {first:?}, {second:?}"),
+        }
+    }
+}

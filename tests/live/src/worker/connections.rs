@@ -1,0 +1,61 @@
+//! Many connections, one after the other.
+
+use super::{converse, not_understood, tcp};
+use anyhow::{Context as _, Result};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+
+/// Understands `open FIRST COUNT BYTES` (to one address of 127.0.0.0/8 after the other, FIRST being 127.1.0.0, each connection leaves
+/// that many bytes and closes), `hold FIRST COUNT` (the same, but they stay open) and `refused COUNT` (to a port where nobody listens).
+#[derive(clap::Args)]
+pub(super) struct Connections {
+    /// Where the server listens on all addresses.
+    #[arg(long)]
+    port: u16,
+}
+
+impl Connections {
+    pub(super) fn run(self) -> Result<()> {
+        let mut held = Vec::new();
+        converse("ready", |words| {
+            match words {
+                ["open", first, count, bytes] => {
+                    for number in numbers(first, count)? {
+                        let mut stream = self.connect(number)?;
+                        tcp::bring(&mut stream, bytes.parse()?)?;
+                        tcp::close(stream)?;
+                    }
+                }
+                ["hold", first, count] => {
+                    for number in numbers(first, count)? {
+                        held.push(self.connect(number)?);
+                    }
+                }
+                ["refused", count] => {
+                    for number in numbers("0", count)? {
+                        let nobody = SocketAddr::from((address(number), 1));
+                        anyhow::ensure!(TcpStream::connect(nobody).is_err(), "somebody listens at {nobody}");
+                    }
+                }
+                other => return not_understood(other),
+            }
+            Ok("done".into())
+        })
+    }
+
+    fn connect(&self, number: u32) -> Result<TcpStream> {
+        let to = SocketAddr::from((address(number), self.port));
+        let stream = TcpStream::connect(to).with_context(|| format!("connect to {to}"))?;
+        stream.set_nodelay(true)?;
+        Ok(stream)
+    }
+}
+
+fn numbers(first: &str, count: &str) -> Result<std::ops::Range<u32>> {
+    let (first, count): (u32, u32) = (first.parse()?, count.parse()?);
+    Ok(first..first + count)
+}
+
+/// 127.1.0.0 and those after it.
+pub(crate) fn address(number: u32) -> Ipv4Addr {
+    Ipv4Addr::from(u32::from(Ipv4Addr::new(127, 1, 0, 0)) + number)
+}
