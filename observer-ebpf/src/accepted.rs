@@ -1,4 +1,5 @@
-//! Connections that this end accepts: a socket of theirs has no packet of its own before the first data, and is there all the same.
+//! What TCP's states tell of connections. One that this end accepts has no packet of its own before the first data, and is there all the
+//! same; one that is over may be held, or never have been held by anybody; a socket may connect again.
 
 use crate::{
     net,
@@ -7,13 +8,14 @@ use crate::{
         SOCK_V6, cgroup_id, field,
     },
     slots,
-    sockets::storage,
+    sockets::{self, storage},
 };
 use aya_ebpf::{bindings::BPF_SK_STORAGE_GET_F_CREATE, programs::BtfTracePointContext};
 use observer_ebpf::{
     UNATTRIBUTED_SLOT,
     flows::{
-        AddressWords, INBOUND, PEER_KNOWN, SocketBook, TCP, TCP_ESTABLISHED, TCP_SYN_RECEIVED, mix_ipv6, peer_key,
+        AddressWords, INBOUND, PEER_KNOWN, SocketBook, TCP, TCP_CLOSE, TCP_ESTABLISHED, TCP_LISTEN, TCP_SYN_RECEIVED,
+        TCP_SYN_SENT, mix_ipv6, peer_key,
     },
 };
 
@@ -24,15 +26,59 @@ const AF_INET6: u16 = 10;
 #[inline(always)]
 pub(crate) fn state_changes(ctx: &BtfTracePointContext) {
     let (old, new): (u32, u32) = (ctx.arg(1), ctx.arg(2));
-    if old != TCP_SYN_RECEIVED || new != TCP_ESTABLISHED {
-        return;
-    }
     let sk: *const u8 = ctx.arg(0);
     // SAFETY: the tracepoint's socket.
     unsafe {
         if field::<u16>(sk, &SOCK_PROTOCOL) != TCP.into() {
             return;
         }
+        match (old, new) {
+            (TCP_SYN_RECEIVED, TCP_ESTABLISHED) => accepted(sk),
+            (TCP_LISTEN, _) => {}
+            (_, TCP_CLOSE) => over(sk),
+            (_, TCP_SYN_SENT) => again(sk),
+            _ => {}
+        }
+    }
+}
+
+/// # Safety
+/// `sk` must be a TCP socket that the verifier knows.
+#[inline(always)]
+unsafe fn over(sk: *const u8) {
+    let socket = storage(sk.cast_mut().cast(), core::ptr::null_mut(), 0);
+    // SAFETY: as above, and the socket's storage.
+    unsafe {
+        // Else it was told of when it was let go.
+        if !socket.is_null() && (*socket).is_released == 0 && (*socket).protocol == TCP {
+            sockets::end(socket, sk as u64);
+        }
+    }
+}
+
+/// # Safety
+/// As for [`over`].
+#[inline(always)]
+unsafe fn again(sk: *const u8) {
+    let socket = storage(sk.cast_mut().cast(), core::ptr::null_mut(), 0);
+    // SAFETY: as above.
+    unsafe {
+        if !socket.is_null() {
+            sockets::turn_over(socket);
+            (*socket).told = 0;
+            (*socket).told_retransmits = 0;
+            // The next packet tells of the far end, and who asks first.
+            (*socket).peer = 0;
+        }
+    }
+}
+
+/// # Safety
+/// As for [`over`].
+#[inline(never)]
+unsafe fn accepted(sk: *const u8) {
+    // SAFETY: as above.
+    unsafe {
         let family: u16 = field(sk, &SOCK_FAMILY);
         let (own, remote, mixed): (AddressWords, AddressWords, u32) = if family == AF_INET {
             let remote: u32 = field(sk, &SOCK_REMOTE_V4);

@@ -25,3 +25,9 @@ pub(crate) fn add(counter: *mut u64, value: u64) {
         atomic_xadd::<u64, u64, { AtomicOrdering::Relaxed }>(counter, value);
     }
 }
+
+/// Takes away atomically.
+#[inline(always)]
+pub(crate) fn take_away(counter: *mut u64, value: u64) {
+    add(counter, value.wrapping_neg());
+}

@@ -16,6 +16,8 @@ pub const fn address_of([high, low]: AddressWords) -> Address {
 
 /// Flows that a table between two readings holds.
 pub const MAX_CLOSED_FLOWS: u32 = 8192;
+/// From here on new far ends are not told of, so that there is room to tell whose their traffic was.
+pub const MANY_CLOSED_FLOWS: u64 = MAX_CLOSED_FLOWS as u64 / 8 * 7;
 
 /// What a socket's storage holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -42,8 +44,19 @@ pub struct SocketBook {
     /// Who opened it: [`UNDECIDED`], [`OUTBOUND`] or [`INBOUND`].
     pub direction: u8,
     /// 1 once nobody has it open any more, though packets may still come and go.
-    pub is_released: u16,
+    pub is_released: u8,
+    /// What has been told of its TCP connection: nothing, [`TOLD`] or [`ENDED`].
+    pub told: u8,
+    /// Segments sent again that have been told of.
+    pub told_retransmits: u32,
+    /// Zeroes.
+    pub padding: u32,
 }
+
+/// That it is there.
+pub const TOLD: u8 = 1;
+/// That it is over.
+pub const ENDED: u8 = 2;
 
 /// A connection that was there before the programs, or one that was accepted: which of them has yet to be asked of the socket.
 pub const UNDECIDED: u8 = 0;
@@ -98,8 +111,8 @@ pub struct FlowKey {
 pub struct FlowSum {
     /// L3 bytes and packets as on the wire.
     pub traffic: Traffic,
-    /// TCP connections that were there and have closed.
-    pub closed: u64,
+    /// TCP connections that came to be and were not told of before.
+    pub connections: u64,
     /// TCP connections that never came to be.
     pub failed: u64,
     /// TCP segments sent again.
@@ -110,24 +123,54 @@ pub struct FlowSum {
     pub round_trips: u64,
 }
 
+/// Counts of the map `FLOWS_BOOKED`.
+pub const FLOW_COUNTS: u32 = 3;
+/// Grows whenever something is added to either table.
+pub const ADDED: u32 = 0;
+/// Flows in `FLOWS_EVEN`; those in `FLOWS_ODD` are the next.
+pub const IN_TABLES: u32 = 1;
+
 /// What is told of an open socket beside its [`SocketBook`]: the tail of a record of the iterator `observer_sockets`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct SocketState {
     /// `CLOCK_MONOTONIC` in microseconds when TCP last sent or received; 0 for others.
     pub active_us: u64,
-    /// TCP segments sent again.
+    /// TCP segments sent again and not told of before.
     pub retransmits: u32,
     /// Microseconds of TCP's smoothed round trip; 0 if there was none.
     pub round_trip_us: u32,
     /// TCP's state; see [`TCP_ESTABLISHED`].
     pub state: u32,
-    /// Zeroes.
-    pub padding: u32,
+    /// 1 if it is a connection that was not told of before.
+    pub is_new: u32,
+}
+
+/// Whether a TCP socket in that state is a connection.
+pub const fn is_connection(state: u32) -> bool {
+    !matches!(state, TCP_CLOSE | TCP_LISTEN | TCP_SYN_SENT | TCP_SYN_RECEIVED)
+}
+
+impl SocketBook {
+    /// The flow that its far end makes.
+    pub const fn flow(&self) -> FlowKey {
+        let direction = if self.direction == OUTBOUND { OUTBOUND } else { INBOUND };
+        FlowKey {
+            cgroup: self.cgroup,
+            remote: self.remote,
+            port: if direction == OUTBOUND { self.remote_port } else { self.local_port },
+            protocol: self.protocol,
+            direction,
+            scope: (self.peer & PEER_SCOPE) as u8,
+            padding: [0; 3],
+        }
+    }
 }
 
 /// IP's number of TCP.
 pub const TCP: u8 = 6;
+/// IP's number of no protocol at all: of raw sockets that make up TCP by themselves.
+pub const RAW: u8 = 255;
 /// TCP's states, as the kernel numbers them.
 pub const TCP_ESTABLISHED: u32 = 1;
 /// The connection was asked for and has not been answered.
@@ -139,5 +182,5 @@ pub const TCP_CLOSE: u32 = 7;
 /// It takes connections.
 pub const TCP_LISTEN: u32 = 10;
 
-const _: () = assert!(size_of::<SocketBook>() == 80 && size_of::<FlowKey>() == 32 && size_of::<FlowSum>() == 72);
+const _: () = assert!(size_of::<SocketBook>() == 88 && size_of::<FlowKey>() == 32 && size_of::<FlowSum>() == 72);
 const _: () = assert!(size_of::<SocketState>() == 24 && SCOPES <= PEER_SCOPE as usize);

@@ -110,6 +110,20 @@ pub struct SchedBook {
     pub waits: [u32; histogram::BUCKETS],
 }
 
+/// What went wrong with one slot's TCP connections: an entry of the map `TCP`, by slot.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct TcpBook {
+    /// Segments sent again.
+    pub retransmits: u64,
+    /// Resets sent.
+    pub transmit_resets: u64,
+    /// Resets received.
+    pub receive_resets: u64,
+    /// Connections that were asked for and did not come to be.
+    pub failed_connects: u64,
+}
+
 /// An entry of a CPU's cache from cgroup id to its [`SchedBook`]: entry `cpu * SLOT_CACHE_ENTRIES + id % SLOT_CACHE_ENTRIES` of `SLOT_CACHE`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
@@ -274,6 +288,12 @@ pub enum Drop {
     WaitPairTable = 13,
     /// Traffic whose far end is not told of, since the table of flows was full: it is in its entity's sums all the same.
     FlowTable = 14,
+    /// What went wrong with TCP connections, booked to `unattributed` because no slot was free.
+    TcpNoSlot = 15,
+    /// The same because the slot table refused the cgroup.
+    TcpSlotTable = 16,
+    /// Traffic in no flow at all, since the table of flows had no room even without far ends, or a socket got no storage.
+    FlowLost = 17,
 }
 
 impl Drop {
@@ -294,6 +314,9 @@ impl Drop {
         Self::RunSlotTable,
         Self::WaitPairTable,
         Self::FlowTable,
+        Self::TcpNoSlot,
+        Self::TcpSlotTable,
+        Self::FlowLost,
     ];
 
     /// The value of the `reason` label.
@@ -314,12 +337,15 @@ impl Drop {
             Self::RunSlotTable => "run_slot_table",
             Self::WaitPairTable => "wait_pair_table",
             Self::FlowTable => "flow_table",
+            Self::TcpNoSlot => "tcp_no_slot",
+            Self::TcpSlotTable => "tcp_slot_table",
+            Self::FlowLost => "flow_lost",
         }
     }
 }
 
 /// How many reasons the programs count.
-pub const DROPS: usize = 15;
+pub const DROPS: usize = 18;
 
 const _: () = assert!(size_of::<NetBook>() == 192 && size_of::<SchedBook>() == 128);
 const _: () = assert!(size_of::<CachedSlot>() == 16 && size_of::<CgroupEvent>() == 16);

@@ -20,6 +20,7 @@ mod open_sockets;
 mod sched;
 mod slots;
 mod sockets;
+mod tcp;
 mod throttle;
 mod turns;
 
@@ -46,6 +47,41 @@ fn observer_ingress(ctx: SkBuffContext) -> i32 {
 #[btf_tracepoint(function = "inet_sock_set_state")]
 fn observer_accept(ctx: BtfTracePointContext) -> i32 {
     accepted::state_changes(&ctx);
+    0
+}
+
+/// A connection that was asked for may have failed.
+#[btf_tracepoint(function = "inet_sock_set_state")]
+fn observer_connect(ctx: BtfTracePointContext) -> i32 {
+    tcp::state_changes(&ctx);
+    0
+}
+
+/// TCP sends again what was not acknowledged.
+#[btf_tracepoint(function = "tcp_retransmit_skb")]
+fn observer_resend(ctx: BtfTracePointContext) -> i32 {
+    tcp::segments_sent_again(&ctx);
+    0
+}
+
+/// A listener answers again, since nothing came back.
+#[btf_tracepoint(function = "tcp_retransmit_synack")]
+fn observer_synack(ctx: BtfTracePointContext) -> i32 {
+    tcp::answer_sent_again(&ctx);
+    0
+}
+
+/// TCP resets a connection.
+#[btf_tracepoint(function = "tcp_send_reset")]
+fn observer_reset(ctx: BtfTracePointContext) -> i32 {
+    tcp::reset_sent(&ctx);
+    0
+}
+
+/// The far end resets a connection.
+#[btf_tracepoint(function = "tcp_receive_reset")]
+fn observer_was_reset(ctx: BtfTracePointContext) -> i32 {
+    tcp::reset_received(&ctx);
     0
 }
 

@@ -20,7 +20,10 @@ use aya_ebpf::{
 use core::{mem::MaybeUninit, ptr::read_volatile};
 use observer_ebpf::{
     Address, Drop, MAX_SCOPE_PREFIXES, SCOPES, Scope, Traffic, UNATTRIBUTED_SLOT,
-    flows::{AddressWords, PEER_KNOWN, PEER_SCOPE, PEER_SENT, SocketBook, address_of, mix_ipv6, peer_key},
+    flows::{
+        AddressWords, FlowKey, INBOUND, OUTBOUND, PEER_KNOWN, PEER_SCOPE, PEER_SENT, SocketBook, TCP, UNDECIDED,
+        address_of, mix_ipv6, peer_key,
+    },
     wire,
 };
 
@@ -67,11 +70,16 @@ pub(crate) fn book(ctx: &SkBuffContext, direction: Direction) {
         // There may be one now.
         socket = storage(sk, core::ptr::null_mut(), 0);
     }
-    if !socket.is_null() {
+    if place & STRANGER != 0 {
+        // SAFETY: only a socket with storage has strangers.
+        if let Some(key) = unsafe { stranger(skb, socket, place, direction) } {
+            sockets::book_stranger(key, direction, bytes, packets);
+        }
+    } else if !socket.is_null() {
         // SAFETY: the socket's storage.
         unsafe {
             sockets::count(socket, direction, bytes, packets);
-            if known.is_none() && (*socket).is_released != 0 {
+            if (*socket).is_released != 0 {
                 sockets::turn_over(socket);
             }
         }
@@ -99,8 +107,11 @@ pub(crate) fn book(ctx: &SkBuffContext, direction: Direction) {
 /// The key of a far end whose address does not lie in place: remembered for nobody.
 const UNREADABLE: u64 = 0;
 
-/// Slot and scope of a packet in one word: `slot << 8 | scope`.
+/// Slot and scope of a packet in one word: `slot << 8 | scope`, and [`STRANGER`].
 type Place = u64;
+
+/// Marks the place of a packet of a socket without connection whose far end is not the socket's first: its traffic is not the book's.
+const STRANGER: Place = 1 << 62;
 
 /// The place as the socket remembers it, if all of it still holds.
 #[inline(always)]
@@ -216,6 +227,9 @@ fn settle(skb: *mut __sk_buff, sk: *mut bpf_sock, known: *mut SocketBook, key: u
     }
     if socket.is_null() {
         // No memory, or a socket on its way out: book all the same, remember nothing.
+        if !sk.is_null() {
+            drops::count(Drop::FlowLost);
+        }
         // SAFETY: the context of the program.
         let slot = slot_or_count(unsafe { bpf_skb_cgroup_id(skb) }).unwrap_or(UNATTRIBUTED_SLOT);
         return place(slot, scope);
@@ -255,7 +269,8 @@ fn open(skb: *mut __sk_buff, sk: *mut bpf_sock, generation: u32) -> *mut SocketB
     storage(sk, &raw mut new, BPF_SK_STORAGE_GET_F_CREATE.into())
 }
 
-/// The scope of a socket's far end, given what this packet shows; remembers it, and what it carried to another one is handed over.
+/// The scope of a socket's far end, given what this packet shows, with [`STRANGER`] if it is not the one that the socket remembers. Of a
+/// new far end of a connection, and of another scope, it remembers that, and what came before is handed over.
 ///
 /// # Safety
 /// `socket` must be a socket's storage.
@@ -278,8 +293,14 @@ unsafe fn decide(
     }
     // SAFETY: as above.
     unsafe {
-        if peer == 0 || peer >> 32 != key >> 32 || peer & PEER_SCOPE != shown {
-            if peer != 0 {
+        let is_another = peer != 0 && peer >> 32 != key >> 32;
+        if is_another && connected_to(sk).is_none() {
+            return shown | STRANGER;
+        }
+        if peer == 0 || is_another || peer & PEER_SCOPE != shown {
+            // Whoever asked first will be asked for soon, and with it whose port makes the flow.
+            let is_open_question = (*socket).direction == UNDECIDED && (*socket).protocol == TCP;
+            if peer != 0 && (is_another || !is_open_question) {
                 sockets::turn_over(socket);
             }
             introduce(skb, sk, socket, direction);
@@ -296,11 +317,10 @@ unsafe fn decide(
 /// `socket` must be the storage of `sk`, which is not null.
 #[inline(never)]
 unsafe fn introduce(skb: *mut __sk_buff, sk: *mut bpf_sock, socket: *mut SocketBook, direction: Direction) {
-    let is_v4 = load::<u8>(skb, 0).unwrap_or(0) >> 4 == 4;
-    let protocol = protocol(skb, is_v4);
     // SAFETY: as above.
     unsafe {
         if (*socket).peer == 0 {
+            let protocol = sockets::protocol(sk);
             (*socket).protocol = protocol;
             (*socket).direction = sockets::opener(sk, protocol, direction);
         }
@@ -308,12 +328,56 @@ unsafe fn introduce(skb: *mut __sk_buff, sk: *mut bpf_sock, socket: *mut SocketB
             (*socket).remote = connected;
             ((*socket).local_port, (*socket).remote_port) = sockets::ports(sk);
         } else {
-            (*socket).remote = packet_address(skb, is_v4, direction);
-            let [source, destination] = packet_ports(skb, protocol, is_v4);
-            ((*socket).local_port, (*socket).remote_port) =
-                if direction == Direction::Transmit { (source, destination) } else { (destination, source) };
+            let end = packet_end(skb, direction);
+            ((*socket).remote, (*socket).local_port, (*socket).remote_port) =
+                (end.address, end.local_port, end.remote_port);
         }
     }
+}
+
+/// The flow of a packet that is not for, or from, the far end that its socket remembers.
+///
+/// # Safety
+/// `socket` must be a socket's storage, or null.
+#[inline(always)]
+unsafe fn stranger(
+    skb: *mut __sk_buff,
+    socket: *const SocketBook,
+    place: Place,
+    direction: Direction,
+) -> Option<FlowKey> {
+    if socket.is_null() {
+        return None;
+    }
+    let PacketEnd { address, local_port, remote_port } = packet_end(skb, direction);
+    // SAFETY: as above.
+    let book = unsafe { &*socket };
+    let slot = (place >> 8) as u32;
+    Some(FlowKey {
+        cgroup: if slot == UNATTRIBUTED_SLOT { 0 } else { book.cgroup },
+        remote: address,
+        port: if book.direction == OUTBOUND { remote_port } else { local_port },
+        protocol: book.protocol,
+        direction: if book.direction == OUTBOUND { OUTBOUND } else { INBOUND },
+        scope: (place & PEER_SCOPE) as u8,
+        padding: [0; 3],
+    })
+}
+
+/// What a packet shows of its far end.
+struct PacketEnd {
+    address: AddressWords,
+    local_port: u16,
+    remote_port: u16,
+}
+
+#[inline(always)]
+fn packet_end(skb: *mut __sk_buff, direction: Direction) -> PacketEnd {
+    let is_v4 = load::<u8>(skb, 0).unwrap_or(0) >> 4 == 4;
+    let [source, destination] = packet_ports(skb, protocol(skb, is_v4), is_v4);
+    let (local_port, remote_port) =
+        if direction == Direction::Transmit { (source, destination) } else { (destination, source) };
+    PacketEnd { address: packet_address(skb, is_v4, direction), local_port, remote_port }
 }
 
 #[inline(always)]
@@ -412,7 +476,6 @@ fn unpack(word: u64) -> (u64, u64) {
 /// More than the segments that 2^20 bytes can be cut into.
 const PACKETS_BITS: u32 = 24;
 
-const TCP: u8 = 6;
 const UDP: u8 = 17;
 const SCTP: u8 = 132;
 const HOP_BY_HOP: u8 = 0;

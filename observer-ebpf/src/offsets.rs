@@ -91,6 +91,8 @@ offsets! {
     SOCK_CGROUP;
     /// `sock.sk_max_ack_backlog`
     SOCK_BACKLOG;
+    /// `sk_buff.cb`, in it `tcp_skb_cb.tcp_gso_segs`
+    SKB_SEGMENTS;
     /// `tcp_sock.bytes_acked`
     TCP_BYTES_ACKED;
     /// `tcp_sock.total_retrans`

@@ -5,7 +5,7 @@ use crate::{
     sockets,
 };
 use aya_ebpf::{bindings::seq_file, helpers::generated::bpf_seq_write};
-use observer_ebpf::flows::{SocketBook, SocketState, TCP, UNDECIDED};
+use observer_ebpf::flows::{SocketBook, SocketState, TCP, TOLD, UNDECIDED, is_connection};
 
 /// `struct bpf_iter__bpf_sk_storage_map`
 #[repr(C)]
@@ -22,29 +22,46 @@ struct Meta {
     seq: *mut seq_file,
 }
 
-/// Tells of one socket: its book, then its state.
+/// Tells of one socket: its book, then its state. What is told is taken: it is not told again.
 #[inline(always)]
 pub(crate) fn tell(element: *const Element) {
     // SAFETY: the program's context; the verifier knows its fields.
-    let (seq, sk, book) = unsafe { ((*(*element).meta).seq, (*element).sk, (*element).value) };
+    let (seq, sk, socket) = unsafe { ((*(*element).meta).seq, (*element).sk, (*element).value) };
     // After the last there is a call without one.
-    if sk.is_null() || book.is_null() {
+    if sk.is_null() || socket.is_null() {
         return;
     }
     let sk = sk as u64;
     // SAFETY: neither is null.
     unsafe {
         let mut state = SocketState { state: peek::<u8>(sk, &SOCK_STATE).into(), ..SocketState::default() };
-        if (*book).protocol == TCP {
-            if (*book).direction == UNDECIDED {
-                (*book).direction = sockets::opener_of(sk);
+        let mut sent_again: u32 = 0;
+        if (*socket).protocol == TCP {
+            if (*socket).direction == UNDECIDED {
+                (*socket).direction = sockets::opener_of(sk);
             }
+            let is_open = (*socket).is_released == 0 && is_connection(state.state);
+            state.is_new = u32::from(is_open && (*socket).told == 0);
             state.active_us = peek(sk, &TCP_ACTIVE);
-            state.retransmits = peek(sk, &TCP_TOTAL_RETRANS);
             state.round_trip_us = peek::<u32>(sk, &TCP_ROUND_TRIP) >> 3;
+            if is_open {
+                sent_again = peek(sk, &TCP_TOTAL_RETRANS);
+                state.retransmits = sent_again.wrapping_sub((*socket).told_retransmits);
+            }
         }
+        let mut book = *socket;
         // What does not fit is asked for again by the kernel, from the start of this element.
-        bpf_seq_write(seq, book.cast(), size_of::<SocketBook>() as u32);
-        bpf_seq_write(seq, (&raw mut state).cast(), size_of::<SocketState>() as u32);
+        if bpf_seq_write(seq, (&raw mut book).cast(), size_of::<SocketBook>() as u32) != 0
+            || bpf_seq_write(seq, (&raw mut state).cast(), size_of::<SocketState>() as u32) != 0
+        {
+            return;
+        }
+        sockets::subtract(&raw mut (*socket).traffic, &book.traffic);
+        if state.is_new != 0 {
+            (*socket).told = TOLD;
+        }
+        if state.retransmits != 0 {
+            (*socket).told_retransmits = sent_again;
+        }
     }
 }

@@ -2,7 +2,7 @@
 //! another far end. A packet costs two adds.
 
 use crate::{
-    drops::{self, add},
+    drops::{self, add, take_away},
     net::Direction,
     offsets::{SOCK_BACKLOG, TCP_BYTES_ACKED, TCP_ROUND_TRIP, TCP_TOTAL_RETRANS, peek},
     slots,
@@ -11,17 +11,17 @@ use aya_ebpf::{
     EbpfContext as _,
     bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC, BPF_NOEXIST, bpf_sock},
     btf_maps::SkStorage,
-    helpers::generated::bpf_sk_storage_get,
+    helpers::generated::{bpf_sk_fullsock, bpf_sk_storage_get},
     macros::{btf_map, map},
     maps::{Array, HashMap},
     programs::SockContext,
 };
 use core::ptr::read_volatile;
 use observer_ebpf::{
-    Drop, Traffic,
+    Drop, Traffic, UNATTRIBUTED_SLOT,
     flows::{
-        AddressWords, FlowKey, FlowSum, INBOUND, MAX_CLOSED_FLOWS, OUTBOUND, PEER_KNOWN, PEER_SCOPE, SocketBook, TCP,
-        TCP_CLOSE, TCP_LISTEN, TCP_SYN_RECEIVED, TCP_SYN_SENT, UNDECIDED, mix_ipv6,
+        ADDED, ENDED, FLOW_COUNTS, FlowKey, FlowSum, IN_TABLES, INBOUND, MANY_CLOSED_FLOWS, MAX_CLOSED_FLOWS, OUTBOUND,
+        PEER_KNOWN, RAW, SocketBook, TCP, TCP_LISTEN, TCP_SYN_RECEIVED, TCP_SYN_SENT, TOLD, UNDECIDED,
     },
 };
 
@@ -33,9 +33,9 @@ static SOCKETS: SkStorage<SocketBook> = SkStorage::new();
 static FLOWS_EVEN: HashMap<FlowKey, FlowSum> = HashMap::with_max_entries(MAX_CLOSED_FLOWS, BPF_F_NO_PREALLOC);
 #[map]
 static FLOWS_ODD: HashMap<FlowKey, FlowSum> = HashMap::with_max_entries(MAX_CLOSED_FLOWS, BPF_F_NO_PREALLOC);
-/// Grows when something was added to either.
+/// What is in them: see [`ADDED`] and [`IN_TABLES`].
 #[map]
-static FLOWS_BOOKED: Array<u64> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+static FLOWS_BOOKED: Array<u64> = Array::with_max_entries(FLOW_COUNTS, BPF_F_MMAPABLE);
 
 const EEXIST: i32 = 17;
 
@@ -69,17 +69,35 @@ pub(crate) unsafe fn count(socket: *mut SocketBook, direction: Direction, bytes:
     }
 }
 
+/// Of a full socket: the protocol that it speaks. One that makes up TCP by itself does not speak it.
+#[inline(always)]
+pub(crate) fn protocol(sk: *mut bpf_sock) -> u8 {
+    const STREAM: u32 = 1;
+    // SAFETY: the context's socket.
+    let full = unsafe { bpf_sk_fullsock(sk) };
+    if full.is_null() {
+        return 0;
+    }
+    // SAFETY: not null; the verifier rewrites these into checked loads.
+    let (kind, protocol) =
+        unsafe { (read_volatile(&raw const (*full).type_), read_volatile(&raw const (*full).protocol)) };
+    if protocol == TCP.into() && kind != STREAM { RAW } else { protocol as u8 }
+}
+
 /// Who asked first, by the first packet of a socket.
 #[inline(always)]
 pub(crate) fn opener(sk: *mut bpf_sock, protocol: u8, direction: Direction) -> u8 {
+    if protocol == RAW {
+        // The kernel's answers to those that asked for nothing that there is, as a rule.
+        return INBOUND;
+    }
     if protocol != TCP {
         return if direction == Direction::Transmit { OUTBOUND } else { INBOUND };
     }
     // SAFETY: the context's socket; the verifier rewrites this into a checked load.
     match unsafe { read_volatile(&raw const (*sk).state) } {
         TCP_SYN_SENT => OUTBOUND,
-        // Closed is what the kernel has for answers to those that asked for nothing that there is.
-        TCP_SYN_RECEIVED | TCP_LISTEN | TCP_CLOSE => INBOUND,
+        TCP_SYN_RECEIVED | TCP_LISTEN => INBOUND,
         _ => UNDECIDED,
     }
 }
@@ -100,7 +118,6 @@ pub(crate) fn released(ctx: &SockContext) {
     if socket.is_null() {
         return;
     }
-    let sk = ctx.as_ptr() as u64;
     // SAFETY: the socket's storage, and the context.
     unsafe {
         (*socket).is_released = 1;
@@ -108,22 +125,40 @@ pub(crate) fn released(ctx: &SockContext) {
         (*socket).peer &= !PEER_KNOWN;
         let is_listener = read_volatile(&raw const (*ctx.sock).state) == TCP_LISTEN;
         if (*socket).protocol != TCP || is_listener {
-            hand_over(socket, Closing::default());
-            return;
+            turn_over(socket);
+        } else {
+            end(socket, ctx.as_ptr() as u64);
         }
+    }
+}
+
+/// Tells of a TCP connection that is over, and hands over what it has carried.
+///
+/// # Safety
+/// `socket` must be the storage of the TCP socket at `sk`.
+#[inline(always)]
+pub(crate) unsafe fn end(socket: *mut SocketBook, sk: u64) {
+    // SAFETY: as above.
+    unsafe {
         if (*socket).direction == UNDECIDED {
             (*socket).direction = opener_of(sk);
         }
+        let told = (*socket).told;
+        if told == ENDED {
+            turn_over(socket);
+            return;
+        }
         let came_to_be = (*socket).direction == INBOUND || peek::<u64>(sk, &TCP_BYTES_ACKED) != 0;
-        hand_over(
-            socket,
-            Closing {
-                closed: u32::from(came_to_be),
-                failed: u32::from(!came_to_be),
-                retransmits: peek(sk, &TCP_TOTAL_RETRANS),
-                round_trip_us: peek::<u32>(sk, &TCP_ROUND_TRIP) >> 3,
-            },
-        );
+        let sent_again: u32 = peek(sk, &TCP_TOTAL_RETRANS);
+        let closing = Closing {
+            connections: u32::from(came_to_be && told != TOLD),
+            failed: u32::from(!came_to_be),
+            retransmits: sent_again.wrapping_sub((*socket).told_retransmits),
+            round_trip_us: peek::<u32>(sk, &TCP_ROUND_TRIP) >> 3,
+        };
+        (*socket).told_retransmits = sent_again;
+        (*socket).told = ENDED;
+        hand_over(socket, closing);
     }
 }
 
@@ -137,7 +172,7 @@ pub(crate) fn opener_of(sk: u64) -> u8 {
 #[derive(Clone, Copy, Default)]
 #[repr(C)]
 struct Closing {
-    closed: u32,
+    connections: u32,
     failed: u32,
     retransmits: u32,
     round_trip_us: u32,
@@ -159,31 +194,58 @@ pub(crate) unsafe fn turn_over(socket: *mut SocketBook) {
 unsafe fn hand_over(socket: *mut SocketBook, closing: Closing) {
     // SAFETY: as above.
     let traffic = unsafe { take(&raw mut (*socket).traffic) };
-    let Closing { closed, failed, retransmits, round_trip_us } = closing;
+    let Closing { connections, failed, retransmits, round_trip_us } = closing;
     let carried = traffic.transmit_packets | traffic.receive_packets;
-    if carried == 0 && closed | failed == 0 {
+    if carried == 0 && connections | failed | retransmits == 0 {
         return;
     }
     // SAFETY: as above.
-    let mut key = unsafe { key_of(socket) };
+    let mut key = unsafe { (*socket).flow() };
+    // SAFETY: as above.
+    if carried != 0 && unsafe { (*socket).slot } == UNATTRIBUTED_SLOT {
+        key.cgroup = 0;
+    }
     let sum = FlowSum {
         traffic,
-        closed: closed.into(),
+        connections: connections.into(),
         failed: failed.into(),
         retransmits: retransmits.into(),
         round_trips_us: round_trip_us.into(),
         round_trips: (round_trip_us != 0).into(),
     };
-    let flows = if slots::control().flow_epoch & 1 == 0 { &FLOWS_EVEN } else { &FLOWS_ODD };
-    if !book(flows, &key, &sum) {
+    book(&mut key, &sum);
+}
+
+/// Books a packet of a socket without connection that is for, or from, another far end than its first.
+#[inline(never)]
+pub(crate) fn book_stranger(mut key: FlowKey, direction: Direction, bytes: u64, packets: u64) {
+    let mut sum = FlowSum::default();
+    match direction {
+        Direction::Transmit => (sum.traffic.transmit_bytes, sum.traffic.transmit_packets) = (bytes, packets),
+        Direction::Receive => (sum.traffic.receive_bytes, sum.traffic.receive_packets) = (bytes, packets),
+    }
+    book(&mut key, &sum);
+}
+
+/// Adds to the table of this moment: to the flow, or if there is no room for it to all of its entity that has none.
+#[inline(always)]
+fn book(key: &mut FlowKey, sum: &FlowSum) {
+    let epoch = slots::control().flow_epoch & 1;
+    let flows = if epoch == 0 { &FLOWS_EVEN } else { &FLOWS_ODD };
+    let Some(entries) = FLOWS_BOOKED.get_ptr_mut(IN_TABLES + epoch as u32) else { return };
+    // SAFETY: a map's value.
+    let is_full = unsafe { read_volatile(entries) } >= MANY_CLOSED_FLOWS;
+    if !add_or_insert(flows, key, sum, if is_full { None } else { Some(entries) }) {
         drops::count(Drop::FlowTable);
         // Whose it is, is still known.
         key.remote = [0; 2];
         key.port = 0;
-        let _ = book(flows, &key, &sum);
+        if !add_or_insert(flows, key, sum, Some(entries)) {
+            drops::count(Drop::FlowLost);
+        }
     }
-    if let Some(booked) = FLOWS_BOOKED.get_ptr_mut(0) {
-        add(booked, 1);
+    if let Some(added) = FLOWS_BOOKED.get_ptr_mut(ADDED) {
+        add(added, 1);
     }
 }
 
@@ -201,59 +263,45 @@ unsafe fn take(traffic: *mut Traffic) -> Traffic {
             receive_bytes: read_volatile(&raw const (*traffic).receive_bytes),
             receive_packets: read_volatile(&raw const (*traffic).receive_packets),
         };
-        add(&raw mut (*traffic).transmit_bytes, taken.transmit_bytes.wrapping_neg());
-        add(&raw mut (*traffic).transmit_packets, taken.transmit_packets.wrapping_neg());
-        add(&raw mut (*traffic).receive_bytes, taken.receive_bytes.wrapping_neg());
-        add(&raw mut (*traffic).receive_packets, taken.receive_packets.wrapping_neg());
+        subtract(traffic, &taken);
         taken
     }
 }
 
+/// Takes away what has been told.
+///
 /// # Safety
-/// `socket` must be a socket's storage.
+/// `traffic` must be in a socket's storage.
 #[inline(always)]
-unsafe fn key_of(socket: *const SocketBook) -> FlowKey {
+pub(crate) unsafe fn subtract(traffic: *mut Traffic, told: &Traffic) {
     // SAFETY: as above.
-    let book = unsafe { &*socket };
-    let direction = if book.direction == OUTBOUND { OUTBOUND } else { INBOUND };
-    let mut key = FlowKey {
-        cgroup: book.cgroup,
-        remote: book.remote,
-        port: if direction == OUTBOUND { book.remote_port } else { book.local_port },
-        protocol: book.protocol,
-        direction,
-        scope: (book.peer & PEER_SCOPE) as u8,
-        padding: [0; 3],
-    };
-    // Two CPUs may have turned to two far ends at once: rather nobody than a mix of both.
-    if !is_key_to(book.peer, key.remote) {
-        key.remote = [0; 2];
-        key.port = 0;
+    unsafe {
+        take_away(&raw mut (*traffic).transmit_bytes, told.transmit_bytes);
+        take_away(&raw mut (*traffic).transmit_packets, told.transmit_packets);
+        take_away(&raw mut (*traffic).receive_bytes, told.receive_bytes);
+        take_away(&raw mut (*traffic).receive_packets, told.receive_packets);
     }
-    key
 }
 
-/// Whether the address is the one that a stored word was made of.
+/// False if there is no room; there is none for what is not there yet if its entries are not to be counted.
 #[inline(always)]
-fn is_key_to(peer: u64, [high, low]: AddressWords) -> bool {
-    let mixed = (peer >> 32) as u32;
-    mixed == (low >> 32) as u32 || mixed == mix_ipv6(high, low)
-}
-
-/// False if there is no room.
-#[inline(always)]
-fn book(flows: &HashMap<FlowKey, FlowSum>, key: &FlowKey, sum: &FlowSum) -> bool {
+fn add_or_insert(flows: &HashMap<FlowKey, FlowSum>, key: &FlowKey, sum: &FlowSum, entries: Option<*mut u64>) -> bool {
     let mut entry = flows.get_ptr_mut(key);
-    if entry.is_none() {
+    if entry.is_none()
+        && let Some(entries) = entries
+    {
         match flows.insert(key, sum, u64::from(BPF_NOEXIST)) {
-            Ok(()) => return true,
+            Ok(()) => {
+                add(entries, 1);
+                return true;
+            }
             // Another CPU was first.
             Err(error) if error == -EEXIST => entry = flows.get_ptr_mut(key),
             Err(_) => {}
         }
     }
     let Some(entry) = entry else { return false };
-    // SAFETY: an entry of a table that nobody empties.
+    // SAFETY: an entry of a table that is not emptied before it was turned away from for a second.
     unsafe { add_to(entry, sum) };
     true
 }
@@ -262,13 +310,15 @@ fn book(flows: &HashMap<FlowKey, FlowSum>, key: &FlowKey, sum: &FlowSum) -> bool
 /// `entry` must be a map value.
 #[inline(always)]
 unsafe fn add_to(entry: *mut FlowSum, sum: *const FlowSum) {
+    // Where the compiler sees that it adds zero, it makes another instruction of it, which kernels before 5.12 do not have.
+    let sum = core::hint::black_box(sum);
     // SAFETY: as above; several CPUs may add.
     unsafe {
         add(&raw mut (*entry).traffic.transmit_bytes, (*sum).traffic.transmit_bytes);
         add(&raw mut (*entry).traffic.transmit_packets, (*sum).traffic.transmit_packets);
         add(&raw mut (*entry).traffic.receive_bytes, (*sum).traffic.receive_bytes);
         add(&raw mut (*entry).traffic.receive_packets, (*sum).traffic.receive_packets);
-        add(&raw mut (*entry).closed, (*sum).closed);
+        add(&raw mut (*entry).connections, (*sum).connections);
         add(&raw mut (*entry).failed, (*sum).failed);
         add(&raw mut (*entry).retransmits, (*sum).retransmits);
         add(&raw mut (*entry).round_trips_us, (*sum).round_trips_us);

@@ -49,8 +49,6 @@ const LAST_WRITE: Duration = Duration::from_millis(850);
 const RATES_OVER: RangeInclusive<Duration> = Duration::from_millis(500)..=Duration::from_secs(10);
 /// Over how long rates are where there is none.
 const INTERVAL: Duration = Duration::from_secs(1);
-/// By when programs have ended that may still add to the table they were turned away from.
-const PROGRAMS_END: Duration = Duration::from_millis(10);
 
 /// What the tasks share. They take turns on one thread; the lock is never held over an `await`.
 struct Books {
@@ -72,13 +70,6 @@ fn age(view: &FlowView) -> Duration {
 }
 
 impl Books {
-    /// Every flow, and all that it carried.
-    async fn flow_view(&self) -> io::Result<FlowView> {
-        self.lock().0.turn_flows()?;
-        sleep(PROGRAMS_END).await;
-        self.lock().0.flow_view()
-    }
-
     /// A view is of no use any more when nobody has asked for a while.
     async fn forget_flows(&self) {
         let mut ticks = interval(*RATES_OVER.end());
@@ -116,15 +107,18 @@ impl ApiSource for Books {
     async fn flows(&self, query: FlowsQuery) -> Result<FlowsAnswer, ApiError> {
         let unavailable = |error: io::Error| ApiError::new("unavailable", format!("cannot read the flows: {error}"));
         let mut last = self.flows.lock().await;
-        let before = if let Some(view) = last.take().filter(|view| RATES_OVER.contains(&age(view))) {
+        let before = if let Some(view) = last.take().filter(|view| age(view) <= *RATES_OVER.end()) {
+            sleep(RATES_OVER.start().saturating_sub(age(&view))).await;
             view
         } else {
-            let view = self.flow_view().await.map_err(unavailable)?;
+            let view = self.lock().0.flow_view().map_err(unavailable)?;
             sleep(INTERVAL).await;
             view
         };
-        let now = self.flow_view().await.map_err(unavailable)?;
-        let answer = self.lock().0.flows(&before, &now, &query);
+        let mut guard = self.lock();
+        let now = guard.0.flow_view().map_err(unavailable)?;
+        let answer = guard.0.flows([&before, &now], &query);
+        drop(guard);
         *last = Some(now);
         Ok(answer)
     }

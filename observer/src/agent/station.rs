@@ -11,7 +11,7 @@ use super::{
 use crate::{
     cgroup::Tree,
     history::History,
-    kernel::{Events, Kernel, monotonic_ns},
+    kernel::{Events, Kernel, OpenSocket, monotonic_ns},
     kube::{Answer, ClusterRanges, Owner, PodEvent},
     ledger::{AgentFacts, FlowView, Ledger, NodeFacts, Sample},
     procfs::{DeviceReader, TaskVantage},
@@ -234,28 +234,38 @@ impl Station {
         (&mut self.parts.history, &self.parts.node_name)
     }
 
-    /// Books what sockets have handed over so far. What they hand over from now on, and what programs that still run add to that, is
-    /// booked the next time: to be called twice, with a pause, for a view of all flows.
-    pub(super) fn turn_flows(&mut self) -> io::Result<()> {
-        self.read()?;
-        self.sample.clear();
-        let fetched = self.parts.kernel.fetch_closed_flows(&mut self.sample.flows);
-        self.ledger.book(&self.sample, &self.parts.directory(), monotonic_ns());
-        fetched
-    }
-
-    /// Every flow, those of open sockets too.
+    /// Books what open sockets have carried, and takes note of what all flows have carried by now.
     pub(super) fn flow_view(&mut self) -> io::Result<FlowView> {
-        self.turn_flows()?;
-        let mut view = self.ledger.flow_view(monotonic_ns());
-        let (kernel, ledger) = (&self.parts.kernel, &self.ledger);
-        kernel.read_open_sockets(|socket| ledger.add_socket(&mut view, &socket.book, &socket.state))?;
+        self.read()?;
+        let mut view = FlowView::at(monotonic_ns());
+        self.look_at_sockets(|ledger, socket| view.note(ledger, &socket.book, &socket.state))?;
+        self.ledger.complete(&mut view);
         Ok(view)
     }
 
+    /// Books what open sockets have carried since the last look.
+    fn look_at_sockets(&mut self, mut each: impl FnMut(&Ledger, &OpenSocket)) -> io::Result<()> {
+        self.sample.clear();
+        let (kernel, ledger, flows) = (&self.parts.kernel, &self.ledger, &mut self.sample.flows);
+        let told = kernel.read_open_sockets(flows, |socket| each(ledger, socket));
+        // What was told is not told again.
+        self.ledger.book(&self.sample, &self.parts.directory(), monotonic_ns());
+        // Seldom, and each time more than a reading usually has.
+        self.sample.flows = Vec::new();
+        told
+    }
+
+    /// Counts the connections that are open.
+    fn count_connections(&mut self) -> io::Result<()> {
+        let mut counted = self.ledger.begin_connections();
+        let told = self.look_at_sockets(|ledger, socket| counted.add(ledger, &socket.book, &socket.state));
+        self.ledger.end_connections(told.is_ok().then_some(counted));
+        told
+    }
+
     /// What flowed between two views.
-    pub(super) fn flows(&self, before: &FlowView, now: &FlowView, query: &FlowsQuery) -> FlowsAnswer {
-        FlowsAnswer::of(&self.parts.node_name, &self.ledger, before, now, query)
+    pub(super) fn flows(&self, views: [&FlowView; 2], query: &FlowsQuery) -> FlowsAnswer {
+        FlowsAnswer::of(&self.parts.node_name, &self.ledger, views, &self.parts.kernel.programs(), query)
     }
 
     /// Who waits for whom.

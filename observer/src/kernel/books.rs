@@ -8,7 +8,7 @@ use super::shared::SharedArray;
 use crate::ledger::{Added, Sample};
 use aya::maps::{HashMap as BpfHashMap, MapData, Stack};
 use observer_ebpf::{
-    Control, DROPS, Drop, NetBook, SCOPES, SchedBook, Traffic, UNATTRIBUTED_SLOT,
+    Control, DROPS, Drop, NetBook, SCOPES, SchedBook, TcpBook, Traffic, UNATTRIBUTED_SLOT,
     causes::{CAUSES, CauseBook, Membership},
     histogram,
 };
@@ -43,6 +43,7 @@ pub(super) struct SlotMaps {
     pub(super) cgroup_slots: BpfHashMap<MapData, u64, u32>,
     pub(super) free_slots: Stack<MapData, u32>,
     pub(super) owners: SharedArray<u64>,
+    pub(super) tcp: SharedArray<TcpBook>,
     pub(super) net: SharedArray<NetBook>,
     pub(super) sched: SharedArray<SchedBook>,
     pub(super) causes: SharedArray<CauseBook>,
@@ -73,6 +74,7 @@ struct Resting {
 #[derive(Clone, Default)]
 struct Totals {
     traffic: [Traffic; SCOPES],
+    tcp: TcpBook,
     waits: [u32; histogram::BUCKETS],
     wait_ns: u64,
     run_ns: u64,
@@ -197,6 +199,16 @@ impl SlotBooks {
                 }
             }
         }
+        let [retransmits, transmit_resets, receive_resets, failed_connects] = self.maps.tcp.words(slot as usize)?
+        else {
+            return Err(io::Error::other("the map TCP has other books"));
+        };
+        totals.tcp = TcpBook {
+            retransmits: retransmits.load(Ordering::Relaxed),
+            transmit_resets: transmit_resets.load(Ordering::Relaxed),
+            receive_resets: receive_resets.load(Ordering::Relaxed),
+            failed_connects: failed_connects.load(Ordering::Relaxed),
+        };
         Ok(totals)
     }
 
@@ -269,7 +281,7 @@ impl SlotBooks {
 
 impl Totals {
     fn since(&self, before: &Self, cgroup: u64) -> Added {
-        let Self { traffic, waits, wait_ns, run_ns, uninterruptible_ns, caused_ns } = self;
+        let Self { traffic, tcp, waits, wait_ns, run_ns, uninterruptible_ns, caused_ns } = self;
         Added {
             cgroup,
             traffic: std::array::from_fn(|scope| {
@@ -281,6 +293,12 @@ impl Totals {
                     receive_packets: now.receive_packets.wrapping_sub(then.receive_packets),
                 }
             }),
+            tcp: TcpBook {
+                retransmits: tcp.retransmits.wrapping_sub(before.tcp.retransmits),
+                transmit_resets: tcp.transmit_resets.wrapping_sub(before.tcp.transmit_resets),
+                receive_resets: tcp.receive_resets.wrapping_sub(before.tcp.receive_resets),
+                failed_connects: tcp.failed_connects.wrapping_sub(before.tcp.failed_connects),
+            },
             waits: std::array::from_fn(|bucket| waits[bucket].wrapping_sub(before.waits[bucket])),
             wait_ns: wait_ns.wrapping_sub(before.wait_ns),
             run_ns: run_ns.wrapping_sub(before.run_ns),

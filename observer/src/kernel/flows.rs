@@ -3,7 +3,10 @@
 
 use super::{shared::SharedArray, sys};
 use aya::maps::MapData;
-use observer_ebpf::flows::{FlowKey, FlowSum, SocketBook, SocketState};
+use observer_ebpf::{
+    Traffic, UNATTRIBUTED_SLOT,
+    flows::{ADDED, FlowKey, FlowSum, IN_TABLES, SocketBook, SocketState},
+};
 use std::{
     fs::File,
     io::{self, Read as _},
@@ -16,14 +19,19 @@ const BUFFER_BYTES: usize = 32 * 1024;
 const BOOK_BYTES: usize = size_of::<SocketBook>();
 const RECORD_BYTES: usize = BOOK_BYTES + size_of::<SocketState>();
 
+/// How long a table rests before it is emptied: longer than a program takes that may still add to it, also one whose task is kept from
+/// running meanwhile.
+const REST_NS: u64 = 900_000_000;
+
 /// The tables of closed sockets.
 pub(super) struct ClosedFlows {
     tables: [OwnedFd; 2],
-    /// Grows when there is something to fetch.
-    booked: SharedArray<u64>,
-    /// How far it had grown when each table was last turned away from, and when that one was emptied.
+    /// How much has been added to them, and what is in them.
+    counts: SharedArray<u64>,
+    /// How much had been added when each table was last turned away from, and when that one was emptied.
     turned: [u64; 2],
     fetched: [u64; 2],
+    turned_ns: u64,
     keys: Vec<Key>,
     sums: Vec<Sum>,
 }
@@ -44,20 +52,25 @@ unsafe impl aya::Pod for Key {}
 unsafe impl aya::Pod for Sum {}
 
 impl ClosedFlows {
-    pub(super) fn new(even: &MapData, odd: &MapData, booked: SharedArray<u64>) -> io::Result<Self> {
+    pub(super) fn new(even: &MapData, odd: &MapData, counts: SharedArray<u64>) -> io::Result<Self> {
         let table = |data: &MapData| data.fd().as_fd().try_clone_to_owned();
         Ok(Self {
             tables: [table(even)?, table(odd)?],
-            booked,
+            counts,
             turned: [0; 2],
             fetched: [0; 2],
+            turned_ns: 0,
             keys: Vec::new(),
             sums: Vec::new(),
         })
     }
 
-    /// Takes everything out of the table that is not added to, given how often the tables have been changed. What programs
-    /// that still run add to it is found the next time.
+    /// Whether a table has rested long enough to be emptied.
+    pub(super) fn is_due(&self, now_ns: u64) -> bool {
+        now_ns.saturating_sub(self.turned_ns) >= REST_NS
+    }
+
+    /// Takes everything out of the table that is not added to, given how often the tables have been changed.
     pub(super) fn fetch(&mut self, epoch: u64, into: &mut Vec<(FlowKey, FlowSum)>) -> io::Result<()> {
         let resting = usize::from(epoch & 1 == 0);
         if self.turned[resting] == self.fetched[resting] {
@@ -67,18 +80,20 @@ impl ClosedFlows {
         // What came before an error is not there any more.
         into.extend(self.keys.iter().zip(&self.sums).map(|(Key(key), Sum(sum))| (*key, *sum)));
         fetched?;
+        self.counts.words(IN_TABLES as usize + resting)?[0].store(0, Ordering::Release);
         self.fetched[resting] = self.turned[resting];
         Ok(())
     }
 
     /// Notes that the programs turn away from the table that was added to in this epoch.
-    pub(super) fn turn(&mut self, epoch: u64) -> io::Result<()> {
-        self.turned[usize::from(epoch & 1 != 0)] = self.booked.words(0)?[0].load(Ordering::Acquire);
+    pub(super) fn turn(&mut self, epoch: u64, now_ns: u64) -> io::Result<()> {
+        self.turned[usize::from(epoch & 1 != 0)] = self.counts.words(ADDED as usize)?[0].load(Ordering::Acquire);
+        self.turned_ns = now_ns;
         Ok(())
     }
 }
 
-/// An open socket: what it carries to the far end it has now, and how it is.
+/// An open socket: what it carried to and from its far end since it was told of last, and how it is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct OpenSocket {
     /// Its book.
@@ -119,6 +134,23 @@ impl OpenSockets {
 }
 
 impl OpenSocket {
+    /// What of it has not been told before.
+    pub fn carried(&self) -> Option<(FlowKey, FlowSum)> {
+        let Self { book, state } = self;
+        let sum = FlowSum {
+            traffic: book.traffic,
+            connections: state.is_new.into(),
+            retransmits: state.retransmits.into(),
+            ..FlowSum::default()
+        };
+        (sum != FlowSum::default()).then(|| {
+            let carries = book.traffic != Traffic::default();
+            let key = book.flow();
+            let nobody = carries && book.slot == UNATTRIBUTED_SLOT;
+            (FlowKey { cgroup: if nobody { 0 } else { key.cgroup }, ..key }, sum)
+        })
+    }
+
     fn of(record: &[u8]) -> Self {
         const _: () = assert!(align_of::<OpenSocket>() == 8 && size_of::<OpenSocket>() == RECORD_BYTES);
         let mut socket = Self::default();

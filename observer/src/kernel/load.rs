@@ -27,7 +27,7 @@ use aya_obj::generated::bpf_prog_info;
 use observer_ebpf::{
     Address, DROPS, NetBook, SLOT_CACHE_ENTRIES, SchedBook, THROTTLES_PER_CPU,
     causes::CauseBook,
-    flows::{FlowKey, FlowSum},
+    flows::{FLOW_COUNTS, FlowKey, FlowSum},
 };
 use std::{
     io,
@@ -155,18 +155,32 @@ impl Kernel {
         self.open_sockets = link_iterator(ebpf, states, program::SOCKETS, |program| OpenSockets::new(program, sockets));
     }
 
-    /// Adds the flows of sockets that have closed, and empties the table that rests; the other one rests from now on.
-    pub fn fetch_closed_flows(&mut self, into: &mut Vec<(FlowKey, FlowSum)>) -> io::Result<()> {
+    /// Adds the flows of sockets that have closed, and empties the table that rests, if that has rested for a second; the other one rests
+    /// from now on.
+    pub fn fetch_closed_flows(&mut self, now_ns: u64, into: &mut Vec<(FlowKey, FlowSum)>) -> io::Result<()> {
+        if !self.closed_flows.is_due(now_ns) {
+            return Ok(());
+        }
         let epoch = self.books.flow_epoch()?;
         let fetched = self.closed_flows.fetch(epoch, into);
         self.books.turn_flows()?;
-        self.closed_flows.turn(epoch)?;
+        self.closed_flows.turn(epoch, now_ns)?;
         fetched
     }
 
-    /// One look at every open socket that has carried anything. Without the iterator there are none.
-    pub fn read_open_sockets(&self, each: impl FnMut(&OpenSocket)) -> io::Result<()> {
-        self.open_sockets.as_ref().map_or(Ok(()), |sockets| sockets.read(each))
+    /// One look at every open socket that has carried anything; adds what they have carried since the last look. Without the
+    /// iterator there are none.
+    pub fn read_open_sockets(
+        &self,
+        into: &mut Vec<(FlowKey, FlowSum)>,
+        mut each: impl FnMut(&OpenSocket),
+    ) -> io::Result<()> {
+        self.open_sockets.as_ref().map_or(Ok(()), |sockets| {
+            sockets.read(|socket| {
+                into.extend(socket.carried());
+                each(socket);
+            })
+        })
     }
 
     /// Adds who waited for whom since the last time, and takes it out of the kernel: `all` of it, or only if there is much.
@@ -271,6 +285,7 @@ fn create_maps<'a>(
         .map_max_entries("CGROUP_SLOTS", options.slots)
         .map_max_entries("FREE_SLOTS", options.slots)
         .map_max_entries("OWNERS", options.slots)
+        .map_max_entries("TCP", options.slots)
         .map_max_entries("NET", options.slots * cpus)
         .map_max_entries("SCHED", options.slots * cpus)
         .map_max_entries("CAUSES", options.slots * cpus)
@@ -321,6 +336,7 @@ fn open_maps(ebpf: &mut Ebpf, cpus: u32, slots: u32) -> Result<Tables, LoadError
         cgroup_slots: take(ebpf, "CGROUP_SLOTS", BpfHashMap::try_from)?,
         free_slots: take(ebpf, "FREE_SLOTS", Stack::try_from)?,
         owners: share(ebpf, "OWNERS", slots as usize)?,
+        tcp: share(ebpf, "TCP", slots as usize)?,
         net: share(ebpf, "NET", entries)?,
         sched: share(ebpf, "SCHED", entries)?,
         causes: share(ebpf, "CAUSES", entries)?,
@@ -347,8 +363,8 @@ fn open_maps(ebpf: &mut Ebpf, cpus: u32, slots: u32) -> Result<Tables, LoadError
         _ => Err(MapError::InvalidMapType { map_type: 0 }),
     };
     let (even, odd) = (take(ebpf, "FLOWS_EVEN", hash)?, take(ebpf, "FLOWS_ODD", hash)?);
-    let booked = share(ebpf, "FLOWS_BOOKED", 1)?;
-    let closed_flows = ClosedFlows::new(&even, &odd, booked)
+    let counts = share(ebpf, "FLOWS_BOOKED", FLOW_COUNTS as usize)?;
+    let closed_flows = ClosedFlows::new(&even, &odd, counts)
         .map_err(|error| LoadError::Map("FLOWS_EVEN", MapError::IoError(error)))?;
     let sockets = take(ebpf, "SOCKETS", |map| match map {
         Map::SkStorage(data) => Ok(data),

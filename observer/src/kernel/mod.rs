@@ -23,6 +23,7 @@ mod wait_pairs;
 
 pub use books::{Owners, Presence, SlotBooks};
 pub use events::{Events, Lifetime};
+pub use flows::OpenSocket;
 pub use load::{Kernel, LoadError, LoadOptions};
 pub use memory::{release_code_of_start, release_free_memory, tame_allocator};
 pub use object::OBJECT;

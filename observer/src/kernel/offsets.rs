@@ -10,6 +10,16 @@ pub mod program {
     pub const INGRESS: &str = "observer_ingress";
     /// Connections that are accepted.
     pub const ACCEPT: &str = "observer_accept";
+    /// Connections that fail.
+    pub const CONNECT: &str = "observer_connect";
+    /// TCP segments that are sent again.
+    pub const RESEND: &str = "observer_resend";
+    /// A listener's answers that are.
+    pub const SYNACK: &str = "observer_synack";
+    /// Resets that are sent.
+    pub const RESET: &str = "observer_reset";
+    /// Resets that are received.
+    pub const WAS_RESET: &str = "observer_was_reset";
     /// Sockets that are closed.
     pub const RELEASE: &str = "observer_release";
     /// Sockets that are open, on demand.
@@ -87,6 +97,14 @@ const ACCEPT: [Field; 9] = [
     Field("SOCK_CGROUP", "sock", "sk_cgrp_data.cgroup", u64::BITS),
 ];
 
+const TCP: [Field; 3] = [
+    Field("SOCK_PROTOCOL", "sock", "sk_protocol", u16::BITS),
+    Field("SOCK_STATE", "sock", "__sk_common.skc_state", u8::BITS),
+    Field("SOCK_CGROUP", "sock", "sk_cgrp_data.cgroup", u64::BITS),
+];
+/// A buffer's room for whatever protocol has it: 48 bytes.
+const CB_BITS: u32 = 48 * 8;
+
 const RELEASE: [Field; 4] = [
     Field("SOCK_BACKLOG", "sock", "sk_max_ack_backlog", u32::BITS),
     Field("TCP_BYTES_ACKED", "tcp_sock", "bytes_acked", u64::BITS),
@@ -149,6 +167,14 @@ pub(super) fn lasting(btf: &Btf<'_>) -> Result<Vec<Global>, BtfError> {
 /// The globals of the program that sees connections accepted.
 pub(super) fn accept(btf: &Btf<'_>) -> Result<Vec<Global>, BtfError> {
     places(btf, CGROUP_ID.iter().chain(&ACCEPT))
+}
+
+/// The globals of the programs that see what goes wrong with TCP.
+pub(super) fn tcp(btf: &Btf<'_>) -> Result<Vec<Global>, BtfError> {
+    let mut globals = places(btf, CGROUP_ID.iter().chain(&TCP))?;
+    let segments = btf.offset("sk_buff", "cb", CB_BITS)? + btf.offset("tcp_skb_cb", "tcp_gso_segs", u16::BITS)?;
+    globals.push(("SKB_SEGMENTS", segments));
+    Ok(globals)
 }
 
 /// The globals of the program that sees sockets closed.

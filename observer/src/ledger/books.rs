@@ -1,7 +1,7 @@
 //! Booking: every sample to exactly one entity, and to the workload of its pod.
 
 use super::{
-    Added, Books, Cgroup, CpuUsage, Entity, EntityId, Identity, Names, Recent, Sample, Workload,
+    Added, Books, Cgroup, Connections, CpuUsage, Entity, EntityId, Identity, Names, Recent, Sample, Workload,
     account::{Account, KEEP_NS, Member},
     blame::Pairs,
     flows::Flows,
@@ -303,6 +303,7 @@ impl Ledger {
                 books: Books::default(),
                 recent: Recent::default(),
                 memory: None,
+                connections: Connections::default(),
             });
             accounts.push(Account::default());
             *next_id += 1;

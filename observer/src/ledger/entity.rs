@@ -1,7 +1,7 @@
 //! An entity with its books.
 
-use super::{Added, CAUSES, Identity, MemoryUse, Pressure, Recent};
-use observer_ebpf::{SCOPES, Traffic, histogram};
+use super::{Added, CAUSES, Connections, Identity, MemoryUse, Pressure, Recent};
+use observer_ebpf::{SCOPES, TcpBook, Traffic, histogram};
 
 /// Never reused while the agent runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -22,6 +22,8 @@ pub struct Entity {
     pub recent: Recent,
     /// What its cgroups use of memory now, once that has been read; [`Ledger::sum_memory`](super::Ledger::sum_memory) forms it.
     pub memory: Option<MemoryUse>,
+    /// Open TCP connections, as they were counted last.
+    pub connections: Connections,
 }
 
 /// Sums since the agent started; none ever falls.
@@ -29,6 +31,8 @@ pub struct Entity {
 pub struct Books {
     /// L3 traffic by [`observer_ebpf::Scope`].
     pub traffic: [Traffic; SCOPES],
+    /// What went wrong with its TCP connections.
+    pub tcp: TcpBook,
     /// Waits for a CPU by [`histogram::bucket`].
     pub waits: [u64; histogram::BUCKETS],
     /// Nanoseconds waited.
@@ -70,10 +74,11 @@ pub struct Throttling {
 impl Books {
     /// Adds a reading.
     pub(super) fn add(&mut self, added: &Added) {
-        let Added { cgroup: _, traffic, waits, wait_ns, run_ns, uninterruptible_ns, caused_ns } = added;
+        let Added { cgroup: _, traffic, tcp, waits, wait_ns, run_ns, uninterruptible_ns, caused_ns } = added;
         for (sum, more) in self.traffic.iter_mut().zip(traffic) {
             add_traffic(sum, more);
         }
+        add_tcp(&mut self.tcp, tcp);
         for (sum, more) in self.waits.iter_mut().zip(waits) {
             *sum += u64::from(*more);
         }
@@ -87,10 +92,12 @@ impl Books {
 
     /// Adds other books to these.
     pub(super) fn merge(&mut self, other: &Self) {
-        let Self { traffic, waits, wait_ns, run_ns, uninterruptible_ns, caused_ns, cpu, pressure, oom_kills } = other;
+        let Self { traffic, tcp, waits, wait_ns, run_ns, uninterruptible_ns, caused_ns, cpu, pressure, oom_kills } =
+            other;
         for (sum, more) in self.traffic.iter_mut().zip(traffic) {
             add_traffic(sum, more);
         }
+        add_tcp(&mut self.tcp, tcp);
         for (sum, more) in self.waits.iter_mut().zip(waits) {
             *sum += more;
         }
@@ -124,6 +131,14 @@ fn add_traffic(sum: &mut Traffic, more: &Traffic) {
     sum.transmit_packets += transmit_packets;
     sum.receive_bytes += receive_bytes;
     sum.receive_packets += receive_packets;
+}
+
+fn add_tcp(sum: &mut TcpBook, more: &TcpBook) {
+    let TcpBook { retransmits, transmit_resets, receive_resets, failed_connects } = more;
+    sum.retransmits += retransmits;
+    sum.transmit_resets += transmit_resets;
+    sum.receive_resets += receive_resets;
+    sum.failed_connects += failed_connects;
 }
 
 impl CpuUsage {

@@ -1,14 +1,12 @@
-//! Where each entity's bytes went to and came from: the flows of sockets that have closed, kept, and those of open ones, looked at.
+//! Where each entity's bytes went to and came from, by far end: what sockets carried, as they closed or when they were looked at.
 
 use super::{EntityId, Ledger};
 use indexmap::IndexMap;
 use observer_ebpf::{
     Traffic,
-    flows::{
-        AddressWords, FlowKey, FlowSum, INBOUND, OUTBOUND, PEER_SCOPE, SocketBook, SocketState, TCP, TCP_CLOSE,
-        TCP_LISTEN, TCP_SYN_RECEIVED, TCP_SYN_SENT,
-    },
+    flows::{AddressWords, FlowKey, FlowSum, SocketBook, SocketState, TCP, is_connection},
 };
+use std::collections::HashMap;
 
 /// Flows that are kept where nothing else is said.
 pub const DEFAULT_MAX_FLOWS: usize = 65_536;
@@ -24,7 +22,7 @@ pub struct Flow {
     pub port: u16,
     /// The protocol's number.
     pub protocol: u8,
-    /// [`OUTBOUND`] or [`INBOUND`].
+    /// [`OUTBOUND`](observer_ebpf::flows::OUTBOUND) or [`INBOUND`](observer_ebpf::flows::INBOUND).
     pub direction: u8,
     /// The number of its [`Scope`](observer_ebpf::Scope).
     pub scope: u8,
@@ -50,8 +48,6 @@ pub struct FlowBooks {
     pub connections: u64,
     /// TCP connections that did not.
     pub failed: u64,
-    /// TCP connections that are open.
-    pub open: u64,
     /// TCP segments sent again.
     pub retransmits: u64,
     /// Microseconds of smoothed round trips, together, and how many connections had one.
@@ -74,7 +70,6 @@ impl FlowBooks {
         }
         self.connections += other.connections;
         self.failed += other.failed;
-        self.open += other.open;
         self.retransmits += other.retransmits;
         self.round_trips.0 += other.round_trips.0;
         self.round_trips.1 += other.round_trips.1;
@@ -83,21 +78,23 @@ impl FlowBooks {
 
     /// Both ways.
     pub fn bytes(&self) -> u64 {
-        self.traffic.transmit_bytes.wrapping_add(self.traffic.receive_bytes)
+        let bytes = self.traffic.transmit_bytes.wrapping_add(self.traffic.receive_bytes);
+        u64::try_from(bytes.cast_signed()).unwrap_or(0)
     }
 }
 
-/// The flows of sockets that have closed.
+/// What has been told of flows.
 #[derive(Debug)]
 pub(super) struct Flows {
     books: IndexMap<Flow, FlowBooks>,
     most: usize,
     forgotten: u64,
+    renamed: u64,
 }
 
 impl Default for Flows {
     fn default() -> Self {
-        Self { books: IndexMap::new(), most: DEFAULT_MAX_FLOWS, forgotten: 0 }
+        Self { books: IndexMap::new(), most: DEFAULT_MAX_FLOWS, forgotten: 0, renamed: 0 }
     }
 }
 
@@ -147,6 +144,7 @@ impl Flows {
     /// One entity has become another.
     pub(super) fn rename(&mut self, from: EntityId, to: EntityId) {
         let moved: Vec<_> = self.books.extract_if(.., |flow, _| flow.entity == from).collect();
+        self.renamed += u64::from(!moved.is_empty());
         for (flow, books) in moved {
             self.books.entry(Flow { entity: to, ..flow }).or_default().merge(&books);
         }
@@ -158,13 +156,65 @@ impl Flows {
     }
 }
 
-/// Every flow at a moment, those of open sockets too.
+/// Whether a socket is a TCP connection that is there, and that somebody holds.
+pub(super) fn is_open_connection(book: &SocketBook, state: &SocketState) -> bool {
+    book.protocol == TCP && book.is_released == 0 && is_connection(state.state)
+}
+
+/// How open connections of a flow are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct OpenConnections {
+    /// How many there are.
+    pub count: u64,
+    /// Microseconds of smoothed round trips, together, and how many connections have one.
+    pub round_trips: (u64, u64),
+}
+
+/// The flows at a moment.
 #[derive(Clone, Debug, Default)]
 pub struct FlowView {
     /// When that was.
     pub at_ns: u64,
-    /// In no order.
-    pub flows: IndexMap<Flow, FlowBooks>,
+    /// Bytes sent and received since the agent started.
+    bytes: HashMap<Flow, [u64; 2]>,
+    /// Flows with open connections.
+    open: HashMap<Flow, OpenConnections>,
+    /// How often flows had gone to another entity.
+    renamed: u64,
+}
+
+impl FlowView {
+    /// One that is yet to be filled.
+    pub fn at(at_ns: u64) -> Self {
+        Self { at_ns, ..Self::default() }
+    }
+
+    /// Notes an open socket.
+    pub fn note(&mut self, ledger: &Ledger, book: &SocketBook, state: &SocketState) {
+        if is_open_connection(book, state) {
+            let open = self.open.entry(ledger.flow_of(&book.flow())).or_default();
+            open.count += 1;
+            open.round_trips.0 += u64::from(state.round_trip_us);
+            open.round_trips.1 += u64::from(state.round_trip_us != 0);
+        }
+    }
+
+    /// The open connections of a flow.
+    pub fn open(&self, flow: &Flow) -> OpenConnections {
+        self.open.get(flow).copied().unwrap_or_default()
+    }
+
+    /// Bytes sent and received between a view and this one. Of what there was no room for, nobody knows.
+    pub fn bytes_since(&self, before: &Self, flow: &Flow) -> [u64; 2] {
+        let now = self.bytes.get(flow).copied().unwrap_or_default();
+        let then = match before.bytes.get(flow) {
+            Some(then) => *then,
+            // It may have been another's.
+            None if flow.is_rest() || self.renamed != before.renamed => return [0; 2],
+            None => [0; 2],
+        };
+        if flow.is_rest() { [0; 2] } else { [now[0].saturating_sub(then[0]), now[1].saturating_sub(then[1])] }
+    }
 }
 
 impl Ledger {
@@ -173,9 +223,9 @@ impl Ledger {
         self.flows.most = most;
     }
 
-    /// Flows that are kept, and how many may be.
-    pub fn kept_flows(&self) -> (u64, u64) {
-        (self.flows.books.len() as u64, self.flows.most as u64)
+    /// Every flow that is kept, in no order.
+    pub fn flows(&self) -> impl Iterator<Item = (&Flow, &FlowBooks)> {
+        self.flows.books.iter()
     }
 
     /// Flows whose far ends were forgotten, since there were more than are kept.
@@ -188,9 +238,8 @@ impl Ledger {
             let flow = self.flow_of(key);
             let books = FlowBooks {
                 traffic: sum.traffic,
-                connections: sum.closed,
+                connections: sum.connections,
                 failed: sum.failed,
-                open: 0,
                 retransmits: sum.retransmits,
                 round_trips: (sum.round_trips_us, sum.round_trips),
                 active_ns: now_ns,
@@ -199,39 +248,11 @@ impl Ledger {
         }
     }
 
-    /// Those that are kept; open sockets are yet to be added.
-    pub fn flow_view(&self, at_ns: u64) -> FlowView {
-        FlowView { at_ns, flows: self.flows.books.clone() }
-    }
-
-    /// Adds an open socket to a view.
-    pub fn add_socket(&self, view: &mut FlowView, book: &SocketBook, state: &SocketState) {
-        let direction = if book.direction == OUTBOUND { OUTBOUND } else { INBOUND };
-        let flow = self.flow_of(&FlowKey {
-            cgroup: book.cgroup,
-            remote: book.remote,
-            port: if direction == OUTBOUND { book.remote_port } else { book.local_port },
-            protocol: book.protocol,
-            direction,
-            scope: (book.peer & PEER_SCOPE) as u8,
-            padding: [0; 3],
-        });
-        let mut books = FlowBooks { traffic: book.traffic, ..FlowBooks::default() };
-        let carried = book.traffic.transmit_packets | book.traffic.receive_packets;
-        if book.protocol != TCP {
-            books.active_ns = view.at_ns;
-        } else if book.is_released == 0 {
-            let is_open = !matches!(state.state, TCP_CLOSE | TCP_LISTEN | TCP_SYN_SENT | TCP_SYN_RECEIVED);
-            books.open = is_open.into();
-            // Of one that has ended and is still held, more is told when it is let go.
-            books.connections = is_open.into();
-            books.retransmits = state.retransmits.into();
-            books.round_trips = (state.round_trip_us.into(), (state.round_trip_us != 0).into());
-            books.active_ns = state.active_us * 1000;
-        }
-        if carried != 0 || books.open != 0 {
-            view.flows.entry(flow).or_default().merge(&books);
-        }
+    /// Takes note of what all flows have carried by now.
+    pub fn complete(&self, view: &mut FlowView) {
+        view.renamed = self.flows.renamed;
+        let bytes = |books: &FlowBooks| [books.traffic.transmit_bytes, books.traffic.receive_bytes];
+        view.bytes = self.flows.books.iter().map(|(flow, books)| (*flow, bytes(books))).collect();
     }
 
     fn flow_of(&self, key: &FlowKey) -> Flow {
@@ -249,6 +270,7 @@ impl Ledger {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use observer_ebpf::flows::{INBOUND, OUTBOUND, TCP_CLOSE, TCP_LISTEN, TCP_SYN_SENT};
 
     fn flow(entity: u64, remote: u64) -> Flow {
         Flow { entity: EntityId(entity), remote: [0, remote], port: 443, protocol: TCP, direction: OUTBOUND, scope: 5 }
@@ -303,14 +325,7 @@ mod tests {
     #[test]
     fn an_open_socket_is_a_connection_if_it_is_one() {
         let ledger = Ledger::default();
-        let told = |book: &SocketBook, state: &SocketState| {
-            let mut view = ledger.flow_view(9_000);
-            ledger.add_socket(&mut view, book, state);
-            view.flows.into_iter().next()
-        };
-        let traffic = Traffic { transmit_bytes: 5, transmit_packets: 1, ..Traffic::default() };
         let book = SocketBook {
-            traffic,
             remote: [0, 7],
             remote_port: 443,
             local_port: 40_000,
@@ -318,22 +333,43 @@ mod tests {
             direction: OUTBOUND,
             ..SocketBook::default()
         };
-        let state = SocketState { state: 1, active_us: 3, retransmits: 2, round_trip_us: 40, ..SocketState::default() };
-        let (flow, books) = told(&book, &state).unwrap();
-        assert_eq!((flow.port, books.open, books.connections, books.retransmits), (443, 1, 1, 2));
-        assert_eq!((books.active_ns, books.round_trips), (3_000, (40, 1)));
-        let (flow, _) = told(&SocketBook { direction: INBOUND, ..book }, &state).unwrap();
-        assert_eq!(flow.port, 40_000);
-        // It was told when it was let go.
-        let (_, books) = told(&SocketBook { is_released: 1, ..book }, &state).unwrap();
-        assert_eq!((books.open, books.connections, books.retransmits, books.bytes()), (0, 0, 0, 5));
-        for state in [TCP_CLOSE, TCP_LISTEN, TCP_SYN_SENT] {
-            let (_, books) = told(&book, &SocketState { state, ..SocketState::default() }).unwrap();
-            assert_eq!((books.open, books.connections), (0, 0), "{state}");
+        let state = SocketState { state: 1, round_trip_us: 40, ..SocketState::default() };
+        let noted = |book: &SocketBook, state: &SocketState| {
+            let mut view = FlowView::default();
+            view.note(&ledger, book, state);
+            view.open.into_iter().next().map(|(flow, open)| (flow.port, open.count, open.round_trips))
+        };
+        assert_eq!(noted(&book, &state), Some((443, 1, (40, 1))));
+        assert_eq!(noted(&SocketBook { direction: INBOUND, ..book }, &state).unwrap().0, 40_000);
+        for (book, state) in [
+            (SocketBook { is_released: 1, ..book }, 1),
+            (SocketBook { protocol: 17, ..book }, 1),
+            (book, TCP_CLOSE),
+            (book, TCP_LISTEN),
+            (book, TCP_SYN_SENT),
+        ] {
+            assert_eq!(noted(&book, &SocketState { state, ..SocketState::default() }), None, "{book:?}, {state}");
         }
-        let (_, books) = told(&SocketBook { protocol: 17, ..book }, &SocketState::default()).unwrap();
-        assert_eq!((books.open, books.active_ns), (0, 9_000));
-        let silent = SocketBook { traffic: Traffic::default(), ..book };
-        assert!(told(&silent, &SocketState { state: TCP_CLOSE, ..SocketState::default() }).is_none());
+    }
+
+    #[test]
+    fn what_is_between_two_views_is_what_was_added_but_not_what_was_moved() {
+        let mut ledger = Ledger::default();
+        let viewed = |ledger: &Ledger| {
+            let mut view = FlowView::default();
+            ledger.complete(&mut view);
+            view
+        };
+        ledger.flows.add(flow(1, 7), &carried(100));
+        let first = viewed(&ledger);
+        ledger.flows.add(flow(1, 7), &carried(30));
+        ledger.flows.add(flow(1, 8), &carried(5));
+        ledger.flows.add(flow(1, 0).of_rest(), &carried(1000));
+        let second = viewed(&ledger);
+        let since = |remote| second.bytes_since(&first, &flow(1, remote));
+        assert_eq!((since(7), since(8), since(9)), ([30, 0], [5, 0], [0, 0]));
+        assert_eq!(second.bytes_since(&first, &flow(1, 0).of_rest()), [0, 0]);
+        ledger.flows.rename(EntityId(1), EntityId(2));
+        assert_eq!(viewed(&ledger).bytes_since(&second, &flow(2, 7)), [0, 0]);
     }
 }

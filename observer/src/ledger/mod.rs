@@ -4,6 +4,7 @@ mod account;
 mod blame;
 mod books;
 mod budget;
+mod connections;
 mod entity;
 mod flows;
 mod holding;
@@ -20,8 +21,9 @@ mod workloads;
 
 pub use blame::Cause;
 pub use books::Ledger;
+pub use connections::{Connections, Opener};
 pub use entity::{Books, CpuUsage, Entity, EntityId, Throttling};
-pub use flows::{DEFAULT_MAX_FLOWS, Flow, FlowBooks, FlowView};
+pub use flows::{DEFAULT_MAX_FLOWS, Flow, FlowBooks, FlowView, OpenConnections};
 pub use identity::{Cgroup, Identity, InPod, Names, PodNames, WorkloadNames};
 pub use observer_ebpf::causes::{By, CAUSES};
 pub use peak::Peak;

@@ -2,7 +2,7 @@
 
 use super::By;
 use observer_ebpf::{
-    SCOPES, Traffic,
+    SCOPES, TcpBook, Traffic,
     causes::CAUSES,
     flows::{FlowKey, FlowSum},
     histogram,
@@ -81,6 +81,8 @@ pub struct Added {
     pub cgroup: u64,
     /// Traffic by scope.
     pub traffic: [Traffic; SCOPES],
+    /// What went wrong with its TCP connections.
+    pub tcp: TcpBook,
     /// Waits by bucket.
     pub waits: [u32; histogram::BUCKETS],
     /// Nanoseconds waited.

@@ -54,9 +54,12 @@ impl Section {
 
     const fn of(series: &Series) -> Self {
         match series {
-            Series::PerScope(_) | Series::PerEntity(_) | Series::Waits | Series::Caused | Series::Stalls => {
-                Self::Entities
-            }
+            Series::PerScope(_)
+            | Series::PerEntity(_)
+            | Series::Connections
+            | Series::Waits
+            | Series::Caused
+            | Series::Stalls => Self::Entities,
             Series::PerWorkloadScope(_) | Series::PerWorkload(_) | Series::PerPod | Series::PerResource(_) => {
                 Self::Workloads
             }
@@ -183,8 +186,16 @@ const fn drop_meaning(reason: Drop) -> &'static str {
             "parts of waits that are on no pair of victim and culprit, nor booked by cause if a cgroup of the two was new: \
              more pairs at once than the table holds"
         }
+        Drop::TcpNoSlot => "what went wrong with TCP, on `unattributed` because no slot was free; raise --max-cgroups",
+        Drop::TcpSlotTable => {
+            "what went wrong with TCP, on `unattributed` because the kernel refused the cgroup's slot (memory, contention)"
+        }
+        Drop::FlowLost => {
+            "traffic in no flow at all: more far ends closed in a second than the table holds, with nobody's room left, or a socket got \
+             no storage; it is in its entity's sums"
+        }
         Drop::FlowTable => {
-            "far ends that are not told of: more closed in a second than the table holds; their traffic is in their entity's sums"
+            "far ends that are not told of: more closed in a second than the table holds; their traffic is in their entity's sums, and in its flow without a far end"
         }
     }
 }

@@ -56,6 +56,12 @@ pub enum Unit {
     BytesPerSecond,
     /// Packets.
     Packets,
+    /// TCP segments.
+    Segments,
+    /// TCP resets.
+    Resets,
+    /// TCP connections.
+    Connections,
     /// Seconds, exact to the nanosecond for what the kernel counts in nanoseconds.
     Seconds,
     /// Enforcement periods of the cpu controller.
@@ -77,6 +83,9 @@ impl Unit {
             Self::Bytes => "bytes",
             Self::BytesPerSecond => "bytes/s",
             Self::Packets => "packets",
+            Self::Segments => "segments",
+            Self::Resets => "resets",
+            Self::Connections => "connections",
             Self::Seconds => "seconds",
             Self::Periods => "periods",
             Self::Tasks => "tasks",
@@ -133,6 +142,8 @@ pub enum Series {
     PerScope(fn(&Traffic) -> u64),
     /// Each entity; the second argument is when the newest window ended.
     PerEntity(fn(&Entity, u64) -> Option<Value>),
+    /// Open connections by scope and direction.
+    Connections,
     /// The wait histogram of each entity that ever waited.
     Waits,
     /// Each entity and each kind of cause for which it waited.
@@ -183,6 +194,7 @@ impl Series {
         match self {
             Self::PerScope(_) => &["node", ENTITY, "scope"],
             Self::PerEntity(_) => &["node", ENTITY],
+            Self::Connections => &["node", ENTITY, "scope", "direction"],
             Self::Waits => &["node", ENTITY, "le"],
             Self::Caused => &["node", ENTITY, "by"],
             Self::Stalls => &["node", ENTITY, "resource", "kind"],

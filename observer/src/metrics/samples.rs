@@ -28,6 +28,15 @@ const SCOPE_LABELS: [&str; SCOPES] = [
     ",scope=\"intranet\"",
     ",scope=\"internet\"",
 ];
+/// What follows an entity's labels in a series of connections of each scope, by who asked first.
+const CONNECTION_LABELS: [[&str; 2]; SCOPES] = [
+    [",scope=\"loopback\",direction=\"inbound\"", ",scope=\"loopback\",direction=\"outbound\""],
+    [",scope=\"node\",direction=\"inbound\"", ",scope=\"node\",direction=\"outbound\""],
+    [",scope=\"cluster\",direction=\"inbound\"", ",scope=\"cluster\",direction=\"outbound\""],
+    [",scope=\"service\",direction=\"inbound\"", ",scope=\"service\",direction=\"outbound\""],
+    [",scope=\"intranet\",direction=\"inbound\"", ",scope=\"intranet\",direction=\"outbound\""],
+    [",scope=\"internet\",direction=\"inbound\"", ",scope=\"internet\",direction=\"outbound\""],
+];
 /// What follows an entity's labels in a series of each cause.
 const CAUSE_LABELS: [&str; CAUSES] =
     [",by=\"same_container\"", ",by=\"same_pod\"", ",by=\"other_pod\"", ",by=\"host\"", ",by=\"throttled\""];
@@ -76,6 +85,7 @@ impl Samples<'_> {
         match family.series {
             Series::PerScope(read) => self.scopes(page, name, read),
             Series::PerEntity(read) => self.entities(page, name, read),
+            Series::Connections => self.connections(page, name),
             Series::Waits => self.waits(page, name),
             Series::Caused => self.caused(page, name),
             Series::Stalls => self.stalls(page, name),
@@ -194,6 +204,15 @@ impl Samples<'_> {
         }
     }
 
+    fn connections(self, page: &mut Page<'_>, name: &str) {
+        for (entity, labels) in self.shown() {
+            let counts = entity.connections.as_flattened().iter().zip(CONNECTION_LABELS.as_flattened());
+            for (count, more) in counts.filter_map(|(count, more)| Some(((*count)?, more))) {
+                page.sample([name, ""], labels, more, Value::Count(count));
+            }
+        }
+    }
+
     fn waits(self, page: &mut Page<'_>, name: &str) {
         for (entity, labels) in self.shown() {
             write_waits(page, name, labels, &entity.books);
@@ -299,7 +318,7 @@ fn write_scopes(page: &mut Page<'_>, name: &str, labels: &[u8], books: &Books, r
 }
 
 /// More series than an entity can have.
-pub const MOST_SERIES: u64 = 80;
+pub const MOST_SERIES: u64 = 100;
 
 /// How many series an entity has on a page.
 pub fn series_of(entity: &Entity) -> usize {
@@ -311,6 +330,7 @@ pub fn series_of(entity: &Entity) -> usize {
         Series::Waits => waits,
         Series::Caused => causes,
         Series::Stalls => stalls(entity).into_iter().flatten().flatten().count(),
+        Series::Connections => entity.connections.as_flattened().iter().flatten().count(),
         Series::PerEntity(read) => usize::from(read(entity, u64::MAX).is_some()),
         _ => 0,
     };

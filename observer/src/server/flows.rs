@@ -3,7 +3,8 @@
 use super::Who;
 use crate::{
     history::duration_of,
-    ledger::{EntityId, Flow, FlowBooks, FlowView, Identity, Ledger},
+    kernel::program,
+    ledger::{EntityId, Flow, FlowBooks, FlowView, Identity, Ledger, OpenConnections, ProgramFacts},
 };
 use observer_ebpf::{
     Scope,
@@ -25,6 +26,18 @@ pub struct FlowsAnswer {
     pub more: usize,
     /// Flows whose far ends were forgotten since the agent started, since there were more than it keeps.
     pub forgotten: u64,
+    /// Programs that do not run, without which some of this is missing.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub missing: Vec<MissingProgram>,
+}
+
+/// A program that does not run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MissingProgram {
+    /// Its name.
+    pub program: String,
+    /// Why.
+    pub reason: String,
 }
 
 /// A flow: all connections of an entity with one far end, or the datagrams.
@@ -41,7 +54,7 @@ pub struct FlowRow {
     /// This end's port, if the far end asked first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub local_port: Option<u16>,
-    /// `tcp`, `udp`, or the protocol's number.
+    /// `tcp`, `udp`, `icmp` (of either family), `sctp`, `raw` for sockets that make up TCP by themselves, or the protocol's number.
     pub protocol: String,
     /// `outbound` if this end asked first, else `inbound`.
     pub direction: String,
@@ -83,7 +96,7 @@ pub struct TcpRow {
 /// Flows in an answer to whom no number was named.
 const USUAL: usize = 100;
 /// Flows in an answer at the most.
-const MOST: usize = 100_000;
+const MOST: usize = 10_000;
 
 /// What a request asks for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -141,12 +154,19 @@ impl FlowsQuery {
 struct Candidate<'a> {
     flow: &'a Flow,
     books: &'a FlowBooks,
+    open: OpenConnections,
     rates: [f64; 2],
 }
 
 impl FlowsAnswer {
-    /// What happened between two views.
-    pub fn of(node: &str, ledger: &Ledger, before: &FlowView, now: &FlowView, query: &FlowsQuery) -> Self {
+    /// What the books say, and what happened between two views.
+    pub fn of(
+        node: &str,
+        ledger: &Ledger,
+        [before, now]: [&FlowView; 2],
+        programs: &[ProgramFacts],
+        query: &FlowsQuery,
+    ) -> Self {
         let identities: HashMap<EntityId, &Identity> =
             ledger.entities().iter().map(|entity| (entity.id, &entity.identity)).collect();
         let wanted = query.entity.as_deref().map(|wanted| -> Vec<EntityId> {
@@ -154,14 +174,17 @@ impl FlowsAnswer {
             identities.iter().filter(|(_, identity)| is_meant(identity)).map(|(id, _)| *id).collect()
         });
         let interval = now.at_ns.saturating_sub(before.at_ns) as f64 / 1e9;
-        let mut all: Vec<_> = now
-            .flows
-            .iter()
+        let rate = |bytes: u64| if interval > 0.0 { bytes as f64 / interval } else { 0.0 };
+        let mut all: Vec<_> = ledger
+            .flows()
             .filter(|(flow, books)| {
                 wanted.as_ref().is_none_or(|wanted| wanted.contains(&flow.entity))
                     && query.wants(flow, books, now.at_ns)
             })
-            .map(|(flow, books)| Candidate { flow, books, rates: rates(before.flows.get(flow), books, interval) })
+            .map(|(flow, books)| {
+                let rates = now.bytes_since(before, flow).map(rate);
+                Candidate { flow, books, open: now.open(flow), rates }
+            })
             .collect();
         all.sort_unstable_by(|one, other| {
             let key = |candidate: &Candidate<'_>| candidate.rates.iter().sum::<f64>();
@@ -177,26 +200,26 @@ impl FlowsAnswer {
             flows: rows.collect(),
             more: all.len().saturating_sub(query.top),
             forgotten: ledger.flows_forgotten(),
+            missing: missing(programs),
         }
     }
 }
 
-/// Bytes in a second, sent and received. What a socket has handed over and is not booked yet is missing for a moment: never less
-/// than nothing.
-fn rates(before: Option<&FlowBooks>, now: &FlowBooks, interval: f64) -> [f64; 2] {
-    let before = before.copied().unwrap_or_default();
-    let rate = |now: u64, before: u64| if interval > 0.0 { now.saturating_sub(before) as f64 / interval } else { 0.0 };
-    [
-        rate(now.traffic.transmit_bytes, before.traffic.transmit_bytes),
-        rate(now.traffic.receive_bytes, before.traffic.receive_bytes),
-    ]
+/// Those without which flows are not whole.
+fn missing(programs: &[ProgramFacts]) -> Vec<MissingProgram> {
+    const NEEDED: [&str; 5] = [program::EGRESS, program::INGRESS, program::ACCEPT, program::RELEASE, program::SOCKETS];
+    let needed = programs.iter().filter(|program| NEEDED.contains(&program.name));
+    let down = needed.filter_map(|program| Some((program.name, program.down_because.as_ref()?)));
+    down.map(|(program, reason)| MissingProgram { program: program.into(), reason: reason.clone() }).collect()
 }
 
-fn row(entity: Who, Candidate { flow, books, rates }: &Candidate<'_>) -> FlowRow {
+fn row(entity: Who, Candidate { flow, books, open, rates }: &Candidate<'_>) -> FlowRow {
     let is_outbound = flow.direction == OUTBOUND;
     let port = (!flow.is_rest() && flow.port != 0).then_some(flow.port);
-    let FlowBooks { traffic, connections, failed, open, retransmits, round_trips: (sum_us, count), active_ns: _ } =
-        **books;
+    let FlowBooks { traffic, connections, failed, retransmits, round_trips: past, active_ns: _ } = **books;
+    let (sum_us, count) = (past.0 + open.round_trips.0, past.1 + open.round_trips.1);
+    // What was handed over twice by two CPUs at once is in another flow as less than nothing.
+    let number = |count: u64| u64::try_from(count.cast_signed()).unwrap_or(0);
     FlowRow {
         entity,
         remote_address: (!flow.is_rest()).then(|| Ipv6Addr::from(address_of(flow.remote)).to_canonical().to_string()),
@@ -207,14 +230,14 @@ fn row(entity: Who, Candidate { flow, books, rates }: &Candidate<'_>) -> FlowRow
         scope: Scope::ALL.get(usize::from(flow.scope)).map_or("internet", |scope| scope.label()).into(),
         transmit_bytes_per_second: rates[0],
         receive_bytes_per_second: rates[1],
-        transmit_bytes: traffic.transmit_bytes,
-        transmit_packets: traffic.transmit_packets,
-        receive_bytes: traffic.receive_bytes,
-        receive_packets: traffic.receive_packets,
+        transmit_bytes: number(traffic.transmit_bytes),
+        transmit_packets: number(traffic.transmit_packets),
+        receive_bytes: number(traffic.receive_bytes),
+        receive_packets: number(traffic.receive_packets),
         tcp: (flow.protocol == TCP).then(|| TcpRow {
             connections,
             failed_connections: failed,
-            open_connections: open,
+            open_connections: open.count,
             retransmits,
             round_trip_seconds: (count > 0).then(|| sum_us as f64 / count as f64 / 1e6),
         }),
@@ -227,6 +250,7 @@ fn protocol_name(number: u8) -> String {
         6 => "tcp".into(),
         17 => "udp".into(),
         132 => "sctp".into(),
+        255 => "raw".into(),
         other => other.to_string(),
     }
 }
@@ -234,7 +258,13 @@ fn protocol_name(number: u8) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use observer_ebpf::{Traffic, flows::INBOUND};
+    use crate::ledger::{Cgroup, Names, PodNames, Sample};
+    use observer_ebpf::{
+        Traffic,
+        causes::Membership,
+        flows::{FlowKey, FlowSum, INBOUND},
+    };
+    use std::sync::Arc;
 
     fn query(text: &str) -> Result<FlowsQuery, String> {
         FlowsQuery::of_parameters(form_urlencoded::parse(text.as_bytes()).into_owned())
@@ -257,31 +287,52 @@ mod tests {
         }
     }
 
-    fn flow(remote: u64, scope: Scope) -> Flow {
-        Flow {
-            entity: EntityId(0),
-            remote: [0, remote],
-            port: 443,
-            protocol: TCP,
-            direction: OUTBOUND,
-            scope: scope as u8,
+    fn key(remote: u64, scope: Scope) -> FlowKey {
+        let (port, scope) = (443, scope as u8);
+        FlowKey { remote: [0, remote], port, protocol: TCP, direction: OUTBOUND, scope, ..FlowKey::default() }
+    }
+
+    struct Nobody;
+
+    impl Names for Nobody {
+        fn cgroup(&self, _: u64) -> Option<Cgroup> {
+            None
+        }
+
+        fn pod(&self, _: &str) -> Option<Arc<PodNames>> {
+            None
+        }
+
+        fn membership(&self, _: u64) -> Option<Membership> {
+            None
+        }
+
+        fn container(&self, _: &str, _: &str) -> Option<Arc<str>> {
+            None
         }
     }
 
-    fn carried(bytes: u64, active_ns: u64) -> FlowBooks {
-        let traffic = Traffic { transmit_bytes: bytes, transmit_packets: 1, ..Traffic::default() };
-        FlowBooks { traffic, connections: 1, active_ns, ..FlowBooks::default() }
+    /// Books what the flows carried at that time.
+    fn book(ledger: &mut Ledger, at_ns: u64, flows: &[(FlowKey, u64)]) -> FlowView {
+        let sum = |bytes| FlowSum {
+            traffic: Traffic { transmit_bytes: bytes, transmit_packets: 1, ..Traffic::default() },
+            ..FlowSum::default()
+        };
+        let flows = flows.iter().map(|(key, bytes)| (*key, sum(*bytes))).collect();
+        ledger.book(&Sample { flows, ..Sample::default() }, &Nobody, at_ns);
+        let mut view = FlowView::at(at_ns);
+        ledger.complete(&mut view);
+        view
     }
 
     #[test]
     fn the_fastest_come_first_and_then_the_largest() {
         let second = 1_000_000_000;
-        let (a, b, c) = (flow(1, Scope::Internet), flow(2, Scope::Internet), flow(3, Scope::Node));
-        let view = |at_ns, flows: [(Flow, FlowBooks); 3]| FlowView { at_ns, flows: flows.into_iter().collect() };
-        let before = view(second, [(a, carried(100, 0)), (b, carried(5000, 0)), (c, carried(1, 0))]);
-        let now =
-            view(3 * second, [(a, carried(300, 3 * second)), (b, carried(5000, second)), (c, carried(1, second))]);
-        let answer = |text: &str| FlowsAnswer::of("n", &Ledger::default(), &before, &now, &query(text).unwrap());
+        let mut ledger = Ledger::default();
+        let (a, b, c) = (key(1, Scope::Internet), key(2, Scope::Internet), key(3, Scope::Node));
+        let before = book(&mut ledger, second, &[(a, 100), (b, 5000), (c, 1)]);
+        let now = book(&mut ledger, 3 * second, &[(a, 200)]);
+        let answer = |text: &str| FlowsAnswer::of("n", &ledger, [&before, &now], &[], &query(text).unwrap());
         let bytes = |answer: &FlowsAnswer| answer.flows.iter().map(|row| row.transmit_bytes).collect::<Vec<_>>();
         let all = answer("");
         assert_eq!((bytes(&all), all.interval_seconds), (vec![300, 5000, 1], 2.0));
@@ -294,12 +345,35 @@ mod tests {
     }
 
     #[test]
+    fn what_is_missing_is_told_with_its_reason() {
+        let facts =
+            |name, down_because| ProgramFacts { name, down_because, run_time: None, verified_instructions: None };
+        let programs = [
+            facts(program::RELEASE, Some("lockdown".to_owned())),
+            facts(program::SOCKETS, None),
+            facts(program::SWITCH, Some("no fields".to_owned())),
+        ];
+        let told = missing(&programs);
+        assert_eq!(told, [MissingProgram { program: program::RELEASE.into(), reason: "lockdown".into() }]);
+    }
+
+    #[test]
     fn what_does_not_apply_is_left_out() {
-        let udp = Flow { protocol: 17, direction: INBOUND, port: 53, ..flow(0, Scope::Loopback) };
+        let udp = Flow {
+            entity: EntityId(0),
+            remote: [0; 2],
+            port: 53,
+            protocol: 17,
+            direction: INBOUND,
+            scope: Scope::Loopback as u8,
+        };
         let mapped = Flow { remote: [0, u64::from_ne_bytes([0, 0, 0xff, 0xff, 127, 0, 0, 1])], ..udp };
         let json = |flow: &Flow| {
-            let books = carried(10, 0);
-            let row = row(Who::default(), &Candidate { flow, books: &books, rates: [0.0; 2] });
+            let traffic = Traffic { transmit_bytes: 10_u64.wrapping_neg(), ..Traffic::default() };
+            let books = FlowBooks { traffic, ..FlowBooks::default() };
+            let open = OpenConnections::default();
+            let row = row(Who::default(), &Candidate { flow, books: &books, open, rates: [0.0; 2] });
+            assert_eq!(row.transmit_bytes, 0);
             serde_json::to_string(&row).unwrap()
         };
         let text = json(&mapped);

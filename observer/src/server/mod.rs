@@ -39,7 +39,7 @@ mod tests;
 mod who;
 
 pub use bind::{BindError, bind};
-pub use flows::{FlowRow, FlowsAnswer, FlowsQuery, TcpRow};
+pub use flows::{FlowRow, FlowsAnswer, FlowsQuery, MissingProgram, TcpRow};
 pub use limits::Limits;
 pub use listen::{serve, serve_api, serve_within};
 pub use pairs::{Pair, PairsAnswer, PairsQuery};

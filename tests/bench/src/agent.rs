@@ -25,7 +25,8 @@ use std::{
 #[derive(Debug)]
 pub(crate) struct Agent {
     child: Child,
-    address: SocketAddr,
+    /// Where it tells its metrics, and where the rest.
+    addresses: [SocketAddr; 2],
     started: Instant,
 }
 
@@ -54,7 +55,9 @@ impl Agent {
 
     fn start_alone(observer: &Path, cgroup: &Path, api: Option<&ApiServer>) -> Result<Self> {
         let binary = observer.to_str().context("the agent's path as text")?;
-        let mut role = vec!["become", binary, "agent", "--metrics-listen", "127.0.0.1:0", "--node-name", NODE];
+        let listen = ["--metrics-listen", "127.0.0.1:0", "--debug-listen", "127.0.0.1:0"];
+        let mut role =
+            ["become", binary, "agent"].into_iter().chain(listen).chain(["--node-name", NODE]).collect::<Vec<_>>();
         let kubeconfig = api.map(ApiServer::kubeconfig);
         if let Some(path) = &kubeconfig {
             role.extend(["--kubeconfig", path.to_str().context("the kubeconfig's path as text")?]);
@@ -69,11 +72,11 @@ impl Agent {
         let log = child.stderr.take().expect("stderr is a pipe");
         let (sender, receiver) = channel();
         thread::spawn(move || follow(log, &sender));
-        let address = listening(&receiver).inspect_err(|_| {
+        let addresses = listening(&receiver).inspect_err(|_| {
             let _ = child.kill();
             let _ = child.wait();
         })?;
-        Ok(Self { child, address, started })
+        Ok(Self { child, addresses, started })
     }
 
     /// Starts the agent and waits until it is ready.
@@ -101,7 +104,12 @@ impl Agent {
 
     /// A new connection to its metrics listener.
     pub(crate) fn client(&self) -> Result<Client> {
-        Client::connect(self.address)
+        Client::connect(self.addresses[0])
+    }
+
+    /// A new connection to its debug listener.
+    pub(crate) fn debug_client(&self) -> Result<Client> {
+        Client::connect(self.addresses[1])
     }
 
     /// Ends it as a service manager does, and tells if it did not end well.
@@ -132,13 +140,19 @@ fn follow(log: ChildStderr, lines: &Sender<String>) {
     }
 }
 
-/// The address in the agent's line that names its metrics page.
-fn listening(lines: &Receiver<String>) -> Result<SocketAddr> {
+/// The addresses in the agent's lines that name its metrics page and, after that, its API.
+fn listening(lines: &Receiver<String>) -> Result<[SocketAddr; 2]> {
     let deadline = Instant::now() + PATIENCE;
     let mut last = String::from("it logged nothing");
+    let mut addresses = Vec::new();
     while let Ok(line) = lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
-        if let Some((address, _)) = line.split_once("http://").and_then(|(_, rest)| rest.split_once("/metrics")) {
-            return address.parse().with_context(|| format!("the agent listens on {address}"));
+        let rest = line.split_once("http://").map(|(_, rest)| rest);
+        let address = rest.and_then(|rest| rest.strip_suffix("/metrics").or_else(|| rest.strip_suffix("/api/v1")));
+        if let Some(address) = address {
+            addresses.push(address.parse().with_context(|| format!("the agent listens on {address}"))?);
+        }
+        if let [metrics, api] = addresses[..] {
+            return Ok([metrics, api]);
         }
         last = line;
     }

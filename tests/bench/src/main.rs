@@ -1,18 +1,20 @@
 //! What observer costs, beside an empty program and the shapes others use, in one run: `cargo xtask bench`.
 //!
-//! A file for each goal, P1 to P10; [`run::Run`] is what they share. The table says whether a goal is met; the exit code
+//! A file for each goal, P1 to P11; [`run::Run`] is what they share. The table says whether a goal is met; the exit code
 //! never does, because a clock on a busy machine proves nothing.
 
 mod agent;
 mod api_pods;
 mod api_server;
 mod arena;
+mod connections;
 mod cpu;
 mod heap;
 mod machine;
 mod memory;
 mod naming;
 mod p10_pod_changes;
+mod p11_flows;
 mod p1_switch;
 mod p2_packet;
 mod p3_packet_rate;
@@ -77,7 +79,7 @@ enum Hidden {
 /// A goal's name and its measurement.
 type Measurement = (&'static str, fn(&mut Run) -> Result<()>);
 
-const MEASUREMENTS: [Measurement; 10] = [
+const MEASUREMENTS: [Measurement; 11] = [
     ("P1", p1_switch::measure),
     ("P2", p2_packet::measure),
     ("P3", p3_packet_rate::measure),
@@ -88,6 +90,7 @@ const MEASUREMENTS: [Measurement; 10] = [
     ("P8", p8_start::measure),
     ("P9", p9_pod_list::measure),
     ("P10", p10_pod_changes::measure),
+    ("P11", p11_flows::measure),
 ];
 
 fn main() -> ExitCode {

@@ -17,7 +17,7 @@ use observer::{
     ledger::{AgentFacts, Books, Entity, EntityId, Identity, MemoryUse, NodeFacts, Peak, Recent, Snapshot},
     metrics::Encoder,
 };
-use observer_ebpf::{SCOPES, Traffic, histogram};
+use observer_ebpf::{SCOPES, TcpBook, Traffic, histogram};
 use std::{collections::BTreeMap, thread, time::Duration, time::Instant};
 
 const PODS: u32 = 250;
@@ -128,6 +128,7 @@ fn entity(number: u32) -> Entity {
     for bucket in 0..histogram::BUCKETS {
         books.waits[bucket] = n * 1_000 / (bucket as u64 + 1);
     }
+    books.tcp = TcpBook { retransmits: n * 17, transmit_resets: n, receive_resets: n * 3, failed_connects: n };
     books.run_ns = n * 7_654_321_987;
     books.cpu = Some(observer::ledger::CpuUsage { usage_us: n * 7_654_321, throttling: None });
     books.oom_kills = Some(0);
@@ -139,5 +140,7 @@ fn entity(number: u32) -> Entity {
     recent.load_peak = peak;
     let path = format!("/kubepods.slice/kubepods-pod{number:08x}.slice/cri-containerd-{number:064x}.scope");
     let memory = Some(MemoryUse { working_set_bytes: n * 12_345_678, limit_bytes: Some(n << 28) });
-    Entity { shown: true, id: EntityId(n), identity: Identity::Cgroup { path: path.into() }, books, recent, memory }
+    let connections = [[Some(n), Some(2 * n)]; SCOPES];
+    let identity = Identity::Cgroup { path: path.into() };
+    Entity { shown: true, id: EntityId(n), identity, books, recent, memory, connections }
 }

@@ -32,7 +32,8 @@ impl Client {
     /// Asks for a path and reads the whole answer.
     pub(crate) fn get(&mut self, path: &str, gzip: bool) -> Result<Response> {
         let accept = if gzip { "Accept-Encoding: gzip\r\n" } else { "" };
-        let request = format!("GET {path} HTTP/1.1\r\nHost: bench\r\n{accept}\r\n");
+        let host = self.stream.get_ref().peer_addr()?;
+        let request = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n{accept}\r\n");
         self.stream.get_mut().write_all(request.as_bytes())?;
         let status = self.line()?.split(' ').nth(1).context("a status line")?.parse()?;
         let (mut length, mut chunked) = (None, false);

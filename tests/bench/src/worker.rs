@@ -16,7 +16,7 @@ use std::{
     time::Duration,
 };
 
-use crate::{tenants, traffic};
+use crate::{connections, tenants, traffic};
 
 /// What a worker does.
 #[derive(Clone, Debug, Subcommand)]
@@ -31,6 +31,11 @@ pub(crate) enum Role {
     Tenant {
         /// Milliseconds from one talk to the next.
         every: u64,
+    },
+    /// Both ends of many connections on the loopback; `turns MILLISECONDS` sends a byte to and fro on one.
+    Connections {
+        /// How many.
+        count: u32,
     },
     /// Becomes another program.
     Become {
@@ -54,6 +59,7 @@ impl Role {
             Self::Flood => traffic::flood(),
             Self::End => traffic::end(),
             Self::Tenant { every } => tenants::live(Duration::from_millis(every)),
+            Self::Connections { count } => connections::hold(count),
             Self::Become { command } => {
                 let [program, arguments @ ..] = command.as_slice() else { bail!("no program given") };
                 Err(Command::new(program).args(arguments).exec()).with_context(|| format!("run {program}"))

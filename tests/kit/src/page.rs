@@ -118,6 +118,11 @@ impl Page {
         samples.first().map_or(Ok(0), Sample::nanoseconds)
     }
 
+    /// A cgroup's only sample of a family of whole numbers.
+    pub fn sample_of(&self, name: &str, cgroup: &str) -> Result<u64> {
+        self.one(name, &[("cgroup", cgroup)])?.integer()
+    }
+
     /// `observer_dropped_total` of one reason.
     pub fn dropped(&self, reason: &str) -> Result<u64> {
         self.one("observer_dropped_total", &[("reason", reason)])?.integer()

@@ -3,11 +3,12 @@
 use crate::{
     agent::Agent,
     http,
+    machine::patience,
     page::{Counted, Page, Traffic},
 };
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// A flow.
 #[derive(Clone, Debug)]
@@ -57,18 +58,21 @@ impl Flows {
         })
     }
 
-    /// All of a cgroup, and the page of a moment at which it carries nothing more.
+    /// All of a cgroup, and the page of a moment at which it carries nothing more. What is handed over when a socket closes is told of two
+    /// seconds later at most: that is waited for, until the flows add up to what the page says.
     pub(crate) fn at_rest(agent: &Agent, cgroup: &str) -> Result<(Self, Page)> {
-        for _ in 0..40 {
+        let deadline = Instant::now() + patience(Duration::from_secs(8));
+        loop {
             let before = agent.scrape()?.traffic(cgroup)?;
-            let flows = Self::ask(agent, &format!("top=100000&entity={}", cgroup.replace('/', "%2F")))?;
+            let flows = Self::ask(agent, &format!("top=10000&entity={}", cgroup.replace('/', "%2F")))?;
             let page = agent.scrape()?;
-            if page.traffic(cgroup)? == before {
+            let is_still = page.traffic(cgroup)? == before;
+            if is_still && (flows.sum() == before || Instant::now() > deadline) {
                 return Ok((flows, page));
             }
-            std::thread::sleep(Duration::from_millis(100));
+            ensure!(is_still || Instant::now() < deadline, "{cgroup} does not come to rest");
+            std::thread::sleep(Duration::from_millis(200));
         }
-        bail!("{cgroup} does not come to rest")
     }
 
     pub(crate) fn sum(&self) -> Traffic {

@@ -106,11 +106,11 @@ pub(crate) fn without_link_headers(traffic: Traffic) -> Traffic {
     Traffic { transmit: strip(traffic.transmit), receive: strip(traffic.receive) }
 }
 
-/// How many TCP segments were sent again in the network namespace of a process.
-pub(crate) fn segments_sent_again(pid: u32) -> Result<u64> {
+/// What TCP counts in the network namespace of a process: a column of `net/snmp`, such as `RetransSegs`.
+pub(crate) fn tcp(pid: u32, column: &str) -> Result<u64> {
     let text = fs::read_to_string(format!("/proc/{pid}/net/snmp"))?;
     let mut rows = text.lines().filter_map(|line| line.strip_prefix("Tcp: "));
     let (names, values) = rows.next().zip(rows.next()).context("no TCP in net/snmp")?;
-    let at = names.split_whitespace().position(|name| name == "RetransSegs").context("no RetransSegs")?;
+    let at = names.split_whitespace().position(|name| name == column).with_context(|| format!("no {column}"))?;
     Ok(values.split_whitespace().nth(at).context("no value")?.parse()?)
 }

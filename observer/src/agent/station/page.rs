@@ -20,6 +20,9 @@ impl Station {
         let resources = &mut self.resources;
         self.own_cpu.read(names, &mut self.ledger, waits_are_counted, |id| resources.has_quota_alone(id), now_ns);
         resources.scrape(names, &self.parts.proc_path, &mut self.ledger, now_ns);
+        if let Err(error) = self.count_connections() {
+            tracing::warn!(%error, "open connections cannot be counted: this page has none");
+        }
         self.node.load = procfs::loadavg(&self.parts.proc_path).ok();
         if self.devices.read(&self.parts.proc_path, &mut self.node.devices).is_err() {
             self.node.devices.clear();

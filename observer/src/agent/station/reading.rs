@@ -49,7 +49,8 @@ impl Station {
         let (mut now_ns, mut busy) = (monotonic_ns(), Busy::begin());
         self.sample.clear();
         // Before the slots: what it carried has been added to those, which have its entity.
-        let flows = if window_ends { self.parts.kernel.fetch_closed_flows(&mut self.sample.flows) } else { Ok(()) };
+        let flows =
+            if window_ends { self.parts.kernel.fetch_closed_flows(now_ns, &mut self.sample.flows) } else { Ok(()) };
         let mut unknown = Vec::new();
         let mut slots = self.read_slots(now_ns, &mut unknown);
         let mut lasting = Ok(None);

@@ -133,7 +133,14 @@ fn agreed(instructions: Option<u32>) -> String {
 fn feature_of(name: &str) -> Feature {
     match name {
         program::EGRESS | program::INGRESS => Feature::Bytes,
-        program::ACCEPT | program::RELEASE | program::SOCKETS => Feature::Flows,
+        program::ACCEPT
+        | program::CONNECT
+        | program::RESEND
+        | program::SYNACK
+        | program::RESET
+        | program::WAS_RESET
+        | program::RELEASE
+        | program::SOCKETS => Feature::Flows,
         program::SWITCH | program::MIGRATE | program::LASTING => Feature::Scheduler,
         _ => Feature::CgroupEvents,
     }

@@ -5,6 +5,7 @@ use crate::{
     ledger::Entity,
     metrics::family::{Family, Kind, Room, Series, Unit, Value},
 };
+use observer_ebpf::TcpBook;
 
 pub(super) static FAMILIES: &[Family] = &[
     Family {
@@ -59,7 +60,55 @@ pub(super) static FAMILIES: &[Family] = &[
         help: "Bytes received in the busiest second of the last 60 (with --sample-interval above 1s: the busiest interval); \
                far above rate() means bursts that an average hides.",
     },
+    Family {
+        name: "observer_network_connections",
+        kind: Kind::Gauge,
+        unit: Unit::Connections,
+        room: Room::Kernel,
+        series: Series::Connections,
+        help: "TCP connections that are open, by where the other end is and who asked first (direction: inbound, outbound), counted \
+               at the scrape; one that was there before the agent counts once it has carried something.",
+    },
+    Family {
+        name: "observer_tcp_retransmits_total",
+        kind: Kind::Counter,
+        unit: Unit::Segments,
+        room: Room::Kernel,
+        series: Series::PerEntity(|entity, _| tcp(entity, |tcp| tcp.retransmits)),
+        help: "TCP segments sent again, a listener's answers included; over the packets sent it is the loss that the entity's \
+               connections meet.",
+    },
+    Family {
+        name: "observer_tcp_transmit_resets_total",
+        kind: Kind::Counter,
+        unit: Unit::Resets,
+        room: Room::Kernel,
+        series: Series::PerEntity(|entity, _| tcp(entity, |tcp| tcp.transmit_resets)),
+        help: "TCP connections that this end reset: closed with data unread, or the far end sent to one that is over. Resets of \
+               what was never there (a closed port) are nobody's.",
+    },
+    Family {
+        name: "observer_tcp_receive_resets_total",
+        kind: Kind::Counter,
+        unit: Unit::Resets,
+        room: Room::Kernel,
+        series: Series::PerEntity(|entity, _| tcp(entity, |tcp| tcp.receive_resets)),
+        help: "TCP connections that the far end reset, refused ones included.",
+    },
+    Family {
+        name: "observer_tcp_failed_connects_total",
+        kind: Kind::Counter,
+        unit: Unit::Connections,
+        room: Room::Kernel,
+        series: Series::PerEntity(|entity, _| tcp(entity, |tcp| tcp.failed_connects)),
+        help: "TCP connections asked for that did not come to be: refused, unanswered, given up.",
+    },
 ];
+
+/// Absent until the entity has had traffic.
+fn tcp(entity: &Entity, of: fn(&TcpBook) -> u64) -> Option<Value> {
+    has_traffic(&entity.books).then(|| Value::Count(of(&entity.books.tcp)))
+}
 
 /// Absent until the entity has had traffic.
 fn peak(entity: &Entity, largest: f64) -> Option<Value> {

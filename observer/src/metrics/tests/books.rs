@@ -1,9 +1,9 @@
 //! Books to render: entities with everything in them, and a node and an agent with every fact.
 
 use crate::ledger::{
-    AgentFacts, Books, Bounds, ContainerResources, CpuUsage, Device, Entity, EntityId, HistoryFacts, Identity,
-    KubeFacts, LoadAverages, MapFacts, MemoryUse, NodeFacts, PodFacts, PodNames, Pressure, ProcessFacts, ProgramFacts,
-    Recent, Snapshot, Stall, Throttling, Workload, WorkloadId, WorkloadNames,
+    AgentFacts, Books, Bounds, Connections, ContainerResources, CpuUsage, Device, Entity, EntityId, HistoryFacts,
+    Identity, KubeFacts, LoadAverages, MapFacts, MemoryUse, NodeFacts, PodFacts, PodNames, Pressure, ProcessFacts,
+    ProgramFacts, Recent, Snapshot, Stall, Throttling, Workload, WorkloadId, WorkloadNames,
 };
 use observer_ebpf::{Drop, Scope, Traffic, histogram};
 use std::sync::Arc;
@@ -65,7 +65,9 @@ pub(super) fn cgroup(path: &str) -> Identity {
 
 pub(super) fn quiet_entity(id: u64, identity: Identity) -> Entity {
     let (books, recent) = (Books::default(), Recent::default());
-    Entity { id: EntityId(id), identity, shown: true, books, recent, memory: None }
+    let mut connections = Connections::default();
+    connections[Scope::Internet as usize] = [None, Some(id)];
+    Entity { id: EntityId(id), identity, shown: true, books, recent, memory: None, connections }
 }
 
 fn pod(id: u64) -> Identity {

@@ -36,6 +36,7 @@ pub(super) fn tests() -> Vec<Trial> {
             short,
         ),
         test("connections_that_are_open_and_that_failed_are_counted", Place::Both, &[Need::Root], open_and_failed),
+        test("a_connection_closed_with_something_unread_is_a_reset_for_either_end", Place::Both, NEEDS, resets),
         test("a_rate_is_that_of_the_last_seconds_and_what_is_quiet_comes_last", Place::Both, &[Need::Root], rates),
     ]
 }
@@ -129,9 +130,11 @@ fn sent_again() -> Result<()> {
     let to = ends.serve_tcp(SERVER_V4)?;
     let mut talk = ends.client_worker(&["tcp-talk", "--to", &to])?;
     talk.ask("upload 2000000 write")?;
-    let open = Flows::at_rest(&ends.agent, &ends.client.label)?.0;
-    let (told, truth) = (open.total("retransmits"), truth::segments_sent_again(talk.pid())?);
+    let (open, page) = Flows::at_rest(&ends.agent, &ends.client.label)?;
+    let (told, truth) = (open.total("retransmits"), truth::tcp(talk.pid(), "RetransSegs")?);
     ensure!(told == truth && truth > 0, "{told} segments were sent again, and the namespace says {truth}");
+    let counter = page.sample_of("observer_tcp_retransmits_total", &ends.client.label)?;
+    ensure!(counter == truth, "the counter is {counter}, and the namespace says {truth}");
     drop(loss);
     let before = open.total("retransmits");
     talk.ask("close")?;
@@ -226,11 +229,16 @@ fn short() -> Result<()> {
         ensure!(flows.all.len() <= KEPT, "{} flows are kept", flows.all.len());
         let mut named: Vec<&Flow> = flows.all.iter().filter(|flow| !flow.text("remote_address").is_empty()).collect();
         named.sort_by_key(|flow| std::cmp::Reverse(flow.traffic().transmit.bytes));
+        // More than 7168 far ends in a second are more than the kernel's table names.
+        let overflown = page.dropped("flow_table")?;
+        ensure!(page.dropped("flow_lost")? == 0, "something is in no flow");
+        let whole = u64::from(rounds);
+        let least = if overflown == 0 { whole } else { whole / 2 };
         for flow in &named[..HEAVY as usize] {
             let is_heavy =
                 (1..=HEAVY).any(|number| flow.text("remote_address") == connections::address(number).to_string());
-            ensure!(is_heavy && flow.number("connections") == u64::from(rounds), "{flow:?}");
-            ensure!(flow.traffic().transmit.bytes > u64::from(rounds) * HEAVY_BYTES, "{flow:?}");
+            ensure!(is_heavy && (least..=whole).contains(&flow.number("connections")), "{overflown}: {flow:?}");
+            ensure!(flow.traffic().transmit.bytes > least * HEAVY_BYTES, "{flow:?}");
         }
         let taken = Flows::at_rest(&agent, &server.label)?.0;
         let (sum, books) = (taken.sum(), agent.scrape()?.traffic(&server.label)?);
@@ -251,9 +259,14 @@ fn open_and_failed() -> Result<()> {
     many.ask("hold 1 50")?;
     many.ask("open 1 20 1000")?;
     many.ask("refused 7")?;
-    let flows = Flows::at_rest(&agent, &client.label)?.0;
+    let (flows, page) = Flows::at_rest(&agent, &client.label)?;
     let of = |flows: &Flows| ["connections", "open_connections", "failed_connections"].map(|field| flows.total(field));
     ensure!(of(&flows) == [70, 50, 7], "{:?}", of(&flows));
+    // Each was refused by a reset.
+    for name in ["failed_connects", "receive_resets"] {
+        let counter = page.sample_of(&format!("observer_tcp_{name}_total"), &client.label)?;
+        ensure!(counter == 7, "{name}: {counter}");
+    }
     let taken = Flows::at_rest(&agent, &server.label)?.0;
     // Before 5.15 an accepted connection is not seen before its first data: docs/kernel.md tells users.
     let seen = if kernel() < (5, 15) { [20, 0, 0] } else { [70, 50, 0] };
@@ -263,6 +276,27 @@ fn open_and_failed() -> Result<()> {
     std::thread::sleep(Duration::from_millis(300));
     let flows = Flows::at_rest(&agent, &client.label)?.0;
     ensure!(of(&flows) == [70, 0, 7], "{:?}", of(&flows));
+    Ok(())
+}
+
+/// A connection that is closed while something is unread is reset.
+fn resets() -> Result<()> {
+    let mut ends = Ends::new(Wire::direct(Offloads::Off)?, &[])?;
+    let to = ends.serve_tcp(SERVER_V4)?;
+    let mut talkers = Vec::new();
+    for _ in 0..5 {
+        let mut talk = ends.client_worker(&["tcp-talk", "--to", &to])?;
+        talk.ask("abandon 100000")?;
+        talkers.push(talk);
+    }
+    ends.await_echoes()?;
+    let page = ends.agent.scrape()?;
+    let sent = page.sample_of("observer_tcp_transmit_resets_total", &ends.client.label)?;
+    let truth = truth::tcp(talkers[0].pid(), "OutRsts")?;
+    // The kernel resets once more for each packet that comes when the socket is gone, which is nobody's any more.
+    ensure!(sent == 5 && truth >= sent, "{sent} resets were sent, and the namespace says {truth}");
+    let received = page.sample_of("observer_tcp_receive_resets_total", &ends.server.label)?;
+    ensure!(received == 5, "{received} resets were received");
     Ok(())
 }
 

@@ -143,7 +143,7 @@ fn put_out(stream: &mut TcpStream, count: u64, chunk: &[u8]) -> Result<()> {
 }
 
 /// Understands `upload BYTES write|sendfile|splice`, `download BYTES`, `close`, and `leave BYTES`: all is written, and the connection
-/// closed, before the first byte may have come there.
+/// closed, before the first byte may have come there; `abandon BYTES`: asks for that many, and closes when the first have come.
 #[derive(clap::Args)]
 pub(super) struct Talk {
     #[arg(long)]
@@ -161,6 +161,10 @@ impl Talk {
             let mut open = stream.take().context("the connection is closed")?;
             match words {
                 ["leave", bytes] => leave(open, bytes.parse()?)?,
+                ["abandon", bytes] => {
+                    ask(&mut open, b'D', bytes.parse()?)?;
+                    open.read_exact(&mut [0; 1])?;
+                }
                 ["close"] => close(open)?,
                 other => {
                     let answer = talk(&mut open, other, &mut chunk);
