@@ -134,8 +134,6 @@ pub const IN_TABLES: u32 = 1;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct SocketState {
-    /// `CLOCK_MONOTONIC` in microseconds when TCP last sent or received; 0 for others.
-    pub active_us: u64,
     /// TCP segments sent again and not told of before.
     pub retransmits: u32,
     /// Microseconds of TCP's smoothed round trip; 0 if there was none.
@@ -158,11 +156,21 @@ impl SocketBook {
         FlowKey {
             cgroup: self.cgroup,
             remote: self.remote,
-            port: if direction == OUTBOUND { self.remote_port } else { self.local_port },
+            port: self.port(self.local_port, self.remote_port),
             protocol: self.protocol,
             direction,
             scope: (self.peer & PEER_SCOPE) as u8,
             padding: [0; 3],
+        }
+    }
+
+    /// Which port makes the flow, of those of this end and of the far one.
+    pub const fn port(&self, local: u16, remote: u16) -> u16 {
+        match (self.protocol, self.direction) {
+            // Whoever is asked at every port would have a flow for each.
+            (RAW, _) => 0,
+            (_, OUTBOUND) => remote,
+            _ => local,
         }
     }
 }
@@ -183,4 +191,4 @@ pub const TCP_CLOSE: u32 = 7;
 pub const TCP_LISTEN: u32 = 10;
 
 const _: () = assert!(size_of::<SocketBook>() == 88 && size_of::<FlowKey>() == 32 && size_of::<FlowSum>() == 72);
-const _: () = assert!(size_of::<SocketState>() == 24 && SCOPES <= PEER_SCOPE as usize);
+const _: () = assert!(size_of::<SocketState>() == 16 && SCOPES <= PEER_SCOPE as usize);

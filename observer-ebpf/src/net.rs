@@ -331,6 +331,10 @@ unsafe fn introduce(skb: *mut __sk_buff, sk: *mut bpf_sock, socket: *mut SocketB
             let end = packet_end(skb, direction);
             ((*socket).remote, (*socket).local_port, (*socket).remote_port) =
                 (end.address, end.local_port, end.remote_port);
+            // A server whose question came before the agent.
+            if direction == Direction::Transmit && end.local_port < EPHEMERAL && end.remote_port >= EPHEMERAL {
+                (*socket).direction = INBOUND;
+            }
         }
     }
 }
@@ -356,13 +360,16 @@ unsafe fn stranger(
     Some(FlowKey {
         cgroup: if slot == UNATTRIBUTED_SLOT { 0 } else { book.cgroup },
         remote: address,
-        port: if book.direction == OUTBOUND { remote_port } else { local_port },
+        port: book.port(local_port, remote_port),
         protocol: book.protocol,
         direction: if book.direction == OUTBOUND { OUTBOUND } else { INBOUND },
         scope: (place & PEER_SCOPE) as u8,
         padding: [0; 3],
     })
 }
+
+/// Ports from here on are the system's to give, as Linux has it where nothing else is said.
+const EPHEMERAL: u16 = 32_768;
 
 /// What a packet shows of its far end.
 struct PacketEnd {

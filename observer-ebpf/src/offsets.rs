@@ -99,8 +99,6 @@ offsets! {
     TCP_TOTAL_RETRANS;
     /// `tcp_sock.srtt_us`: in eighths of microseconds
     TCP_ROUND_TRIP;
-    /// `tcp_sock.tcp_mstamp`
-    TCP_ACTIVE;
 }
 
 /// The bit of `sched_contributes_to_load` in its byte.
@@ -109,6 +107,9 @@ pub(crate) static TASK_CONTRIBUTES_MASK: Global<u64> = Global::new(0);
 /// Whether `sched_switch` has its fourth argument (from 5.18 on).
 #[unsafe(no_mangle)]
 pub(crate) static SWITCH_HAS_STATE: Global<u64> = Global::new(0);
+/// Whether `tcp_retransmit_skb` tells in a third argument whether it was done (from 6.17 on).
+#[unsafe(no_mangle)]
+pub(crate) static RESEND_HAS_ERROR: Global<u64> = Global::new(0);
 /// One more than the largest number of a CPU that was present at the load: the stride of the maps indexed by slot and CPU.
 #[unsafe(no_mangle)]
 pub(crate) static CPUS: Global<u64> = Global::new(0);

@@ -1,7 +1,7 @@
 //! What open sockets have carried so far, asked for by user space: an iterator over their storage, called once for each.
 
 use crate::{
-    offsets::{SOCK_STATE, TCP_ACTIVE, TCP_ROUND_TRIP, TCP_TOTAL_RETRANS, peek},
+    offsets::{SOCK_STATE, TCP_ROUND_TRIP, TCP_TOTAL_RETRANS, peek},
     sockets,
 };
 use aya_ebpf::{bindings::seq_file, helpers::generated::bpf_seq_write};
@@ -42,11 +42,10 @@ pub(crate) fn tell(element: *const Element) {
             }
             let is_open = (*socket).is_released == 0 && is_connection(state.state);
             state.is_new = u32::from(is_open && (*socket).told == 0);
-            state.active_us = peek(sk, &TCP_ACTIVE);
             state.round_trip_us = peek::<u32>(sk, &TCP_ROUND_TRIP) >> 3;
             if is_open {
                 sent_again = peek(sk, &TCP_TOTAL_RETRANS);
-                state.retransmits = sent_again.wrapping_sub((*socket).told_retransmits);
+                state.retransmits = sent_again.saturating_sub((*socket).told_retransmits);
             }
         }
         let mut book = *socket;

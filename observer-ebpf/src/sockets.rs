@@ -152,8 +152,8 @@ pub(crate) unsafe fn end(socket: *mut SocketBook, sk: u64) {
         let sent_again: u32 = peek(sk, &TCP_TOTAL_RETRANS);
         let closing = Closing {
             connections: u32::from(came_to_be && told != TOLD),
-            failed: u32::from(!came_to_be),
-            retransmits: sent_again.wrapping_sub((*socket).told_retransmits),
+            failed: u32::from(!came_to_be && told != TOLD),
+            retransmits: sent_again.saturating_sub((*socket).told_retransmits),
             round_trip_us: peek::<u32>(sk, &TCP_ROUND_TRIP) >> 3,
         };
         (*socket).told_retransmits = sent_again;

@@ -95,6 +95,7 @@ impl ClosedFlows {
 
 /// An open socket: what it carried to and from its far end since it was told of last, and how it is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
 pub struct OpenSocket {
     /// Its book.
     pub book: SocketBook,
@@ -171,7 +172,7 @@ mod tests {
         record[..8].copy_from_slice(&7_u64.to_ne_bytes());
         record[24..32].copy_from_slice(&1500_u64.to_ne_bytes());
         record[72..74].copy_from_slice(&443_u16.to_ne_bytes());
-        record[BOOK_BYTES + 16..BOOK_BYTES + 20].copy_from_slice(&1_u32.to_ne_bytes());
+        record[BOOK_BYTES + 8..BOOK_BYTES + 12].copy_from_slice(&1_u32.to_ne_bytes());
         let OpenSocket { book, state } = OpenSocket::of(&record);
         assert_eq!((book.cgroup, book.traffic.transmit_bytes, book.remote_port, state.state), (7, 1500, 443, 1));
     }

@@ -112,10 +112,7 @@ const RELEASE: [Field; 4] = [
     Field("TCP_ROUND_TRIP", "tcp_sock", "srtt_us", u32::BITS),
 ];
 
-const SOCKETS: [Field; 2] = [
-    Field("SOCK_STATE", "sock", "__sk_common.skc_state", u8::BITS),
-    Field("TCP_ACTIVE", "tcp_sock", "tcp_mstamp", u64::BITS),
-];
+const SOCKETS: [Field; 1] = [Field("SOCK_STATE", "sock", "__sk_common.skc_state", u8::BITS)];
 
 /// The globals of the scheduler's program.
 pub(super) fn switch(btf: &Btf<'_>) -> Result<Vec<Global>, BtfError> {
@@ -166,12 +163,20 @@ pub(super) fn lasting(btf: &Btf<'_>) -> Result<Vec<Global>, BtfError> {
 
 /// The globals of the program that sees connections accepted.
 pub(super) fn accept(btf: &Btf<'_>) -> Result<Vec<Global>, BtfError> {
-    places(btf, CGROUP_ID.iter().chain(&ACCEPT))
+    places(btf, CGROUP_ID.iter().chain(&ACCEPT).chain(&RELEASE))
 }
 
 /// The globals of the programs that see what goes wrong with TCP.
 pub(super) fn tcp(btf: &Btf<'_>) -> Result<Vec<Global>, BtfError> {
-    let mut globals = places(btf, CGROUP_ID.iter().chain(&TCP))?;
+    places(btf, CGROUP_ID.iter().chain(&TCP))
+}
+
+/// The globals of the program that sees segments sent again.
+pub(super) fn resend(btf: &Btf<'_>) -> Result<Vec<Global>, BtfError> {
+    let mut globals = tcp(btf)?;
+    // The typedef's prototype has one more, for the tracepoint's own data.
+    let parameters = btf.function_prototype_parameters("btf_trace_tcp_retransmit_skb");
+    globals.push(("RESEND_HAS_ERROR", u64::from(parameters.is_some_and(|parameters| parameters >= 4))));
     let segments = btf.offset("sk_buff", "cb", CB_BITS)? + btf.offset("tcp_skb_cb", "tcp_gso_segs", u16::BITS)?;
     globals.push(("SKB_SEGMENTS", segments));
     Ok(globals)

@@ -88,7 +88,10 @@ pub fn tracepoint_program(btf: &Btf<'_>, tracepoint: &str) -> Support {
 pub fn fields(btf: &Btf<'_>, feature: Feature) -> Result<usize, BtfError> {
     match feature {
         Feature::Bytes => Ok(0),
-        Feature::Flows => offsets::sockets(btf).map(|globals| globals.len()),
+        Feature::Flows => {
+            let programs = [offsets::accept, offsets::resend, offsets::sockets];
+            programs.into_iter().try_fold(0, |count, of| Ok(count + of(btf)?.len()))
+        }
         Feature::Scheduler => offsets::switch(btf).map(|globals| globals.len()),
         Feature::CgroupEvents => offsets::lifetimes(btf).map(|globals| globals.len()),
     }

@@ -40,19 +40,20 @@ pub(super) struct Entry {
 }
 
 /// Every program, in the order in which they are loaded and attached: lifetimes first, so that no cgroup is missed between
-/// the walk of the tree and the first count.
+/// the walk of the tree and the first count; then who hears of sockets that go, so that what is counted of them is told; and
+/// what is received before what is sent, so that who asks is seen first.
 pub(super) const PROGRAMS: [Entry; 15] = [
     Entry { name: program::MKDIR, hook: Hook::Tracepoint("cgroup_mkdir"), fields: Some(offsets::lifetimes) },
     Entry { name: program::RMDIR, hook: Hook::Tracepoint("cgroup_rmdir"), fields: Some(offsets::lifetimes) },
-    Entry { name: program::EGRESS, hook: Hook::Packets(CgroupSkbAttachType::Egress), fields: None },
-    Entry { name: program::INGRESS, hook: Hook::Packets(CgroupSkbAttachType::Ingress), fields: None },
+    Entry { name: program::RELEASE, hook: Hook::Sockets, fields: Some(offsets::release) },
     Entry { name: program::ACCEPT, hook: Hook::Tracepoint("inet_sock_set_state"), fields: Some(offsets::accept) },
+    Entry { name: program::INGRESS, hook: Hook::Packets(CgroupSkbAttachType::Ingress), fields: None },
+    Entry { name: program::EGRESS, hook: Hook::Packets(CgroupSkbAttachType::Egress), fields: None },
     Entry { name: program::CONNECT, hook: Hook::Tracepoint("inet_sock_set_state"), fields: Some(offsets::tcp) },
-    Entry { name: program::RESEND, hook: Hook::Tracepoint("tcp_retransmit_skb"), fields: Some(offsets::tcp) },
+    Entry { name: program::RESEND, hook: Hook::Tracepoint("tcp_retransmit_skb"), fields: Some(offsets::resend) },
     Entry { name: program::SYNACK, hook: Hook::Tracepoint("tcp_retransmit_synack"), fields: Some(offsets::tcp) },
     Entry { name: program::RESET, hook: Hook::Tracepoint("tcp_send_reset"), fields: Some(offsets::tcp) },
     Entry { name: program::WAS_RESET, hook: Hook::Tracepoint("tcp_receive_reset"), fields: Some(offsets::tcp) },
-    Entry { name: program::RELEASE, hook: Hook::Sockets, fields: Some(offsets::release) },
     Entry { name: program::SOCKETS, hook: Hook::Iterator("bpf_sk_storage_map"), fields: Some(offsets::sockets) },
     Entry { name: program::SWITCH, hook: Hook::Tracepoint("sched_switch"), fields: Some(offsets::switch) },
     Entry { name: program::MIGRATE, hook: Hook::Tracepoint("sched_migrate_task"), fields: Some(offsets::migrate) },

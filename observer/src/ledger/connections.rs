@@ -53,12 +53,18 @@ impl Ledger {
         for (at, entity) in self.entities.iter_mut().enumerate() {
             entity.connections = counts.get(at).copied().unwrap_or_default();
         }
-        self.share_connections();
     }
 
-    /// Adds those of entities without series of their own to their namespace's `other`.
-    fn share_connections(&mut self) {
+    /// Gives each namespace's `other` those of the entities that have no series of their own now.
+    pub fn share_connections(&mut self) {
         let mut shared: HashMap<_, Connections> = HashMap::new();
+        for entity in &self.entities {
+            if let Identity::Other { namespace } = &entity.identity {
+                // Of whom it has had one, it has none without them.
+                let none = entity.connections.map(|counts| counts.map(|count| count.map(|_| 0)));
+                shared.insert(namespace.clone(), none);
+            }
+        }
         for entity in self.entities.iter().filter(|entity| !entity.shown) {
             let sum = shared.entry(entity.identity.namespace().cloned()).or_default();
             for (sum, count) in sum.as_flattened_mut().iter_mut().zip(entity.connections.as_flattened()) {
@@ -126,6 +132,7 @@ mod tests {
             counting.add(ledger, book, state);
         }
         ledger.end_connections(Some(counting));
+        ledger.share_connections();
     }
 
     fn of(ledger: &Ledger, at: usize) -> [Option<u64>; 2] {
@@ -155,5 +162,11 @@ mod tests {
         count(&mut ledger, &[socket(1, INBOUND, TCP_ESTABLISHED), socket(2, INBOUND, TCP_ESTABLISHED)]);
         assert_eq!(of(&ledger, other), [Some(1), None]);
         assert_eq!(of(&ledger, 2), [Some(1), None]);
+        // Once more, and after there is room again.
+        ledger.share_connections();
+        assert_eq!(of(&ledger, other), [Some(1), None]);
+        ledger.entities[1].shown = true;
+        ledger.share_connections();
+        assert_eq!(of(&ledger, other), [Some(0), None]);
     }
 }

@@ -52,17 +52,19 @@ impl From<&Identity> for Who {
 }
 
 impl Who {
-    /// Whether a request that asks for this means it: `NAMESPACE/POD`, `NAMESPACE/POD/CONTAINER`, or the path of a cgroup.
+    /// Whether a request that asks for this means it: `NAMESPACE/POD`, `NAMESPACE/POD/CONTAINER`, the same with the uid for namespace and pod
+    /// of a pod that has no name yet, or the path of a cgroup.
     pub(super) fn is_meant_by(&self, wanted: &str) -> bool {
         if self.cgroup.as_deref() == Some(wanted) {
             return true;
         }
-        let mut parts = wanted.splitn(3, '/');
-        let (namespace, pod, container) = (parts.next(), parts.next(), parts.next());
-        self.pod.is_some()
-            && self.namespace.as_deref() == namespace
-            && self.pod.as_deref() == pod
-            && (container.is_none() || self.container.as_deref() == container)
+        let Some(pod) = &self.pod else { return false };
+        let named = self.namespace.as_ref().map_or_else(|| pod.clone(), |namespace| format!("{namespace}/{pod}"));
+        match wanted.strip_prefix(&named) {
+            Some("") => true,
+            Some(rest) => rest.strip_prefix('/').is_some_and(|container| self.container.as_deref() == Some(container)),
+            None => false,
+        }
     }
 }
 
@@ -78,6 +80,8 @@ mod tests {
         for other in ["shop/web-1/sidecar", "shop/web-2", "shop", "web-1", "", "shop/web-1/"] {
             assert!(!web.is_meant_by(other), "{other}");
         }
+        let unnamed = Who { pod: text("5f7c"), container: text("ab12"), ..Who::default() };
+        assert!(unnamed.is_meant_by("5f7c") && unnamed.is_meant_by("5f7c/ab12") && !unnamed.is_meant_by("5f7"));
         let service = Who { cgroup: text("/system.slice/a.service"), ..Who::default() };
         assert!(service.is_meant_by("/system.slice/a.service") && !service.is_meant_by("/system.slice"));
     }

@@ -45,6 +45,7 @@ impl Station {
         facts.process = procfs::process()?;
         // What was just read may be of entities that have no series of their own.
         self.keep_within_budget();
+        self.ledger.share_connections();
         Ok(())
     }
 
@@ -65,6 +66,7 @@ impl Station {
             return false;
         }
         self.keep_within_budget();
+        self.ledger.share_connections();
         of_entities(&self.ledger) < before
     }
 

@@ -33,7 +33,8 @@ pub(super) fn findings(path: &Path, held: &Held) -> Vec<Finding> {
         }
         Err(reason) => {
             let lost = Some(Feature::Scheduler);
-            let detail = format!("{reason}: no {}, no {}", Feature::Scheduler, Feature::CgroupEvents);
+            let [flows, scheduler, events] = [Feature::Flows, Feature::Scheduler, Feature::CgroupEvents];
+            let detail = format!("{reason}: no {flows}, no {scheduler}, no {events}");
             findings.push(Finding { lost, ..Finding::not_ok(State::Degraded, "BTF", detail, TYPED_KERNEL) });
         }
     }

@@ -215,8 +215,10 @@ fn short() -> Result<()> {
     let mut many = Worker::start(Seat::in_cgroup(&client), ["connections", "--port", &port])?;
     // Each round has other light ones and the same heavy ones.
     for round in 0..rounds {
-        many.ask(&format!("open {} {light} 100", 1000 + round * light))?;
         many.ask(&format!("open 1 {HEAVY} {HEAVY_BYTES}"))?;
+        many.ask(&format!("open {} {light} 100", 1000 + round * light))?;
+        // A second later the kernel has room again for those that come first.
+        std::thread::sleep(Duration::from_millis(1200));
     }
     let (flows, page) = Flows::at_rest(&agent, &client.label)?;
     let outcome = || {

@@ -239,9 +239,13 @@ fn path_inside() -> Result<()> {
 
 /// The capability that is missing, whether anything can be counted without it, and what is said to be lost.
 const ONE_LESS: [(&str, bool, &[&str]); 3] = [
-    ("bpf", false, &["privileges: bytes", "privileges: scheduler", "privileges: cgroup events"]),
-    ("perfmon", false, &["privileges: bytes", "privileges: scheduler", "privileges: cgroup events"]),
-    ("net_admin", true, &["privileges: bytes"]),
+    ("bpf", false, &["privileges: bytes", "privileges: flows", "privileges: scheduler", "privileges: cgroup events"]),
+    (
+        "perfmon",
+        false,
+        &["privileges: bytes", "privileges: flows", "privileges: scheduler", "privileges: cgroup events"],
+    ),
+    ("net_admin", true, &["privileges: bytes", "privileges: flows"]),
 ];
 
 /// The kernel is the judge: what `check` says is what an agent comes to.
