@@ -8,7 +8,6 @@
 )]
 #![allow(unsafe_code, clippy::allow_attributes, reason = "kernel memory and helpers; each use says why it is sound")]
 
-mod accepted;
 mod blame;
 mod cgroups;
 mod drops;
@@ -20,6 +19,7 @@ mod open_sockets;
 mod sched;
 mod slots;
 mod sockets;
+mod states;
 mod tcp;
 mod throttle;
 mod turns;
@@ -46,7 +46,7 @@ fn observer_ingress(ctx: SkBuffContext) -> i32 {
 /// The state of a TCP connection changes.
 #[btf_tracepoint(function = "inet_sock_set_state")]
 fn observer_accept(ctx: BtfTracePointContext) -> i32 {
-    accepted::state_changes(&ctx);
+    states::state_changes(&ctx);
     0
 }
 

@@ -3,7 +3,7 @@
 //! On the usual way one call out of the program: the socket's storage, which remembers slot and scope.
 
 use crate::{
-    drops::{self, add},
+    drops,
     slots::{self, NoSlot},
     sockets::{self, storage},
 };
@@ -78,7 +78,7 @@ pub(crate) fn book(ctx: &SkBuffContext, direction: Direction) {
     } else if !socket.is_null() {
         // SAFETY: the socket's storage.
         unsafe {
-            sockets::count(socket, direction, bytes, packets);
+            sockets::count(&raw mut (*socket).traffic, direction, bytes, packets);
             if (*socket).is_released != 0 {
                 sockets::turn_over(socket);
             }
@@ -88,20 +88,8 @@ pub(crate) fn book(ctx: &SkBuffContext, direction: Direction) {
     let cpu = unsafe { bpf_get_smp_processor_id() };
     let scope = (place & PEER_SCOPE) as usize;
     let Some(book) = slots::net_book((place >> 8) as u32, cpu).filter(|_| scope < SCOPES) else { return };
-    // SAFETY: the scope was compared; softirqs may interrupt, so the adds are atomic.
-    unsafe {
-        let traffic = (&raw mut (*book).scopes).cast::<Traffic>().add(scope);
-        match direction {
-            Direction::Transmit => {
-                add(&raw mut (*traffic).transmit_bytes, bytes);
-                add(&raw mut (*traffic).transmit_packets, packets);
-            }
-            Direction::Receive => {
-                add(&raw mut (*traffic).receive_bytes, bytes);
-                add(&raw mut (*traffic).receive_packets, packets);
-            }
-        }
-    }
+    // SAFETY: the map's value; the scope was compared.
+    unsafe { sockets::count((&raw mut (*book).scopes).cast::<Traffic>().add(scope), direction, bytes, packets) }
 }
 
 /// The key of a far end whose address does not lie in place: remembered for nobody.

@@ -47,15 +47,14 @@ pub(crate) fn storage(sk: *mut bpf_sock, new: *mut SocketBook, flags: u64) -> *m
     unsafe { bpf_sk_storage_get((&raw const SOCKETS).cast_mut().cast(), sk.cast(), new.cast(), flags).cast() }
 }
 
-/// Adds a packet to the socket's own sums.
+/// Adds a packet to sums that several CPUs may add to at once, or a softirq of this one.
 ///
 /// # Safety
-/// `socket` must be a socket's storage.
+/// `traffic` must be in a map's value.
 #[inline(always)]
-pub(crate) unsafe fn count(socket: *mut SocketBook, direction: Direction, bytes: u64, packets: u64) {
-    // SAFETY: as above; two CPUs may have packets of one socket, so the adds are atomic.
+pub(crate) unsafe fn count(traffic: *mut Traffic, direction: Direction, bytes: u64, packets: u64) {
+    // SAFETY: as above.
     unsafe {
-        let traffic = &raw mut (*socket).traffic;
         match direction {
             Direction::Transmit => {
                 add(&raw mut (*traffic).transmit_bytes, bytes);

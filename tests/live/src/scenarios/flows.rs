@@ -7,6 +7,7 @@ use crate::{
     flows::{Flow, Flows},
     machine::{is_guest, kernel},
     netns::{CLIENT_V4, CLIENT_V6, Offloads, SERVER_V4, SERVER_V6, Wire},
+    page::Page,
     trial::{Need, Place, test},
     truth,
     worker::{Seat, Worker, connections},
@@ -264,6 +265,11 @@ fn open_and_failed() -> Result<()> {
     let (flows, page) = Flows::at_rest(&agent, &client.label)?;
     let of = |flows: &Flows| ["connections", "open_connections", "failed_connections"].map(|field| flows.total(field));
     ensure!(of(&flows) == [70, 50, 7], "{:?}", of(&flows));
+    let gauge = |page: &Page, direction| -> Result<u64> {
+        let labels = [("cgroup", client.label.as_str()), ("scope", "loopback"), ("direction", direction)];
+        page.one("observer_network_connections", &labels)?.integer()
+    };
+    ensure!(gauge(&page, "outbound")? == 50, "{} are open", gauge(&page, "outbound")?);
     // Each was refused by a reset.
     for name in ["failed_connects", "receive_resets"] {
         let counter = page.sample_of(&format!("observer_tcp_{name}_total"), &client.label)?;
@@ -276,8 +282,9 @@ fn open_and_failed() -> Result<()> {
     // Killed: nobody closes, and the kernel does.
     drop(many);
     std::thread::sleep(Duration::from_millis(300));
-    let flows = Flows::at_rest(&agent, &client.label)?.0;
+    let (flows, page) = Flows::at_rest(&agent, &client.label)?;
     ensure!(of(&flows) == [70, 0, 7], "{:?}", of(&flows));
+    ensure!(gauge(&page, "outbound")? == 0, "{} are open", gauge(&page, "outbound")?);
     Ok(())
 }
 
