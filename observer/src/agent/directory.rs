@@ -117,7 +117,11 @@ mod tests {
             containers: containers.iter().map(|(letter, name)| (id(letter).into(), Arc::from(*name))).collect(),
             resources: Arc::new([]),
             host_network: false,
+            node: None,
             addresses: Vec::new(),
+            since_unix_seconds: None,
+            ended_unix_seconds: None,
+            node_ports: Arc::new([]),
             qos_class: "BestEffort",
             phase: "Running",
         }

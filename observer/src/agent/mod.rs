@@ -2,7 +2,9 @@
 //!
 //! [`start`] does everything that needs privileges and gives them up; [`serve`] is what then runs until it is told to stop.
 
+mod clock;
 mod directory;
+mod far_ends;
 mod homes;
 mod memory;
 mod oom_kills;

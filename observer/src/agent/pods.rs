@@ -16,6 +16,8 @@ const ELSEWHERE: &str =
     "the API server lists no pod for this node, and pods run here: --node-name is not what the cluster calls this node";
 /// The feature that needs the address ranges of nodes and services.
 const RANGES: &str = "address_ranges";
+/// The feature that needs whoever can be asked for an address.
+const FAR_ENDS: &str = "far_ends";
 /// The feature that needs the pods themselves.
 const PODS: &str = "pods";
 
@@ -34,6 +36,8 @@ pub(super) struct Pods {
     ranges: ClusterRanges,
     /// What of them is not, and why.
     ranges_missing: Option<String>,
+    /// Why nobody could tell whose an address is, when that was last asked.
+    pub(super) far_ends_missing: Option<String>,
 }
 
 impl Pods {
@@ -47,6 +51,7 @@ impl Pods {
             forbidden: BTreeSet::new(),
             ranges: ClusterRanges::default(),
             ranges_missing: Some("the API server has not been asked yet".into()),
+            far_ends_missing: None,
         }
     }
 
@@ -58,6 +63,11 @@ impl Pods {
             _ => {}
         }
         (self.ranges, self.ranges_missing) = (ranges, missing);
+    }
+
+    /// Whether it is not known which addresses are the cluster's.
+    pub(super) fn ranges_are_missing(&self) -> bool {
+        self.ranges_missing.is_some()
     }
 
     /// The cluster's addresses.
@@ -119,8 +129,12 @@ impl Pods {
         let silence = self.pulse.silence();
         let elsewhere = || self.is_elsewhere.then(|| ELSEWHERE.to_owned());
         let pods = self.pulse.complaint().or_else(|| silence.clone()).or_else(elsewhere);
-        let features =
-            vec![(PODS, pods), (WORKLOADS, self.degraded().or(silence)), (RANGES, self.ranges_missing.clone())];
+        let features = vec![
+            (PODS, pods),
+            (WORKLOADS, self.degraded().or(silence)),
+            (RANGES, self.ranges_missing.clone()),
+            (FAR_ENDS, self.far_ends_missing.clone()),
+        ];
         KubeFacts { up: self.pulse.is_up(), watch_restarts: self.pulse.failures(), features }
     }
 

@@ -1,11 +1,11 @@
 //! From the books' newest window to the history: rates in the history's units, and the wall clock, which the books do not have.
 
+use super::clock::unix_ms;
 use crate::{
     history::{History, Row, Window, reading},
     kernel::{Kernel, program},
     ledger::{self, Ledger},
 };
-use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Which programs run. What none of them counts is not known, which is not zero.
 #[derive(Clone, Copy, Debug)]
@@ -24,12 +24,6 @@ impl Counted {
             tasks: kernel.is_up(program::SWITCH) && !is_first,
         }
     }
-}
-
-/// Milliseconds since the epoch; zero before it.
-pub(super) fn unix_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Hands the window that has just ended to the history.

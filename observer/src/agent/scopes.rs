@@ -50,11 +50,16 @@ impl Scopes {
         self.complaint = complaint;
     }
 
+    /// The node's own addresses, as they were last read.
+    pub(super) fn node(&self) -> &[IpAddr] {
+        &self.node
+    }
+
     /// What was configured, and what the API server tells of the rest.
     fn ranges(&self, pods: Option<&Pods>) -> ScopeRanges {
         let mut ranges = ScopeRanges { node: self.node.clone(), ..self.configured.clone() };
         if let Some(pods) = pods {
-            let ClusterRanges { node_pods, cluster, service } = pods.ranges();
+            let ClusterRanges { node_pods, cluster, service, nodes: _ } = pods.ranges();
             ranges.pods.extend(pods.store.addresses());
             ranges.node_pods.extend(node_pods);
             ranges.cluster.extend(cluster);

@@ -1,7 +1,8 @@
 //! The running agent: a reading each second, cgroup events as they come, scrapes when asked.
 
 use super::{
-    remember::unix_ms,
+    clock::unix_seconds,
+    far_ends::FarEnds,
     scopes::Scopes,
     start::Started,
     station::Station,
@@ -11,10 +12,10 @@ use super::{
 use crate::{
     history::{ApiError, HistoryAnswer, HistoryQuery, WorkloadsAnswer},
     kernel::{Readiness, monotonic_ns, release_code_of_start, release_free_memory},
-    kube::{Owners, PodEvent, PodWatch, RangeReader, RangesTold},
+    kube::{Owners, PeerAnswer, PodEvent, PodWatch, Question, RangeReader, RangesTold},
     ledger::FlowView,
     metrics::Encoder,
-    server::{self, ApiSource, FlowsAnswer, FlowsQuery, PairsAnswer, PairsQuery, Source},
+    server::{self, ApiSource, FlowsAnswer, FlowsQuery, PairsAnswer, PairsQuery, Source, WhoisAnswer, WhoisQuery},
 };
 use bytes::Bytes;
 use std::{
@@ -47,6 +48,8 @@ const LAST_WRITE: Duration = Duration::from_millis(850);
 
 /// How old the last view of the flows may be for rates since then.
 const RATES_OVER: RangeInclusive<Duration> = Duration::from_millis(500)..=Duration::from_secs(10);
+/// How often a heavy flow without a name is looked for.
+const HEAVY_EVERY: Duration = Duration::from_secs(5);
 /// Over how long rates are where there is none.
 const INTERVAL: Duration = Duration::from_secs(1);
 
@@ -57,6 +60,8 @@ struct Books {
     reading: Semaphore,
     /// The last view of the flows, for the rates of the next; taken by whoever makes that.
     flows: tokio::sync::Mutex<Option<FlowView>>,
+    /// Who names the far ends of flows, where there is an API server.
+    far_ends: Option<FarEnds>,
 }
 
 impl Books {
@@ -86,6 +91,35 @@ impl Books {
     }
 }
 
+impl Books {
+    /// Asks who has these addresses. Says whether anything became known.
+    async fn name(&self, questions: Vec<Question>) -> bool {
+        let Some(far_ends) = self.far_ends.as_ref().filter(|_| !questions.is_empty()) else { return false };
+        let nodes = self.lock().0.cluster_nodes();
+        let mut is_news = false;
+        let told = |answer: Result<PeerAnswer, String>| {
+            is_news |= answer.is_ok();
+            self.lock().0.answered(answer);
+        };
+        far_ends.ask(questions, nodes, told).await;
+        is_news
+    }
+
+    /// Asks for the heaviest far end that has no name: who is gone can be asked for no more.
+    async fn name_heavy_flows(&self) {
+        if self.far_ends.is_none() {
+            std::future::pending::<()>().await;
+        }
+        let mut ticks = interval(HEAVY_EVERY);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            let question = self.lock().0.heaviest_unnamed();
+            self.name(question.into_iter().collect()).await;
+        }
+    }
+}
+
 impl ApiSource for Books {
     async fn history(&self, query: HistoryQuery) -> Result<HistoryAnswer, ApiError> {
         let unavailable = |why: String| ApiError::new("unavailable", why);
@@ -93,7 +127,7 @@ impl ApiSource for Books {
         let gathered = {
             let mut guard = self.lock();
             let (history, node) = guard.0.history();
-            history.gather(&query, node, unix_ms() / 1000)?
+            history.gather(&query, node, unix_seconds())?
         };
         spawn_blocking(move || gathered.answer()).await.map_err(|error| unavailable(error.to_string()))?
     }
@@ -115,12 +149,32 @@ impl ApiSource for Books {
             sleep(INTERVAL).await;
             view
         };
-        let mut guard = self.lock();
-        let now = guard.0.flow_view().map_err(unavailable)?;
-        let answer = guard.0.flows([&before, &now], &query);
-        drop(guard);
+        let (now, mut answer) = {
+            let mut guard = self.lock();
+            let now = guard.0.flow_view().map_err(unavailable)?;
+            let answer = guard.0.flows([&before, &now], &query);
+            (now, answer)
+        };
+        let questions = self.lock().0.questions(&answer);
+        if self.name(questions).await {
+            answer = self.lock().0.flows([&before, &now], &query);
+        }
         *last = Some(now);
         Ok(answer)
+    }
+
+    async fn whois(&self, query: WhoisQuery) -> WhoisAnswer {
+        let question = self.lock().0.whois_question(query);
+        let answer = match (&question, &self.far_ends) {
+            (Ok(Some(question)), Some(far_ends)) => Some(far_ends.ask_now(question).await),
+            _ => None,
+        };
+        let missing = question.err().or_else(|| answer.as_ref()?.as_ref().err().cloned());
+        let mut guard = self.lock();
+        if let Some(answer) = answer {
+            guard.0.answered(answer);
+        }
+        guard.0.whois(query, missing)
     }
 
     fn pairs(&self, query: PairsQuery) -> PairsAnswer {
@@ -153,11 +207,12 @@ pub(super) async fn serve(
     sample_interval: Duration,
     summary_interval: Duration,
 ) -> anyhow::Result<()> {
-    let Started { station, listener, debug_listener, events, lock, scopes, kube, ranges } = started;
+    let Started { station, listener, debug_listener, events, lock, scopes, kube, ranges, far_ends } = started;
     let books = Arc::new(Books {
         station: Mutex::new((station, Encoder::new())),
         reading: Semaphore::new(1),
         flows: tokio::sync::Mutex::default(),
+        far_ends,
     });
     let listener = TcpListener::from_std(listener)?;
     let debug_listener = debug_listener.map(TcpListener::from_std).transpose()?;
@@ -201,6 +256,7 @@ pub(super) async fn serve(
         () = follow_ranges(&books, ranges, &addresses) => {}
         () = settle_later() => {}
         () = books.forget_flows() => {}
+        () = books.name_heavy_flows() => {}
         result = summarise(&books, summary_interval) => result?,
     }
     if let Some(stopped) = stopped.get() {

@@ -1,6 +1,7 @@
 //! From nothing to counting, with as few privileges as possible for as short as possible.
 
 use super::{
+    far_ends::FarEnds,
     pods::Pods,
     scopes::Scopes,
     station::{Parts, Station},
@@ -44,6 +45,7 @@ pub(super) struct Started {
     /// What tells of pods and their owners, where there is an API server.
     pub(super) kube: Option<(PodWatch, Owners)>,
     pub(super) ranges: Option<RangeReader>,
+    pub(super) far_ends: Option<FarEnds>,
 }
 
 /// Attaches everything that this kernel and these privileges allow, and gives the privileges up.
@@ -117,8 +119,23 @@ pub(super) fn start(config: AgentConfig, runtime: &Runtime) -> anyhow::Result<St
         pressure: config.pressure,
         history,
     });
-    let (kube, ranges) = kube.map(|Connection { watch, owners, ranges, pulse: _ }| ((watch, owners), ranges)).unzip();
-    Ok(Started { station, listener, debug_listener, events: events_fd, lock, scopes, kube, ranges })
+    let mut started = Started {
+        station,
+        listener,
+        debug_listener,
+        events: events_fd,
+        lock,
+        scopes,
+        kube: None,
+        ranges: None,
+        far_ends: None,
+    };
+    if let Some(Connection { watch, owners, ranges, peers, pulse: _ }) = kube {
+        started.kube = Some((watch, owners));
+        started.ranges = Some(ranges);
+        started.far_ends = Some(FarEnds::new(peers));
+    }
+    Ok(started)
 }
 
 /// Opens the state directory while there are privileges to give it to the agent's user. What stands in the way of a history

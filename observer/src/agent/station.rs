@@ -1,6 +1,7 @@
 //! Where the readings come together: kernel and cgroup tree in, ledger out. One at a time, under the agent's lock.
 
 use super::{
+    clock::unix_seconds,
     directory::Directory,
     own_cpu::OwnCpu,
     pods::Pods,
@@ -17,8 +18,9 @@ use crate::{
     procfs::{DeviceReader, TaskVantage},
     server::{FlowsAnswer, FlowsQuery, PairsAnswer, PairsQuery},
 };
-use std::{collections::HashMap, io, path::PathBuf, sync::Arc, time::Duration};
+use std::{collections::HashMap, io, net::IpAddr, path::PathBuf, sync::Arc, time::Duration};
 
+mod far_ends;
 mod page;
 mod reading;
 
@@ -86,6 +88,8 @@ pub(super) struct Station {
     fixed_series: u64,
     /// Whether some entities have no series of their own, which was told.
     is_sharing: bool,
+    /// The addresses of nodes, this one's first, as they were told of last.
+    nodes: Vec<(IpAddr, Arc<str>)>,
 }
 
 /// A moment by two clocks.
@@ -132,6 +136,7 @@ impl Station {
             samples: 0,
             fixed_series: 0,
             is_sharing: false,
+            nodes: Vec::new(),
             parts,
         }
     }
@@ -144,6 +149,7 @@ impl Station {
     /// Tells the kernel which addresses decide which scope, as they are now.
     pub(super) fn update(&mut self, scopes: &mut Scopes) {
         scopes.update(&mut self.parts.kernel, self.parts.pods.as_ref());
+        self.tell_nodes(scopes.node());
     }
 
     /// What the API server tells of the cluster's addresses.
@@ -204,8 +210,16 @@ impl Station {
     pub(super) fn pod_event(&mut self, event: PodEvent) -> Vec<(Arc<str>, Owner)> {
         let now_ns = monotonic_ns();
         let Some(pods) = &mut self.parts.pods else { return Vec::new() };
+        let of_one = match &event {
+            PodEvent::Changed(pod) | PodEvent::Deleted(pod) => vec![Arc::clone(&pod.cgroup_uid)],
+            PodEvent::Begin | PodEvent::Listed(_) | PodEvent::Done => Vec::new(),
+        };
+        let is_list = matches!(event, PodEvent::Done);
         let changed = pods.follow(event, now_ns);
         let unknown = if changed.is_empty() { Vec::new() } else { pods.unknown_owners() };
+        // A list says of others, too, that they are not there any more.
+        let told = if is_list { pods.store.uids().cloned().collect() } else { of_one };
+        self.tell_addresses(&told);
         self.apply_names(&changed, now_ns);
         unknown
     }
@@ -214,6 +228,7 @@ impl Station {
     pub(super) fn owner_known(&mut self, answer: Answer) {
         let Some(pods) = &mut self.parts.pods else { return };
         let changed = pods.owner_known(answer);
+        self.tell_addresses(&changed);
         self.apply_names(&changed, monotonic_ns());
     }
 
@@ -265,7 +280,14 @@ impl Station {
 
     /// What flowed between two views.
     pub(super) fn flows(&self, views: [&FlowView; 2], query: &FlowsQuery) -> FlowsAnswer {
-        FlowsAnswer::of(&self.parts.node_name, &self.ledger, views, &self.parts.kernel.programs(), query)
+        FlowsAnswer::of(
+            &self.parts.node_name,
+            &self.ledger,
+            views,
+            &self.parts.kernel.programs(),
+            query,
+            unix_seconds(),
+        )
     }
 
     /// Who waits for whom.

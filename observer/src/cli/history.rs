@@ -1,18 +1,17 @@
 //! `observer history`: what an agent remembers, as a table and a plot. It asks the API of the debug listener and nothing else.
 
-mod client;
 mod number;
 mod plot;
 mod table;
 #[cfg(test)]
 mod tests;
 
-use super::{FAILED, WRONG_USE, complain, exit_code};
+use super::{FAILED, Output, WRONG_USE, client, complain, exit_code, time};
 use crate::history::{
     HistoryAnswer, KnownWorkload, Metric, Selection, Statistic, Step, Subject, Trend, daily_maxima, daily_means,
     duration_of,
 };
-use clap::{ArgGroup, Args, ValueEnum};
+use clap::{ArgGroup, Args};
 use std::{fmt::Write as _, io::IsTerminal as _, process::ExitCode};
 
 /// Where nobody says how wide a line may be.
@@ -57,14 +56,6 @@ pub(super) struct Arguments {
     agent: String,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Output {
-    /// A table, a plot and the trend.
-    Text,
-    /// The API's own answer.
-    Json,
-}
-
 pub(super) fn main(arguments: &Arguments) -> ExitCode {
     let subject = match subject(arguments) {
         Ok(subject) => subject,
@@ -89,7 +80,8 @@ fn subject(arguments: &Arguments) -> Result<String, String> {
 }
 
 fn shown(arguments: &Arguments, subject: &str) -> anyhow::Result<String> {
-    let ask = |selection: Selection| client::history(&arguments.agent, &target(arguments, subject, selection));
+    let ask =
+        |selection: Selection| client::ask::<HistoryAnswer>(&arguments.agent, &target(arguments, subject, selection));
     let asked = ask(arguments.metric)?;
     if arguments.output == Output::Json {
         return Ok(serde_json::to_string_pretty(&asked)? + "\n");
@@ -146,7 +138,7 @@ fn heading(answer: &HistoryAnswer) -> String {
         None if answer.of == "other" => format!("the workloads without a place of their own on {node}"),
         None => format!("the node {node}"),
     };
-    let (from, to) = (number::time(answer.since_unix_seconds), number::time(answer.until_unix_seconds));
+    let (from, to) = (time::minute(answer.since_unix_seconds), time::minute(answer.until_unix_seconds));
     let mut text = format!("{} of {of}, {from} to {to} UTC\n", answer.metric);
     if answer.kept_in == "memory" {
         text.push_str("this agent keeps its history in memory only, as far back as half a megabyte holds; --state-dir keeps forty days\n");

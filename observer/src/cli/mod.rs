@@ -2,11 +2,14 @@
 
 mod agent;
 mod check;
+mod client;
 mod history;
 mod metrics_docs;
+mod time;
+mod whois;
 
 use crate::metrics::{REVISION, UNKNOWN, VERSION};
-use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use std::ffi::OsString;
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -31,9 +34,20 @@ enum Command {
     Check(check::Arguments),
     /// What an agent remembers of a workload or of its node: a table, a plot, and how much it grows a day.
     History(history::Arguments),
+    /// Who has an address, and who had it then: one line.
+    Whois(whois::Arguments),
     /// Print docs/metrics.md.
     #[command(hide = true)]
     MetricsDocs,
+}
+
+/// How an answer is printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Output {
+    /// For people.
+    Text,
+    /// The API's own answer.
+    Json,
 }
 
 /// Parses the arguments and runs the subcommand.
@@ -42,6 +56,7 @@ pub fn main() -> ExitCode {
         Ok(Command::Agent(arguments)) => agent::main(&arguments),
         Ok(Command::Check(arguments)) => check::main(&arguments),
         Ok(Command::History(arguments)) => history::main(&arguments),
+        Ok(Command::Whois(arguments)) => whois::main(&arguments),
         Ok(Command::MetricsDocs) => metrics_docs::main(),
         Err(answer) => {
             // Help and the version come this way too. Nobody is left to tell when the terminal is gone.

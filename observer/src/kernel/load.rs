@@ -25,12 +25,13 @@ use aya::{
 };
 use aya_obj::generated::bpf_prog_info;
 use observer_ebpf::{
-    Address, DROPS, NetBook, SLOT_CACHE_ENTRIES, SchedBook, THROTTLES_PER_CPU,
+    Address, DROPS, NetBook, SLOT_CACHE_ENTRIES, SchedBook, Scope, THROTTLES_PER_CPU,
     causes::CauseBook,
     flows::{FLOW_COUNTS, FlowKey, FlowSum},
 };
 use std::{
     io,
+    net::IpAddr,
     os::fd::{AsFd as _, BorrowedFd},
     path::Path,
 };
@@ -251,6 +252,11 @@ impl Kernel {
             self.books.scopes_changed()?;
         }
         Ok(left_out)
+    }
+
+    /// The scope of an address, as the programs decide it.
+    pub fn scope_of(&self, address: IpAddr) -> Scope {
+        self.scopes.0.scope(address).unwrap_or(Scope::Internet)
     }
 }
 

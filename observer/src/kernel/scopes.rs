@@ -94,6 +94,13 @@ impl ScopeTable {
         }
     }
 
+    /// The scope that the longest prefix gives an address.
+    pub fn scope(&self, address: IpAddr) -> Option<Scope> {
+        let longest = IpNet::from(address);
+        let ranges = (0..=longest.prefix_len()).rev().filter_map(|bits| IpNet::new(address, bits).ok());
+        ranges.map(|range| key(range.trunc())).find_map(|key| self.prefixes.get(&key)).copied()
+    }
+
     /// How many ranges did not fit.
     pub(super) const fn left_out(&self) -> usize {
         self.left_out
@@ -135,12 +142,8 @@ fn key(range: IpNet) -> (Address, u32) {
 mod tests {
     use super::*;
 
-    /// The scope that the longest prefix gives an address.
     fn scope(table: &ScopeTable, address: &str) -> Option<Scope> {
-        let address: IpAddr = address.parse().unwrap();
-        let longest = IpNet::from(address).prefix_len();
-        let ranges = (0..=longest).rev().map(|bits| key(IpNet::new(address, bits).unwrap().trunc()));
-        ranges.filter_map(|key| table.prefixes.get(&key)).copied().next()
+        table.scope(address.parse().unwrap())
     }
 
     fn ranges<T: std::str::FromStr<Err: std::fmt::Debug>>(texts: &[&str]) -> Vec<T> {

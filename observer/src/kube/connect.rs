@@ -1,6 +1,6 @@
 //! How the API server is reached: a kubeconfig that was named, the service account of the pod, or not at all.
 
-use super::{Owners, Patience, PodWatch, Pulse, RangeReader, WantedRanges, parting, pulse::PulseLayer};
+use super::{Owners, Patience, Peers, PodWatch, Pulse, RangeReader, WantedRanges, parting, pulse::PulseLayer};
 use kube::{
     Client, Config,
     client::ClientBuilder,
@@ -89,6 +89,7 @@ impl Access {
         Ok(Connection {
             watch: PodWatch::new(client.clone(), node, pulse.clone()),
             ranges: RangeReader::new(client.clone(), node, wanted),
+            peers: Peers::new(client.clone()),
             owners: Owners::new(client),
             pulse,
         })
@@ -103,6 +104,8 @@ pub struct Connection {
     pub owners: Owners,
     /// The cluster's addresses.
     pub ranges: RangeReader,
+    /// Who has one of them.
+    pub peers: Peers,
     /// Whether the server answers.
     pub pulse: Pulse,
 }

@@ -5,6 +5,7 @@
 //! watch (pods of this node) ──> store ──> names of pods and containers
 //! owners (a GET for each ReplicaSet and Job) ─┘
 //! ranges (of pods, nodes and services, now and then) ──> scopes
+//! peers (a GET for one address elsewhere, when somebody asks) ──> names of far ends
 //! ```
 //! Counting waits for none of it. One watch with a field selector, never a list of the cluster's pods; a pod is pruned while it is
 //! read, so that its full object never exists.
@@ -13,6 +14,7 @@ mod connect;
 mod facts;
 mod owners;
 mod parting;
+mod peers;
 mod pod;
 mod pulse;
 mod quantity;
@@ -25,8 +27,9 @@ mod watch;
 
 pub use connect::{Access, AccessError, Connection};
 pub use owners::{Answer, Owners};
+pub use peers::{Peer, PeerAnswer, Peers, Question, ServicePeer, node_of};
 pub use pod::{Owner, Pod};
 pub use pulse::{Ailment, Patience, Pulse};
-pub use ranges::{ClusterRanges, RangeReader, RangesTold, WantedRanges};
+pub use ranges::{ClusterRanges, NodeRanges, RangeReader, RangesTold, WantedRanges};
 pub use store::PodStore;
 pub use watch::{PodEvent, PodWatch};

@@ -120,7 +120,7 @@ struct WireMeta {
     owner_references: Vec<WireOwner>,
 }
 
-async fn find(client: Client, namespace: Arc<str>, owner: Owner) -> Answer {
+pub(super) async fn find(client: Client, namespace: Arc<str>, owner: Owner) -> Answer {
     let (version, resource) = resource_of(&owner).unwrap_or_default();
     let answer = |workload, forbidden| Answer { owner: Arc::clone(&owner.uid), workload, resource, forbidden };
     if resource.is_empty() {

@@ -2,7 +2,10 @@
 
 use super::resources::{self, WireBounded, WireResources};
 use crate::ledger::ContainerResources;
-use k8s_openapi::{NamespaceResourceScope, apimachinery::pkg::apis::meta::v1::ObjectMeta};
+use k8s_openapi::{
+    NamespaceResourceScope,
+    apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time},
+};
 use kube::Resource;
 use serde::Deserialize;
 use std::{borrow::Cow, net::IpAddr, sync::Arc};
@@ -28,8 +31,16 @@ pub struct Pod {
     pub resources: Arc<[ContainerResources]>,
     /// Whether it shares the node's network namespace.
     pub host_network: bool,
-    /// Its addresses, once it has them.
+    /// The node that it is on, once it is on one.
+    pub node: Option<Arc<str>>,
+    /// Its addresses, once it has them; those of the node, if it shares its network.
     pub addresses: Vec<IpAddr>,
+    /// Since when it has them, at the earliest.
+    pub since_unix_seconds: Option<u64>,
+    /// When its last container ended, if it has ended for good.
+    pub ended_unix_seconds: Option<u64>,
+    /// The ports of the node that it says it listens on, with the protocols' numbers.
+    pub node_ports: Arc<[(u16, u8)]>,
     /// `Guaranteed`, `Burstable`, `BestEffort`; empty when the API does not tell.
     pub qos_class: &'static str,
     /// `Pending`, `Running`, `Succeeded`, `Failed`, `Unknown`; empty when the API does not tell.
@@ -149,6 +160,7 @@ pub(super) struct WireOwner {
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct WireSpec {
+    node_name: Option<Arc<str>>,
     #[serde(default)]
     host_network: bool,
     #[serde(default)]
@@ -169,12 +181,25 @@ struct WireStatus {
     qos_class: Cow<'static, str>,
     #[serde(rename = "podIPs", default)]
     pod_ips: Vec<WireAddress>,
+    start_time: Option<Time>,
+    #[serde(default)]
+    conditions: Vec<WireCondition>,
     #[serde(default)]
     container_statuses: Vec<WireContainer>,
     #[serde(default)]
     init_container_statuses: Vec<WireContainer>,
     #[serde(default)]
     ephemeral_container_statuses: Vec<WireContainer>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct WireCondition {
+    #[serde(rename = "type", default)]
+    kind: Cow<'static, str>,
+    #[serde(default)]
+    status: Cow<'static, str>,
+    last_transition_time: Option<Time>,
 }
 
 #[derive(Deserialize)]
@@ -217,9 +242,30 @@ impl WireContainer {
 }
 
 #[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
 struct WireTerminated {
     #[serde(rename = "containerID", default)]
     container_id: String,
+    finished_at: Option<Time>,
+}
+
+impl WireStatus {
+    /// Since when its sandbox is there, and with that its addresses; where the kubelet does not tell, since it has taken the pod on.
+    fn since(&self) -> Option<u64> {
+        let is_ready =
+            |condition: &&WireCondition| condition.kind == "PodReadyToStartContainers" && condition.status == "True";
+        let ready = self.conditions.iter().find(is_ready).and_then(|ready| ready.last_transition_time.as_ref());
+        unix_seconds(ready.or(self.start_time.as_ref())?)
+    }
+
+    fn ended(&self) -> Option<u64> {
+        let ends = self.container_statuses.iter().filter_map(|status| status.state.terminated.as_ref());
+        ends.filter_map(|end| unix_seconds(end.finished_at.as_ref()?)).max()
+    }
+}
+
+fn unix_seconds(time: &Time) -> Option<u64> {
+    time.0.as_second().try_into().ok()
 }
 
 impl From<Wire> for PrunedPod {
@@ -232,6 +278,9 @@ impl From<Wire> for PrunedPod {
             resource_version,
             ..ObjectMeta::default()
         };
+        let (since_unix_seconds, ended) = (status.since(), status.ended());
+        let sidecars_too = spec.init_containers.iter().chain(&spec.containers);
+        let node_ports: Vec<_> = sidecars_too.flat_map(|container| container.node_ports(spec.host_network)).collect();
         let WireStatus {
             phase,
             qos_class,
@@ -239,9 +288,12 @@ impl From<Wire> for PrunedPod {
             container_statuses,
             init_container_statuses,
             ephemeral_container_statuses,
+            start_time: _,
+            conditions: _,
         } = status;
         let cgroup_uid = annotations.hash.filter(|_| annotations.mirror.is_some()).unwrap_or_else(|| Arc::clone(&uid));
         let statuses = init_container_statuses.iter().chain(&container_statuses).chain(&ephemeral_container_statuses);
+        let phase = one_of(&phase, &["Pending", "Running", "Succeeded", "Failed", "Unknown"]);
         let pod = Pod {
             cgroup_uid,
             namespace,
@@ -251,9 +303,13 @@ impl From<Wire> for PrunedPod {
             containers: statuses.flat_map(ids_of).collect(),
             resources: resources::of_pod(spec.containers, spec.init_containers, &spec.resources),
             host_network: spec.host_network,
+            node: spec.node_name,
+            since_unix_seconds,
+            ended_unix_seconds: ended.filter(|_| matches!(phase, "Succeeded" | "Failed")),
+            node_ports: if node_ports.is_empty() { Arc::default() } else { node_ports.into() },
             addresses: pod_ips.iter().filter_map(|address| address.ip.parse().ok()).collect(),
             qos_class: one_of(&qos_class, &["Guaranteed", "Burstable", "BestEffort"]),
-            phase: one_of(&phase, &["Pending", "Running", "Succeeded", "Failed", "Unknown"]),
+            phase,
             uid,
         };
         Self { meta, pod }

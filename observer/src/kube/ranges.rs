@@ -30,6 +30,19 @@ pub struct ClusterRanges {
     pub cluster: Vec<IpNet>,
     /// Services.
     pub service: Vec<IpNet>,
+    /// The nodes elsewhere, if they were read.
+    pub nodes: Arc<[NodeRanges]>,
+}
+
+/// A node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeRanges {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Its own addresses.
+    pub addresses: Vec<IpAddr>,
+    /// From which its pods have theirs.
+    pub pods: Vec<IpNet>,
 }
 
 /// Which of them nobody has configured.
@@ -115,6 +128,7 @@ impl RangeReader {
     async fn read_nodes(&mut self, count: &mut usize) -> Result<(), Missing> {
         const INSTEAD: &str = "; or say what they are with --cluster-cidr";
         let (mut own, mut others, mut pods, mut is_known) = (Vec::new(), Vec::new(), 0, false);
+        let mut nodes = Vec::new();
         let mut from = String::new();
         *count = 0;
         loop {
@@ -128,8 +142,10 @@ impl RangeReader {
                     is_known = true;
                     own.extend(ranges);
                 } else {
-                    others.extend(ranges);
-                    others.extend(node.addresses());
+                    let addresses: Vec<_> = node.addresses().collect();
+                    others.extend(&ranges);
+                    others.extend(addresses.iter().copied().map(IpNet::from));
+                    nodes.push(NodeRanges { name: node.metadata.name.into(), addresses, pods: ranges });
                 }
             }
             let Some(next) = page.metadata.next.filter(|next| !next.is_empty()) else { break };
@@ -142,6 +158,7 @@ impl RangeReader {
         }
         // A thousand neighbouring ranges are one.
         (self.known.node_pods, self.known.cluster) = (own, IpNet::aggregate(&others));
+        self.known.nodes = nodes.into();
         if !is_known {
             return Err(self.is_unknown());
         }
@@ -254,8 +271,8 @@ impl WireNode {
     }
 
     /// Host names are none.
-    fn addresses(&self) -> impl Iterator<Item = IpNet> {
-        self.status.addresses.iter().filter_map(|entry| entry.address.parse::<IpAddr>().ok()).map(IpNet::from)
+    fn addresses(&self) -> impl Iterator<Item = IpAddr> {
+        self.status.addresses.iter().filter_map(|entry| entry.address.parse().ok())
     }
 }
 

@@ -3,7 +3,7 @@
 use super::quantity::Said;
 use crate::ledger::{Bounds, ContainerResources};
 use serde::Deserialize;
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
 /// A container of a spec.
 #[derive(Deserialize)]
@@ -14,6 +14,31 @@ pub(super) struct WireBounded {
     restart_policy: Option<String>,
     #[serde(default)]
     resources: WireResources,
+    #[serde(default)]
+    ports: Vec<WirePort>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct WirePort {
+    #[serde(default)]
+    container_port: u16,
+    #[serde(default)]
+    host_port: u16,
+    protocol: Option<Cow<'static, str>>,
+}
+
+impl WireBounded {
+    /// The ports of the node that it says it listens on, with the protocols' numbers.
+    pub(super) fn node_ports(&self, host_network: bool) -> impl Iterator<Item = (u16, u8)> {
+        let port = move |port: &WirePort| if host_network { port.container_port } else { port.host_port };
+        let protocol = |port: &WirePort| match port.protocol.as_deref() {
+            Some("UDP") => 17,
+            Some("SCTP") => 132,
+            _ => 6,
+        };
+        self.ports.iter().map(move |told| (port(told), protocol(told))).filter(|(port, _)| *port != 0)
+    }
 }
 
 /// `resources` of a container or of a pod.

@@ -44,6 +44,11 @@ impl PodStore {
         self.pods.get(uid).map(|entry| &entry.pod)
     }
 
+    /// The UIDs of the cgroups of all pods that are known.
+    pub fn uids(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.pods.keys()
+    }
+
     /// Whether a pod is known and neither deleted nor finished.
     pub fn is_there(&self, uid: &str) -> bool {
         self.pods.get(uid).is_some_and(|entry| entry.gone_at_ns.is_none())

@@ -2,6 +2,7 @@
 //! asked, and misbehaves on demand. The real one is met by the cluster tests.
 
 mod owners;
+mod peers;
 mod pruning;
 mod ranges;
 mod server;

@@ -8,6 +8,7 @@ use super::{
     holding::{BeforeTheWindows, Held},
     identity::identify,
     pods::Pods,
+    tenancies::Tenancies,
     workloads::Workloads,
 };
 use std::collections::{HashMap, HashSet};
@@ -30,6 +31,7 @@ pub struct Ledger {
     pub(super) workloads: Workloads,
     pub(super) pairs: Pairs,
     pub(super) flows: Flows,
+    pub(super) tenancies: Tenancies,
     next_id: u64,
     /// What lasted at the last reading of that, by task.
     pub(super) held: Vec<Held>,
@@ -58,6 +60,7 @@ impl Default for Ledger {
             workloads: Workloads::default(),
             pairs: Pairs::default(),
             flows: Flows::default(),
+            tenancies: Tenancies::default(),
             next_id: 0,
             held: Vec::new(),
             ended: Vec::new(),

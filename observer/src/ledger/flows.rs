@@ -1,6 +1,6 @@
 //! Where each entity's bytes went to and came from, by far end: what sockets carried, as they closed or when they were looked at.
 
-use super::{EntityId, Ledger};
+use super::{EntityId, Ledger, tenancies::Move};
 use indexmap::IndexMap;
 use observer_ebpf::{
     Traffic,
@@ -26,11 +26,19 @@ pub struct Flow {
     pub direction: u8,
     /// The number of its [`Scope`](observer_ebpf::Scope).
     pub scope: u8,
+    /// Whose address it was then; 0 as long as nobody was asked.
+    pub tenancy: u32,
 }
 
 impl Flow {
     fn of_rest(self) -> Self {
-        Self { remote: [0; 2], port: 0, ..self }
+        Self { remote: [0; 2], port: 0, tenancy: 0, ..self }
+    }
+
+    /// The same, whoever had the address.
+    #[must_use]
+    pub fn of_anyone(self) -> Self {
+        Self { tenancy: 0, ..self }
     }
 
     /// Whether it is what there was no room for.
@@ -57,7 +65,8 @@ pub struct FlowBooks {
 }
 
 impl FlowBooks {
-    fn merge(&mut self, other: &Self) {
+    /// Adds another's.
+    pub fn merge(&mut self, other: &Self) {
         let Traffic { transmit_bytes, transmit_packets, receive_bytes, receive_packets } = &mut self.traffic;
         // What a socket hands over while another CPU adds to it may come in two parts, one of which is less than nothing.
         for (sum, part) in [
@@ -150,6 +159,17 @@ impl Flows {
         }
     }
 
+    /// What was booked as one tenancy's is another's.
+    fn apply(&mut self, Move { address, from, to }: Move) {
+        let moved: Vec<_> = self
+            .books
+            .extract_if(.., |flow, _| flow.remote == address && flow.tenancy == from && !flow.is_rest())
+            .collect();
+        for (flow, books) in moved {
+            self.books.entry(Flow { tenancy: to, ..flow }).or_default().merge(&books);
+        }
+    }
+
     /// Forgets the flows of entities that are gone.
     pub(super) fn retain(&mut self, is_there: impl Fn(EntityId) -> bool) {
         self.books.retain(|flow, _| is_there(flow.entity));
@@ -175,7 +195,7 @@ pub struct OpenConnections {
 pub struct FlowView {
     /// When that was.
     pub at_ns: u64,
-    /// Bytes sent and received since the agent started.
+    /// Bytes sent and received since the agent started, whoever had the far end's address.
     bytes: HashMap<Flow, [u64; 2]>,
     /// Flows with open connections.
     open: HashMap<Flow, OpenConnections>,
@@ -192,20 +212,21 @@ impl FlowView {
     /// Notes an open socket.
     pub fn note(&mut self, ledger: &Ledger, book: &SocketBook, state: &SocketState) {
         if is_open_connection(book, state) {
-            let open = self.open.entry(ledger.flow_of(&book.flow())).or_default();
+            let open = self.open.entry(ledger.flow_of(&book.flow(), 0)).or_default();
             open.count += 1;
             open.round_trips.0 += u64::from(state.round_trip_us);
             open.round_trips.1 += u64::from(state.round_trip_us != 0);
         }
     }
 
-    /// The open connections of a flow.
+    /// The open connections of a flow, whoever has the far end's address.
     pub fn open(&self, flow: &Flow) -> OpenConnections {
-        self.open.get(flow).copied().unwrap_or_default()
+        self.open.get(&flow.of_anyone()).copied().unwrap_or_default()
     }
 
-    /// Bytes sent and received between a view and this one. Of what there was no room for, nobody knows.
+    /// Bytes sent and received between a view and this one, whoever has the far end's address. Of what there was no room for, nobody knows.
     pub fn bytes_since(&self, before: &Self, flow: &Flow) -> [u64; 2] {
+        let flow = &flow.of_anyone();
         let now = self.bytes.get(flow).copied().unwrap_or_default();
         let then = match before.bytes.get(flow) {
             Some(then) => *then,
@@ -235,7 +256,8 @@ impl Ledger {
 
     pub(super) fn book_flows(&mut self, flows: &[(FlowKey, FlowSum)], now_ns: u64) {
         for (key, sum) in flows {
-            let flow = self.flow_of(key);
+            let tenancy = self.tenancies.booked_under(key.remote);
+            let flow = self.flow_of(key, tenancy);
             let books = FlowBooks {
                 traffic: sum.traffic,
                 connections: sum.connections,
@@ -251,11 +273,20 @@ impl Ledger {
     /// Takes note of what all flows have carried by now.
     pub fn complete(&self, view: &mut FlowView) {
         view.renamed = self.flows.renamed;
-        let bytes = |books: &FlowBooks| [books.traffic.transmit_bytes, books.traffic.receive_bytes];
-        view.bytes = self.flows.books.iter().map(|(flow, books)| (*flow, bytes(books))).collect();
+        for (flow, FlowBooks { traffic, .. }) in &self.flows.books {
+            let bytes = view.bytes.entry(flow.of_anyone()).or_default();
+            *bytes = [bytes[0].wrapping_add(traffic.transmit_bytes), bytes[1].wrapping_add(traffic.receive_bytes)];
+        }
     }
 
-    fn flow_of(&self, key: &FlowKey) -> Flow {
+    /// What was booked as one tenancy's is another's.
+    pub(super) fn move_flows(&mut self, moves: impl IntoIterator<Item = Move>) {
+        for told in moves {
+            self.flows.apply(told);
+        }
+    }
+
+    fn flow_of(&self, key: &FlowKey, tenancy: u32) -> Flow {
         Flow {
             entity: self.entities[self.known(key.cgroup)].id,
             remote: key.remote,
@@ -263,6 +294,7 @@ impl Ledger {
             protocol: key.protocol,
             direction: key.direction,
             scope: key.scope,
+            tenancy,
         }
     }
 }
@@ -273,7 +305,8 @@ mod tests {
     use observer_ebpf::flows::{INBOUND, OUTBOUND, TCP_CLOSE, TCP_LISTEN, TCP_SYN_SENT};
 
     fn flow(entity: u64, remote: u64) -> Flow {
-        Flow { entity: EntityId(entity), remote: [0, remote], port: 443, protocol: TCP, direction: OUTBOUND, scope: 5 }
+        let remote = [0, remote];
+        Flow { entity: EntityId(entity), remote, port: 443, protocol: TCP, direction: OUTBOUND, scope: 5, tenancy: 0 }
     }
 
     fn carried(bytes: u64) -> FlowBooks {

@@ -6,6 +6,7 @@ mod books;
 mod budget;
 mod connections;
 mod entity;
+mod far_ends;
 mod flows;
 mod holding;
 mod identity;
@@ -16,6 +17,7 @@ mod recent;
 mod resources;
 mod sample;
 mod snapshot;
+mod tenancies;
 mod windows;
 mod workloads;
 
@@ -23,6 +25,7 @@ pub use blame::Cause;
 pub use books::Ledger;
 pub use connections::{Connections, Opener};
 pub use entity::{Books, CpuUsage, Entity, EntityId, Throttling};
+pub use far_ends::{PodTold, Whose};
 pub use flows::{DEFAULT_MAX_FLOWS, Flow, FlowBooks, FlowView, OpenConnections};
 pub use identity::{Cgroup, Identity, InPod, Names, PodNames, WorkloadNames};
 pub use observer_ebpf::causes::{By, CAUSES};
@@ -34,5 +37,6 @@ pub use snapshot::{
     AgentFacts, Bounds, ContainerResources, Device, HistoryFacts, KubeFacts, LoadAverages, MapFacts, NodeFacts,
     PodFacts, ProcessFacts, ProgramFacts, Snapshot,
 };
+pub use tenancies::{Holder, OnNode, PodHolder, Tenancy};
 use windows::Active;
 pub use workloads::{Workload, WorkloadId, WorkloadKey};

@@ -133,6 +133,7 @@ fn write_label_values(text: &mut String) -> fmt::Result {
         text,
         "| `cgroup_gone` | packets, waits and sleeps on `unattributed` because nobody knew their cgroup's name any more |\n\
          | `flow_forgotten` | flows whose far ends were forgotten, since there were more than `--max-flows`: their traffic is in their entity's sums |\n\
+         | `address_forgotten` | addresses whose holders were forgotten, since there were more than 8192, or 2048 pods in nodes' networks: flows to them lose their names |\n\
          | `wait_pair_ledger` | waits booked by cause, but on no pair of victim and culprit: the agent keeps 8192 pairs |\n\
          | `sleep_unconfirmed` | uninterruptible sleeps not counted: for an hour nobody could tell whether the task still slept |"
     )?;

@@ -2,7 +2,7 @@
 //!
 //! A route is a line in [`router`], a function below it and one in [`ApiSource`].
 
-use super::{ApiSource, FlowsAnswer, FlowsQuery, PairsAnswer, PairsQuery, host};
+use super::{ApiSource, FlowsAnswer, FlowsQuery, PairsAnswer, PairsQuery, WhoisAnswer, WhoisQuery, host};
 use crate::history::{ApiError, HistoryAnswer, HistoryQuery, WorkloadsAnswer};
 use axum::{
     Router,
@@ -24,6 +24,7 @@ observer: what this node's agent knows, as JSON
 /api/v1/history?workload=NAMESPACE/NAME&metric=egress_peak&since=30d   rows; workload=node for the node; step=1s, 1m or 1h
 /api/v1/history/workloads                                              those of whom there are rows
 /api/v1/flows?entity=NAMESPACE/POD&scope=internet&top=100&since=60s      where its bytes go and come from; all four may be left out
+/api/v1/whois?address=10.244.0.7&at=2026-11-26T10:00:00Z                 who had an address; now, without at
 /api/v1/pairs?top=100                                                  who waits for a CPU that whom has
 ";
 
@@ -34,6 +35,7 @@ pub(super) fn router<S: ApiSource>(source: Arc<S>) -> Router {
         .route("/api/v1/history", get(history::<S>))
         .route("/api/v1/history/workloads", get(history_workloads::<S>))
         .route("/api/v1/flows", get(flows::<S>))
+        .route("/api/v1/whois", get(whois::<S>))
         .route("/api/v1/pairs", get(pairs::<S>))
         .fallback(async || Api::<()>(Err(ApiError::new("not_found", "not found; see / for what there is"))))
         .method_not_allowed_fallback(async || {
@@ -60,6 +62,13 @@ async fn flows<S: ApiSource>(State(source): State<Arc<S>>, uri: Uri) -> Api<Flow
     });
     match query {
         Ok(query) => Api(source.flows(query).await),
+        Err(error) => Api(Err(error)),
+    }
+}
+
+async fn whois<S: ApiSource>(State(source): State<Arc<S>>, uri: Uri) -> Api<WhoisAnswer> {
+    match parameters(&uri).and_then(|given| WhoisQuery::of_parameters(given.into_iter())) {
+        Ok(query) => Api(Ok(source.whois(query).await)),
         Err(error) => Api(Err(error)),
     }
 }

@@ -1,6 +1,6 @@
 //! `/api/v1/flows`: where an entity's bytes go and come from.
 
-use super::Who;
+use super::{FarEnd, Who};
 use crate::{
     history::duration_of,
     kernel::program,
@@ -11,7 +11,11 @@ use observer_ebpf::{
     flows::{OUTBOUND, TCP, address_of},
 };
 use serde::{Deserialize, Serialize};
-use std::{collections::HashMap, net::Ipv6Addr};
+use std::{
+    borrow::Cow,
+    collections::{HashMap, hash_map::Entry},
+    net::Ipv6Addr,
+};
 
 /// The flows that carry the most.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -48,6 +52,9 @@ pub struct FlowRow {
     /// The far end's address; not there if it was forgotten.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub remote_address: Option<String>,
+    /// Whose address it is, or was when this was carried; not there if nobody knows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remote: Option<FarEnd>,
     /// The far end's port, if this end asked first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub remote_port: Option<u16>,
@@ -152,10 +159,32 @@ impl FlowsQuery {
 
 /// A flow on its way into the answer.
 struct Candidate<'a> {
-    flow: &'a Flow,
-    books: &'a FlowBooks,
+    flow: Flow,
+    books: Cow<'a, FlowBooks>,
     open: OpenConnections,
     rates: [f64; 2],
+}
+
+/// Flows as they are shown: what is yet to be told apart by who has an address is together.
+fn shown(ledger: &Ledger, wants: impl Fn(&Flow) -> bool) -> HashMap<Flow, Cow<'_, FlowBooks>> {
+    let mut all = HashMap::new();
+    for (flow, books) in ledger.flows().filter(|(flow, _)| wants(flow)) {
+        match all.entry(ledger.as_shown(flow)) {
+            Entry::Vacant(place) => _ = place.insert(Cow::Borrowed(books)),
+            Entry::Occupied(mut known) => known.get_mut().to_mut().merge(books),
+        }
+    }
+    all
+}
+
+/// The last tenancy of each flow's far end: what is known of now is of that.
+fn latest(flows: &HashMap<Flow, Cow<'_, FlowBooks>>) -> HashMap<Flow, u32> {
+    let mut latest = HashMap::new();
+    for flow in flows.keys().filter(|flow| flow.tenancy != 0) {
+        let last: &mut u32 = latest.entry(flow.of_anyone()).or_default();
+        *last = flow.tenancy.max(*last);
+    }
+    latest
 }
 
 impl FlowsAnswer {
@@ -166,6 +195,7 @@ impl FlowsAnswer {
         [before, now]: [&FlowView; 2],
         programs: &[ProgramFacts],
         query: &FlowsQuery,
+        now_unix_seconds: u64,
     ) -> Self {
         let identities: HashMap<EntityId, &Identity> =
             ledger.entities().iter().map(|entity| (entity.id, &entity.identity)).collect();
@@ -175,24 +205,27 @@ impl FlowsAnswer {
         });
         let interval = now.at_ns.saturating_sub(before.at_ns) as f64 / 1e9;
         let rate = |bytes: u64| if interval > 0.0 { bytes as f64 / interval } else { 0.0 };
-        let mut all: Vec<_> = ledger
-            .flows()
-            .filter(|(flow, books)| {
-                wanted.as_ref().is_none_or(|wanted| wanted.contains(&flow.entity))
-                    && query.wants(flow, books, now.at_ns)
-            })
+        let is_wanted = |flow: &Flow| wanted.as_ref().is_none_or(|wanted| wanted.contains(&flow.entity));
+        let flows = shown(ledger, is_wanted);
+        let latest = latest(&flows);
+        let mut all: Vec<_> = flows
+            .into_iter()
+            .filter(|(flow, books)| query.wants(flow, books, now.at_ns))
             .map(|(flow, books)| {
-                let rates = now.bytes_since(before, flow).map(rate);
-                Candidate { flow, books, open: now.open(flow), rates }
+                let is_latest = latest.get(&flow.of_anyone()).is_none_or(|latest| *latest == flow.tenancy);
+                let rates = if is_latest { now.bytes_since(before, &flow).map(rate) } else { [0.0; 2] };
+                let open = if is_latest { now.open(&flow) } else { OpenConnections::default() };
+                Candidate { flow, books, open, rates }
             })
             .collect();
         all.sort_unstable_by(|one, other| {
             let key = |candidate: &Candidate<'_>| candidate.rates.iter().sum::<f64>();
             let by_rate = key(other).total_cmp(&key(one));
-            by_rate.then(other.books.bytes().cmp(&one.books.bytes())).then_with(|| one.flow.cmp(other.flow))
+            by_rate.then(other.books.bytes().cmp(&one.books.bytes())).then_with(|| one.flow.cmp(&other.flow))
         });
         let rows = all.iter().take(query.top).filter_map(|candidate| {
-            identities.get(&candidate.flow.entity).map(|identity| row(Who::from(*identity), candidate))
+            let remote = ledger.far_end(&candidate.flow, now_unix_seconds).and_then(FarEnd::of);
+            identities.get(&candidate.flow.entity).map(|identity| row(Who::from(*identity), remote, candidate))
         });
         Self {
             node: node.to_owned(),
@@ -213,7 +246,7 @@ fn missing(programs: &[ProgramFacts]) -> Vec<MissingProgram> {
     down.map(|(program, reason)| MissingProgram { program: program.into(), reason: reason.clone() }).collect()
 }
 
-fn row(entity: Who, Candidate { flow, books, open, rates }: &Candidate<'_>) -> FlowRow {
+fn row(entity: Who, remote: Option<FarEnd>, Candidate { flow, books, open, rates }: &Candidate<'_>) -> FlowRow {
     let is_outbound = flow.direction == OUTBOUND;
     let port = (!flow.is_rest() && flow.port != 0).then_some(flow.port);
     let FlowBooks { traffic, connections, failed, retransmits, round_trips: past, active_ns: _ } = **books;
@@ -223,6 +256,7 @@ fn row(entity: Who, Candidate { flow, books, open, rates }: &Candidate<'_>) -> F
     FlowRow {
         entity,
         remote_address: (!flow.is_rest()).then(|| Ipv6Addr::from(address_of(flow.remote)).to_canonical().to_string()),
+        remote,
         remote_port: port.filter(|_| is_outbound),
         local_port: port.filter(|_| !is_outbound),
         protocol: protocol_name(flow.protocol),
@@ -258,7 +292,7 @@ fn protocol_name(number: u8) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ledger::{Cgroup, Names, PodNames, Sample};
+    use crate::ledger::{Cgroup, Names, PodHolder, PodNames, PodTold, Sample};
     use observer_ebpf::{
         Traffic,
         causes::Membership,
@@ -332,7 +366,7 @@ mod tests {
         let (a, b, c) = (key(1, Scope::Internet), key(2, Scope::Internet), key(3, Scope::Node));
         let before = book(&mut ledger, second, &[(a, 100), (b, 5000), (c, 1)]);
         let now = book(&mut ledger, 3 * second, &[(a, 200)]);
-        let answer = |text: &str| FlowsAnswer::of("n", &ledger, [&before, &now], &[], &query(text).unwrap());
+        let answer = |text: &str| FlowsAnswer::of("n", &ledger, [&before, &now], &[], &query(text).unwrap(), 0);
         let bytes = |answer: &FlowsAnswer| answer.flows.iter().map(|row| row.transmit_bytes).collect::<Vec<_>>();
         let all = answer("");
         assert_eq!((bytes(&all), all.interval_seconds), (vec![300, 5000, 1], 2.0));
@@ -342,6 +376,44 @@ mod tests {
         assert_eq!(bytes(&answer("since=1s")), [300]);
         assert_eq!(bytes(&answer("entity=unattributed")).len(), 3);
         assert!(answer("entity=shop/web-1").flows.is_empty());
+    }
+
+    #[test]
+    fn each_half_of_a_flow_has_the_name_of_who_had_the_address_then() {
+        let second = 1_000_000_000;
+        let mut ledger = Ledger::default();
+        let flow = key(7, Scope::Cluster);
+        let pod = |name: &str, since, until| PodTold {
+            pod: Arc::new(PodHolder {
+                uid: name.into(),
+                namespace: "shop".into(),
+                name: name.into(),
+                workload: None,
+                node: None,
+            }),
+            addresses: vec![Ipv6Addr::from(address_of(flow.remote)).into()],
+            node_ports: Arc::new([]),
+            since_unix_seconds: Some(since),
+            until_unix_seconds: until,
+            is_followed: true,
+        };
+        book(&mut ledger, second, &[(flow, 100)]);
+        ledger.pod_told(&pod("a", 90, None), 100);
+        let before = book(&mut ledger, 2 * second, &[(flow, 900)]);
+        ledger.pod_told(&pod("a", 90, Some(110)), 110);
+        // It sends before it is known.
+        let now = book(&mut ledger, 4 * second, &[(flow, 50)]);
+        let answer = |ledger: &Ledger| FlowsAnswer::of("n", ledger, [&before, &now], &[], &query("").unwrap(), 120);
+        let told = |answer: &FlowsAnswer| -> Vec<_> {
+            let name =
+                |row: &FlowRow| row.remote.as_ref().map(|remote| (remote.name.clone(), remote.until_unix_seconds));
+            let rows = answer.flows.iter();
+            rows.map(|row| (name(row), row.transmit_bytes, row.transmit_bytes_per_second)).collect()
+        };
+        let of_a = (Some(("a".into(), Some(110))), 1000, 0.0);
+        assert_eq!(told(&answer(&ledger)), [(None, 50, 25.0), of_a.clone()]);
+        ledger.pod_told(&pod("b", 112, None), 120);
+        assert_eq!(told(&answer(&ledger)), [(Some(("b".into(), None)), 50, 25.0), of_a]);
     }
 
     #[test]
@@ -366,13 +438,18 @@ mod tests {
             protocol: 17,
             direction: INBOUND,
             scope: Scope::Loopback as u8,
+            tenancy: 0,
         };
         let mapped = Flow { remote: [0, u64::from_ne_bytes([0, 0, 0xff, 0xff, 127, 0, 0, 1])], ..udp };
         let json = |flow: &Flow| {
             let traffic = Traffic { transmit_bytes: 10_u64.wrapping_neg(), ..Traffic::default() };
             let books = FlowBooks { traffic, ..FlowBooks::default() };
             let open = OpenConnections::default();
-            let row = row(Who::default(), &Candidate { flow, books: &books, open, rates: [0.0; 2] });
+            let row = row(
+                Who::default(),
+                None,
+                &Candidate { flow: *flow, books: Cow::Borrowed(&books), open, rates: [0.0; 2] },
+            );
             assert_eq!(row.transmit_bytes, 0);
             serde_json::to_string(&row).unwrap()
         };

@@ -14,6 +14,7 @@
 //! | `/api/v1/history` | rows of a workload or the node |
 //! | `/api/v1/history/workloads` | those of whom there are rows |
 //! | `/api/v1/flows` | where bytes go and come from |
+//! | `/api/v1/whois` | who has, or had, an address |
 //! | `/api/v1/pairs` | who waits for a CPU that whom has |
 //! | `/` | these routes |
 //!
@@ -25,6 +26,7 @@ mod bind;
 mod connection;
 mod connections;
 mod encoding;
+mod far_end;
 mod flight;
 mod flows;
 mod host;
@@ -37,11 +39,14 @@ mod stream;
 #[cfg(test)]
 mod tests;
 mod who;
+mod whois;
 
 pub use bind::{BindError, bind};
+pub use far_end::FarEnd;
 pub use flows::{FlowRow, FlowsAnswer, FlowsQuery, MissingProgram, TcpRow};
 pub use limits::Limits;
 pub use listen::{serve, serve_api, serve_within};
 pub use pairs::{Pair, PairsAnswer, PairsQuery};
 pub use source::{ApiSource, Source};
 pub use who::Who;
+pub use whois::{WhoisAnswer, WhoisQuery, address_of, moment_of};

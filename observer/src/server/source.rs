@@ -1,6 +1,6 @@
 //! What the server asks the agent for.
 
-use super::{FlowsAnswer, FlowsQuery, PairsAnswer, PairsQuery};
+use super::{FlowsAnswer, FlowsQuery, PairsAnswer, PairsQuery, WhoisAnswer, WhoisQuery};
 use crate::history::{ApiError, HistoryAnswer, HistoryQuery, WorkloadsAnswer};
 use bytes::Bytes;
 use std::future::Future;
@@ -27,6 +27,9 @@ pub trait ApiSource: Send + Sync + 'static {
 
     /// Where bytes go and come from: `/api/v1/flows`.
     fn flows(&self, query: FlowsQuery) -> impl Future<Output = Result<FlowsAnswer, ApiError>> + Send;
+
+    /// Who has an address: `/api/v1/whois`.
+    fn whois(&self, query: WhoisQuery) -> impl Future<Output = WhoisAnswer> + Send;
 
     /// Who waits for whom: `/api/v1/pairs`.
     fn pairs(&self, query: PairsQuery) -> PairsAnswer;

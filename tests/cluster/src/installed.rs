@@ -2,13 +2,19 @@
 
 use crate::{
     cluster::{self, PATIENCE},
-    kubectl::{apply, command, get, kubectl, read},
+    kubectl::{Running, apply, command, get, kubectl, read},
     namespace,
 };
 use anyhow::{Context as _, Result, bail, ensure};
 use observer_test_kit::{page::Page, wait_until};
 use serde_json::{Value, json};
-use std::{fs, thread::sleep, time::Duration};
+use std::{
+    fs,
+    io::{BufRead as _, BufReader},
+    process::Stdio,
+    thread::sleep,
+    time::Duration,
+};
 
 /// The manifest as it stands in the repository.
 const MANIFEST: &str = include_str!("../../../deploy/observer.yaml");
@@ -91,6 +97,21 @@ impl Agent {
     pub(crate) fn page() -> Result<Page> {
         let path = format!("/api/v1/namespaces/{}/pods/{}:{PORT}/proxy/metrics", namespace::name(), Self::name()?);
         Ok(Page { text: kubectl(&["get", "--raw", &path])? })
+    }
+
+    /// What its API says, through `kubectl port-forward`.
+    pub(crate) fn ask(path: &str) -> Result<Value> {
+        let mut command = command(&["port-forward", &format!("pod/{}", Self::name()?), ":9811"]);
+        let mut forward = Running(command.stdout(Stdio::piped()).spawn().context("run kubectl")?);
+        let output = forward.0.stdout.take().context("kubectl's output")?;
+        let mut line = String::new();
+        BufReader::new(output).read_line(&mut line).context("read what kubectl forwards")?;
+        // Forwarding from 127.0.0.1:41000 -> 9811
+        let address = line.split_whitespace().nth(2).and_then(|word| word.parse().ok());
+        let address = address.with_context(|| format!("kubectl forwards nothing: {line}"))?;
+        let answer = observer_test_kit::http::get(address, path)?;
+        ensure!(answer.status == 200, "{path}: {} {}", answer.status, answer.text()?);
+        serde_json::from_str(answer.text()?).with_context(|| format!("what {path} says"))
     }
 
     /// Its pod's address.

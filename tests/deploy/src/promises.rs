@@ -130,7 +130,9 @@ pub(crate) fn least_roles(objects: &Objects) -> Result<()> {
         "/pods watch",
         "/nodes get",
         "/nodes list",
+        "/services list",
         "networking.k8s.io/servicecidrs list",
+        "networking.k8s.io/ipaddresses get",
         "apps/replicasets get",
         "batch/jobs get",
     ];

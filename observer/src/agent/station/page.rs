@@ -34,6 +34,7 @@ impl Station {
         facts.drops.push(("cgroup_gone", self.ledger.nameless()));
         facts.drops.push(("wait_pair_ledger", self.ledger.pairs_left_out()));
         facts.drops.push(("flow_forgotten", self.ledger.flows_forgotten()));
+        facts.drops.push(("address_forgotten", self.ledger.far_ends_left_out()));
         facts.drops.push(("sleep_unconfirmed", self.parts.kernel.sleeps.given_up()));
         facts.programs = self.parts.kernel.programs();
         let (slots, max_slots) = self.parts.kernel.books.usage();

@@ -4,6 +4,7 @@
 //! row is seen at any width, and the axis begins at zero, so that growth looks like what it is.
 
 use super::number;
+use crate::cli::time;
 use crate::history::{HistoryAnswer, Metric};
 use std::fmt::Write as _;
 
@@ -36,7 +37,7 @@ pub(super) fn render(answer: &HistoryAnswer, metric: Metric, columns: usize) -> 
         let _ = writeln!(text, "{label:>width$} │{}", drawn.trim_end(), width = number::VALUE_COLUMNS);
     }
     let (from, to) = ends(answer);
-    let (from, to) = (number::time(from), number::time(to));
+    let (from, to) = (time::minute(from), time::minute(to));
     let room = heights.len().saturating_sub(from.len());
     let _ = if room > to.len() {
         writeln!(text, "{:>width$}  {from}{to:>room$}", "", width = number::VALUE_COLUMNS)

@@ -1,6 +1,7 @@
 //! The rows as a table that fits a screen: as many lines as that takes, each of the same span of time.
 
 use super::number;
+use crate::cli::time;
 use crate::history::{HistoryAnswer, Metric};
 use std::{collections::BTreeMap, fmt::Write as _};
 
@@ -36,7 +37,7 @@ pub(super) fn render(mean: &HistoryAnswer, peak: &HistoryAnswer, metric: Metric)
     let _ = writeln!(text, "{:<time_columns$} {:>width$} {:>width$}", told(span), "mean", "peak");
     for (number, Line { weighted, covered, peak }) in lines {
         let start = number * span;
-        let time = if span < 60 { number::exact_time(start) } else { number::time(start) };
+        let time = if span < 60 { time::second(start) } else { time::minute(start) };
         let mean = if covered > 0.0 { number::value(weighted / covered, metric) } else { "-".into() };
         let _ = writeln!(text, "{time} {mean:>width$} {:>width$}", number::value(peak, metric));
     }

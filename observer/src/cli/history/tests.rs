@@ -124,7 +124,7 @@ fn what_shrinks_is_said_to_shrink() {
 #[test]
 fn nobody_who_listens_is_told_with_what_to_do() {
     let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let error = client::history(&address.to_string(), "/").unwrap_err().to_string();
+    let error = client::ask::<HistoryAnswer>(&address.to_string(), "/").unwrap_err().to_string();
     assert!(error.contains(&format!("no agent listens on {address}")) && error.contains("port-forward"), "{error}");
 }
 
@@ -155,7 +155,7 @@ fn somebody_else_who_listens_is_told() {
         let _ = stream.read(&mut [0; 4096]).unwrap();
         stream.write_all(b"HTTP/1.1 404 Not Found\r\nContent-Length: 3\r\nConnection: close\r\n\r\nno\n").unwrap();
     });
-    let error = client::history(&address.to_string(), "/").unwrap_err().to_string();
+    let error = client::ask::<HistoryAnswer>(&address.to_string(), "/").unwrap_err().to_string();
     assert!(error.contains("status 404") && error.contains("9811"), "{error}");
     server.join().unwrap();
 }

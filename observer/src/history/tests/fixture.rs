@@ -2,11 +2,16 @@
 
 use crate::{
     history::{
-        Gather, History, HistoryAnswer, HistoryQuery, Row, Selection, StateDir, Step, Subject, Window, Writer, reading,
+        Gather, History, HistoryAnswer, HistoryQuery, Row, Selection, StateDir, StateError, Step, Subject, Window,
+        Writer, reading,
     },
     ledger::{WorkloadKey, WorkloadNames},
 };
-use std::{path::Path, sync::Arc};
+use std::{
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 /// A round hour in 2026.
 pub(super) const START: u64 = 1_780_000_000 - 1_780_000_000 % 3600;
@@ -35,7 +40,7 @@ pub(super) struct Kept {
 
 impl Kept {
     pub(super) fn open(directory: &Path) -> Self {
-        let (history, writer) = History::on_disk(StateDir::open(directory, None).unwrap());
+        let (history, writer) = History::on_disk(open_again(directory));
         Self { history, writer }
     }
 
@@ -58,6 +63,17 @@ impl Kept {
     pub(super) fn rows(&self, name: &str, metric: &str, step: Step, now: u64) -> Vec<(u64, f64)> {
         let answer = self.answer(&workload(name), metric, step, now);
         answer.rows.iter().map(|row| (row.time_unix_seconds, row.value)).collect()
+    }
+}
+
+/// Opens a directory that has been let go of: another test's child has the file, and so its lock, until it executes something.
+pub(super) fn open_again(directory: &Path) -> StateDir {
+    let end = Instant::now() + Duration::from_secs(30);
+    loop {
+        match StateDir::open(directory, None) {
+            Err(StateError::InUse { .. }) if Instant::now() < end => std::thread::sleep(Duration::from_millis(5)),
+            outcome => return outcome.unwrap(),
+        }
     }
 }
 

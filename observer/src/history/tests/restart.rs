@@ -1,6 +1,6 @@
 //! What another agent finds in the directory.
 
-use super::fixture::{Kept, START, deployment, key, sends, workload};
+use super::fixture::{Kept, START, deployment, key, open_again, sends, workload};
 use crate::history::{History, StateDir, StateError, Step, Subject};
 use std::time::{Duration, Instant};
 
@@ -76,7 +76,7 @@ fn a_second_agent_on_a_directory_is_refused_by_name() {
     let other = History::without_store(error.to_string());
     assert_eq!(other.facts().down_because, Some(error.to_string()));
     drop(kept);
-    StateDir::open(directory.path(), None).unwrap();
+    open_again(directory.path());
 }
 
 #[test]

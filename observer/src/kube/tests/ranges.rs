@@ -1,7 +1,7 @@
 //! Which addresses are the cluster's.
 
 use super::server::{Mood, TestServer};
-use crate::kube::{ClusterRanges, RangeReader, WantedRanges};
+use crate::kube::{ClusterRanges, NodeRanges, RangeReader, WantedRanges, node_of};
 use ipnet::IpNet;
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
@@ -49,7 +49,15 @@ async fn nodes_tell_their_pods_ranges_and_their_addresses_and_services_theirs() 
         node_pods: nets(&["10.244.7.0/24", "fd44:7::/64"]),
         cluster: nets(&["10.1.0.8/32", "10.244.8.0/24", "fd44:8::/64"]),
         service: nets(&["10.96.0.0/12", "fd96::/108"]),
+        nodes: [NodeRanges {
+            name: "node-8".into(),
+            addresses: vec!["10.1.0.8".parse().unwrap()],
+            pods: nets(&["10.244.8.0/24", "fd44:8::/64"]),
+        }]
+        .into(),
     };
+    assert_eq!(node_of("fd44:8::9".parse().unwrap(), &expected.nodes).map(|name| &**name), Some("node-8"));
+    assert_eq!(node_of("10.1.0.8".parse().unwrap(), &expected.nodes), None, "it is the node's own");
     assert_eq!((told.ranges, told.missing, told.again_in), (expected, None, Duration::from_mins(5)));
     assert_eq!(server.asked(), [format!("{NODES}?limit=50"), SERVICES.to_owned()]);
 }

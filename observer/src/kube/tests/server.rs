@@ -191,10 +191,19 @@ fn pods(state: &mut State, query: &str) -> Response<Body> {
         let stream = futures::stream::poll_fn(move |cx| events.poll_recv(cx)).map(Ok::<_, Infallible>);
         return json_response(StatusCode::OK, Body::from_stream(stream));
     }
+    let selector = form_urlencoded::parse(query.as_bytes()).find(|(name, _)| name == "fieldSelector");
+    let is_selected = |pod: &&Value| {
+        let (field, value) = selector.as_ref().and_then(|(_, text)| text.split_once('=')).unwrap_or_default();
+        match field {
+            "status.podIP" => pod["status"]["podIP"] == value,
+            "spec.nodeName" => pod["spec"]["nodeName"] == value,
+            _ => true,
+        }
+    };
     let list = json!({
         "kind": "PodList", "apiVersion": "v1",
         "metadata": {"resourceVersion": state.version.max(1).to_string()},
-        "items": state.pods.values().collect::<Vec<_>>(),
+        "items": state.pods.values().filter(is_selected).collect::<Vec<_>>(),
     });
     json_response(StatusCode::OK, Body::from(list.to_string()))
 }

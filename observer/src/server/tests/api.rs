@@ -3,7 +3,7 @@
 use super::fixture::{Answer, PATIENCE, read_to_end};
 use crate::{
     history::{ApiError, HistoryAnswer, HistoryQuery, HistoryRow, KnownWorkload, Subject, WorkloadsAnswer},
-    server::{ApiSource, FlowsAnswer, FlowsQuery, PairsAnswer, PairsQuery, bind, serve_api},
+    server::{ApiSource, FlowsAnswer, FlowsQuery, PairsAnswer, PairsQuery, WhoisAnswer, WhoisQuery, bind, serve_api},
 };
 use std::{future::pending, net::SocketAddr, sync::Arc};
 use tokio::{
@@ -47,6 +47,14 @@ impl ApiSource for Books {
 
     async fn flows(&self, query: FlowsQuery) -> Result<FlowsAnswer, ApiError> {
         Ok(FlowsAnswer { node: "node-7".into(), more: query.top, ..FlowsAnswer::default() })
+    }
+
+    async fn whois(&self, query: WhoisQuery) -> WhoisAnswer {
+        WhoisAnswer {
+            address: query.address.to_string(),
+            at_unix_seconds: query.at_unix_seconds.unwrap_or(0),
+            ..WhoisAnswer::default()
+        }
     }
 
     fn pairs(&self, query: PairsQuery) -> PairsAnswer {
@@ -113,6 +121,18 @@ async fn pairs_come_as_many_as_were_asked_for() {
     assert_eq!((answer.node.as_str(), answer.more), ("node-7", 7));
     let wrong = server.get("/api/v1/pairs?top=none").await;
     assert_eq!((wrong.status, kind(&wrong).as_str()), (400, "wrong_query"));
+}
+
+#[tokio::test]
+async fn who_has_an_address_is_asked_for_with_or_without_a_moment() {
+    let server = Server::start();
+    let answer = server.get("/api/v1/whois?address=10.244.0.7&at=1970-01-01T00:00:05Z").await;
+    let answer: WhoisAnswer = serde_json::from_slice(&answer.body).unwrap();
+    assert_eq!((answer.address.as_str(), answer.at_unix_seconds), ("10.244.0.7", 5));
+    for wrong in ["", "?address=web", "?address=10.0.0.1&at=noon", "?address=10.0.0.1&pod=x"] {
+        let wrong = server.get(&format!("/api/v1/whois{wrong}")).await;
+        assert_eq!((wrong.status, kind(&wrong).as_str()), (400, "wrong_query"));
+    }
 }
 
 #[tokio::test]

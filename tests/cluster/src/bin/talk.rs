@@ -1,10 +1,11 @@
 //! What the tests' pods run to send known amounts: datagrams of one size, so that the bytes on the wire are known beforehand.
 //!
-//! `talk to ADDRESS:PORT COUNT SIZE` sends COUNT datagrams with SIZE bytes in each; `talk sink PORT` takes them; `talk now`
-//! prints the time in nanoseconds since 1970.
+//! `talk to ADDRESS:PORT COUNT SIZE` sends COUNT datagrams with SIZE bytes in each; `talk sink PORT` takes them; `talk give
+//! ADDRESS:PORT BYTES` sends so many over TCP and takes what comes back; `talk now` prints the time in nanoseconds since 1970.
 
 use std::{
-    net::{SocketAddr, UdpSocket},
+    io::{self, Write as _},
+    net::{Shutdown, SocketAddr, TcpStream, UdpSocket},
     process::ExitCode,
     thread,
     time::{Duration, SystemTime, UNIX_EPOCH},
@@ -19,8 +20,9 @@ fn main() -> ExitCode {
     let outcome = match words[..] {
         ["to", address, count, size] => send(address, count, size),
         ["sink", port] => sink(port),
+        ["give", address, bytes] => give(address, bytes),
         ["now"] => now(),
-        _ => Err("talk to ADDRESS:PORT COUNT SIZE | talk sink PORT | talk now".into()),
+        _ => Err("talk to ADDRESS:PORT COUNT SIZE | talk sink PORT | talk give ADDRESS:PORT BYTES | talk now".into()),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -48,6 +50,19 @@ fn send(address: &str, count: &str, size: &str) -> Outcome {
         }
     }
     println!("sent {count}");
+    Ok(())
+}
+
+fn give(address: &str, bytes: &str) -> Outcome {
+    let (mut left, piece): (usize, _) = (bytes.parse()?, vec![0; 65536]);
+    let mut stream = TcpStream::connect(address)?;
+    while left > 0 {
+        let part = left.min(piece.len());
+        stream.write_all(&piece[..part])?;
+        left -= part;
+    }
+    stream.shutdown(Shutdown::Write)?;
+    println!("sent {bytes} and took {}", io::copy(&mut stream, &mut io::sink())?);
     Ok(())
 }
 

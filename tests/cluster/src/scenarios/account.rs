@@ -43,7 +43,7 @@ fn one_less() -> Result<()> {
         ensure!(down.label("reason").contains(resource), "the reason does not name {resource}: {:?}", down.labels);
         ensure!(Agent::log().contains(resource), "the log does not name {resource}");
     }
-    patch(&role_of_the_manifest()?)?;
+    all()?;
     Agent::restart()?;
     Agent::features_down(&[])?;
     drop(owners);
@@ -73,6 +73,19 @@ fn role_of_the_manifest() -> Result<serde_json::Value> {
 fn patch(rules: &serde_json::Value) -> Result<()> {
     let patch = json!({ "rules": rules }).to_string();
     kubectl(&["patch", "clusterrole", namespace::name(), "--type=merge", "--patch", &patch]).map(drop)
+}
+
+/// Takes the rules of these resources away; whoever runs has them no more at once.
+pub(super) fn less(resources: &[&str]) -> Result<()> {
+    let mut rules = role_of_the_manifest()?;
+    let rules = rules.as_array_mut().context("no rules")?;
+    rules.retain(|rule| !resources.iter().any(|resource| rule["resources"][0] == *resource));
+    patch(&json!(rules))
+}
+
+/// Gives all rules of the manifest back.
+pub(super) fn all() -> Result<()> {
+    patch(&role_of_the_manifest()?)
 }
 
 /// A pod of a Deployment and one of a CronJob, both of which have an owner that has to be asked for.

@@ -5,9 +5,11 @@ mod agent;
 mod books;
 mod cgroups;
 mod churn;
+mod far_ends;
 mod load;
 mod outages;
 mod parts;
+mod reconciliation;
 mod resources;
 mod services;
 
@@ -21,6 +23,8 @@ pub(crate) fn all() -> Vec<Trial> {
     all.extend(agent::tests());
     all.extend(books::tests());
     all.extend(resources::tests());
+    all.extend(far_ends::tests());
+    all.extend(reconciliation::tests());
     all.extend(churn::tests());
     all.extend(account::tests());
     all.extend(load::tests());

@@ -32,16 +32,16 @@ fn server(name: &str) -> Value {
 }
 
 /// A pod behind a service, and a pod that asks it.
-struct Served {
-    server: Pod,
-    client: Pod,
+pub(super) struct Served {
+    pub(super) server: Pod,
+    pub(super) client: Pod,
     /// The service's.
-    address: String,
+    pub(super) address: String,
 }
 
 impl Served {
     /// On a node, or wherever the cluster likes.
-    fn start(node: Option<&str>) -> Result<Self> {
+    pub(super) fn start(node: Option<&str>) -> Result<Self> {
         let placed = |mut manifest: Value| {
             if let Some(node) = node {
                 manifest["spec"]["nodeName"] = node.into();
@@ -61,7 +61,7 @@ impl Served {
     }
 
     /// Asks for the page until it is there: whoever makes services reachable takes a moment.
-    fn ask(&self, address: &str, port: u16) -> Result<()> {
+    pub(super) fn ask(&self, address: &str, port: u16) -> Result<()> {
         // Not its wget, which crashes where busybox is static: it looks up names.
         let ask = format!("printf 'GET / HTTP/1.0\\r\\n\\r\\n' | nc -w 3 {address} {port}");
         let mut last = String::new();

@@ -1,16 +1,13 @@
 //! One request to the debug listener, by the HTTP library that the agent has already.
 
-use crate::{
-    causes::in_one_line,
-    history::{ApiError, HistoryAnswer},
-};
+use crate::{causes::in_one_line, history::ApiError};
 use anyhow::{Context as _, anyhow, bail};
 use bytes::Bytes;
 use http::{Request, Uri, header::HOST};
 use http_body_util::{BodyExt as _, Empty, Limited};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
-use serde::Deserialize;
+use serde::{Deserialize, de::DeserializeOwned};
 use std::time::Duration;
 use tokio::{net::TcpStream, time::timeout};
 
@@ -28,7 +25,7 @@ struct Refusal {
 ///
 /// # Errors
 /// With what to do.
-pub(super) fn history(agent: &str, target: &str) -> anyhow::Result<HistoryAnswer> {
+pub(super) fn ask<T: DeserializeOwned>(agent: &str, target: &str) -> anyhow::Result<T> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let (status, body) =
         runtime.block_on(async { timeout(PATIENCE, exchange(agent, target)).await }).map_err(|_| {

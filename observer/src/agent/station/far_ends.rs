@@ -1,0 +1,215 @@
+//! What is known of who has which address: told by the node's own pods as they come and go, by the list of nodes, and by answers to
+//! questions.
+
+use super::Station;
+use crate::{
+    agent::{clock::unix_seconds, pods::Pods},
+    kernel::monotonic_ns,
+    kube::{ClusterRanges, Peer, PeerAnswer, Pod, Question, node_of},
+    ledger::{Flow, FlowBooks, Holder, PodHolder, PodTold, WorkloadNames},
+    server::{FlowsAnswer, WhoisAnswer, WhoisQuery},
+};
+use observer_ebpf::{Scope, flows::address_of};
+use std::{
+    collections::HashSet,
+    net::{IpAddr, Ipv6Addr},
+    sync::Arc,
+};
+
+/// How old an answer may be when flows are looked at.
+const FRESH_SECONDS: u64 = 5;
+/// The least that a flow has carried whose far end is asked for before anybody looks.
+const HEAVY_BYTES: u64 = 1 << 20;
+/// How far back a flow counts as one that carries something.
+const LATELY_NS: u64 = 60_000_000_000;
+
+impl Station {
+    /// What pods of this node, by the UIDs of their cgroups, have for addresses.
+    pub(super) fn tell_addresses(&mut self, cgroup_uids: &[Arc<str>]) {
+        let Some(pods) = &self.parts.pods else { return };
+        let now = unix_seconds();
+        for uid in cgroup_uids {
+            let Some(pod) = pods.store.pod(uid) else { continue };
+            let is_over = !pods.store.is_there(uid);
+            let workload = pods.store.names(uid).map(|names| Arc::clone(&names.workload));
+            let until = is_over.then(|| pod.ended_unix_seconds.unwrap_or(now));
+            self.ledger.pod_told(&told(pod, workload, until, true), now);
+        }
+    }
+
+    /// The addresses of this node and, where they are known, of the others.
+    pub(super) fn tell_nodes(&mut self, own: &[IpAddr]) {
+        let is_its = |address: &&IpAddr| !(address.is_loopback() || address.is_unspecified() || is_link_local(address));
+        let node: Arc<str> = self.parts.node_name.as_str().into();
+        let mut nodes: Vec<_> = own.iter().filter(is_its).map(|address| (*address, Arc::clone(&node))).collect();
+        for other in self.cluster_ranges().map(|ranges| Arc::clone(&ranges.nodes)).iter().flat_map(|nodes| nodes.iter())
+        {
+            nodes.extend(other.addresses.iter().map(|address| (*address, Arc::clone(&other.name))));
+        }
+        if nodes != self.nodes {
+            self.ledger.nodes_told(&nodes, unix_seconds());
+            self.nodes = nodes;
+        }
+    }
+
+    fn cluster_ranges(&self) -> Option<&ClusterRanges> {
+        self.parts.pods.as_ref().map(Pods::ranges)
+    }
+
+    /// How many nodes the cluster has, as far as that is known.
+    pub(in crate::agent) fn cluster_nodes(&self) -> usize {
+        self.cluster_ranges().map_or(0, |ranges| ranges.nodes.len()) + 1
+    }
+
+    /// The question for an address, if the API server may be able to tell what is not known without it.
+    fn question(&self, address: IpAddr, scope: Scope) -> Option<Question> {
+        let pods = self.parts.pods.as_ref()?;
+        let is_askable = match scope {
+            // The node's own are told of.
+            Scope::Loopback | Scope::Internet | Scope::Node => false,
+            Scope::Cluster | Scope::Service => true,
+            // It may be the cluster's where nobody knows what that is.
+            Scope::Intranet => pods.ranges_are_missing(),
+        };
+        let node = node_of(address, &pods.ranges().nodes).cloned();
+        is_askable.then_some(Question { address, service: scope == Scope::Service, node })
+    }
+
+    fn is_fresh(&self, address: IpAddr) -> bool {
+        let asked = self.ledger.last_asked(address);
+        asked.is_some_and(|asked| unix_seconds().saturating_sub(asked) < FRESH_SECONDS)
+    }
+
+    /// What to ask before these flows are shown.
+    pub(in crate::agent) fn questions(&self, answer: &FlowsAnswer) -> Vec<Question> {
+        let mut seen = HashSet::new();
+        let rows = answer.flows.iter().filter_map(|row| {
+            let address = row.remote_address.as_ref()?.parse().ok()?;
+            let scope = Scope::ALL.into_iter().find(|scope| scope.label() == row.scope)?;
+            let is_known =
+                self.ledger.is_followed(address) && row.remote.as_ref().is_some_and(|remote| remote.kind != "node");
+            (!is_known && !self.is_fresh(address) && seen.insert(address)).then(|| self.question(address, scope))?
+        });
+        rows.collect()
+    }
+
+    /// The question for the heaviest flow whose far end nobody has asked for yet.
+    pub(in crate::agent) fn heaviest_unnamed(&self) -> Option<Question> {
+        let now_ns = monotonic_ns();
+        let is_heavy = |flow: &Flow, books: &FlowBooks| {
+            flow.tenancy == 0
+                && !flow.is_rest()
+                && books.bytes() >= HEAVY_BYTES
+                && now_ns.saturating_sub(books.active_ns) < LATELY_NS
+        };
+        let heavy = self.ledger.flows().filter(|(flow, books)| is_heavy(flow, books));
+        let asked = heavy.filter_map(|(flow, books)| {
+            let address = IpAddr::V6(Ipv6Addr::from(address_of(flow.remote))).to_canonical();
+            let question = self.question(address, *Scope::ALL.get(usize::from(flow.scope))?)?;
+            (!self.is_fresh(address)).then_some((books.bytes(), question))
+        });
+        asked.max_by_key(|(bytes, _)| *bytes).map(|(_, question)| question)
+    }
+
+    /// What the API server says of an address, or why it says nothing.
+    pub(in crate::agent) fn answered(&mut self, answer: Result<PeerAnswer, String>) {
+        let (answer, missing) = match answer {
+            Ok(answer) => (Some(answer), None),
+            Err(reason) => (None, Some(reason)),
+        };
+        if let Some(pods) = &mut self.parts.pods {
+            match &missing {
+                Some(reason) if pods.far_ends_missing != missing => tracing::warn!("far ends have no names: {reason}"),
+                None if pods.far_ends_missing.is_some() => tracing::info!("far ends have names again"),
+                _ => {}
+            }
+            pods.far_ends_missing = missing;
+        }
+        let Some(PeerAnswer { address, pods, service }) = answer else { return };
+        let now = unix_seconds();
+        let ledger = &mut self.ledger;
+        let (on_node, mut own): (Vec<_>, Vec<_>) = pods.into_iter().partition(|peer| peer.pod.host_network);
+        // Those that have ended first, and then the newest last.
+        own.sort_by_key(|peer| (!peer.pod.has_finished(), peer.pod.since_unix_seconds));
+        let all = |peers: &[Peer]| -> Vec<PodTold> { peers.iter().map(|peer| peer_told(peer, now)).collect() };
+        if let Some(node) = on_node.first().and_then(|peer| peer.pod.node.clone()) {
+            if !ledger.is_followed(address) {
+                ledger.address_told(address, Some((Holder::Node { name: Arc::clone(&node) }, None)), now);
+            }
+            for told in all(&on_node) {
+                ledger.pod_told(&told, now);
+            }
+            let there = on_node.iter().map(|peer| Arc::clone(&peer.pod.uid)).collect();
+            ledger.pods_on_node(&node, &there, now);
+        } else if let Some(service) = service {
+            let holder = Holder::Service { namespace: service.namespace, name: service.name };
+            ledger.address_told(address, Some((holder, service.since_unix_seconds)), now);
+        } else {
+            let told = all(&own);
+            for told in &told {
+                ledger.pod_told(told, now);
+            }
+            if told.iter().all(|told| told.until_unix_seconds.is_some()) {
+                ledger.address_told(address, None, now);
+            }
+        }
+        ledger.asked_for(address, now);
+    }
+
+    /// What to ask before it can be said who has an address; why nobody can be asked, if that is so.
+    pub(in crate::agent) fn whois_question(&self, query: WhoisQuery) -> Result<Option<Question>, String> {
+        let scope = self.parts.kernel.scope_of(query.address);
+        let is_known = self.ledger.is_followed(query.address);
+        match (scope, &self.parts.pods) {
+            (Scope::Loopback | Scope::Internet, _) => Ok(None),
+            (_, None) => Err("no API server is known here: --kubeconfig names one".into()),
+            (_, Some(pods)) => {
+                let is_node = self.ledger.holders(query.address).last();
+                let is_node = is_node.is_some_and(|last| matches!(last.holder, Some(Holder::Node { .. })));
+                let is_own = self
+                    .nodes
+                    .iter()
+                    .any(|(address, node)| *address == query.address && **node == *self.parts.node_name);
+                let node = node_of(query.address, &pods.ranges().nodes).cloned();
+                let asks = !is_known || (is_node && !is_own && query.port.is_some());
+                Ok(asks.then_some(Question { address: query.address, service: scope == Scope::Service, node }))
+            }
+        }
+    }
+
+    /// Who has an address.
+    pub(in crate::agent) fn whois(&self, query: WhoisQuery, missing: Option<String>) -> WhoisAnswer {
+        let scope = self.parts.kernel.scope_of(query.address);
+        WhoisAnswer::of(&self.parts.node_name, &self.ledger, scope, query, unix_seconds(), missing)
+    }
+}
+
+fn is_link_local(address: &IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => address.is_link_local(),
+        IpAddr::V6(address) => address.is_unicast_link_local(),
+    }
+}
+
+fn peer_told(Peer { pod, workload }: &Peer, now: u64) -> PodTold {
+    let until = pod.has_finished().then(|| pod.ended_unix_seconds.unwrap_or(now));
+    told(pod, workload.clone(), until, false)
+}
+
+fn told(pod: &Pod, workload: Option<Arc<WorkloadNames>>, until: Option<u64>, is_followed: bool) -> PodTold {
+    let Pod { uid, namespace, name, node, addresses, host_network, node_ports, since_unix_seconds, .. } = pod;
+    PodTold {
+        pod: Arc::new(PodHolder {
+            uid: Arc::clone(uid),
+            namespace: Arc::clone(namespace),
+            name: Arc::clone(name),
+            workload,
+            node: node.clone(),
+        }),
+        addresses: if *host_network { Vec::new() } else { addresses.clone() },
+        node_ports: Arc::clone(node_ports),
+        since_unix_seconds: *since_unix_seconds,
+        until_unix_seconds: until,
+        is_followed,
+    }
+}

@@ -1,0 +1,173 @@
+//! `/api/v1/whois`: who has an address, and had it then.
+
+use super::FarEnd;
+use crate::{
+    history::ApiError,
+    ledger::{Holder, Ledger, Tenancy, Whose},
+};
+use jiff::Timestamp;
+use observer_ebpf::Scope;
+use serde::{Deserialize, Serialize};
+use std::net::{IpAddr, SocketAddr};
+
+/// Of whom, and when.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WhoisQuery {
+    /// The address.
+    pub address: IpAddr,
+    /// A port, which tells a pod in a node's network.
+    pub port: Option<u16>,
+    /// When; now, if nothing is said.
+    pub at_unix_seconds: Option<u64>,
+}
+
+/// Who it was.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct WhoisAnswer {
+    /// The node whose agent answers.
+    pub node: String,
+    /// The address that was asked for.
+    pub address: String,
+    /// The port, if one was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
+    /// Of which time this is.
+    pub at_unix_seconds: u64,
+    /// Where the address is, seen from this node.
+    pub scope: String,
+    /// Who had it; not there if nobody knows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub holder: Option<FarEnd>,
+    /// Who else is known to have had it, before or after.
+    #[serde(default)]
+    pub others: Vec<FarEnd>,
+    /// Why this may not be all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub missing: Option<String>,
+}
+
+/// A moment: `2026-11-26T10:00:00Z`, or with another offset, or seconds since the epoch.
+///
+/// # Errors
+/// With what would be right.
+pub fn moment_of(text: &str) -> Result<u64, String> {
+    let seconds = text.parse::<Timestamp>().map(Timestamp::as_second).or_else(|_| text.parse());
+    seconds
+        .ok()
+        .and_then(|seconds| u64::try_from(seconds).ok())
+        .ok_or_else(|| format!("{text:?} is no time; wanted: one such as 2026-11-26T10:00:00Z, or seconds since 1970"))
+}
+
+/// `ADDRESS` or `ADDRESS:PORT`; an IPv6 address with a port is in brackets.
+///
+/// # Errors
+/// With what would be right.
+pub fn address_of(text: &str) -> Result<(IpAddr, Option<u16>), String> {
+    let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
+    if let Ok(address) = bare.parse::<IpAddr>() {
+        return Ok((address.to_canonical(), None));
+    }
+    let with_port = text.parse::<SocketAddr>();
+    with_port.map(|socket| (socket.ip().to_canonical(), Some(socket.port()))).map_err(|_| {
+        format!("{text:?} is no address; wanted: one such as 10.244.0.7, fd00::7, 10.0.0.5:443 or [fd00::5]:443")
+    })
+}
+
+impl WhoisQuery {
+    /// Reads the parameters.
+    pub(super) fn of_parameters(parameters: impl Iterator<Item = (String, String)>) -> Result<Self, ApiError> {
+        let wrong = |message: String| ApiError::new("wrong_query", message);
+        let (mut address, mut at_unix_seconds) = (None, None);
+        for (name, value) in parameters {
+            match name.as_str() {
+                "address" => address = Some(address_of(&value).map_err(wrong)?),
+                "at" => at_unix_seconds = Some(moment_of(&value).map_err(wrong)?),
+                _ => return Err(wrong(format!("{name:?} is no parameter of whois; there are address and at"))),
+            }
+        }
+        let (address, port) = address.ok_or_else(|| wrong("address is missing; wanted: address=10.244.0.7".into()))?;
+        Ok(Self { address, port, at_unix_seconds })
+    }
+}
+
+impl WhoisAnswer {
+    /// What the books know.
+    pub fn of(
+        node: &str,
+        ledger: &Ledger,
+        scope: Scope,
+        query: WhoisQuery,
+        now_unix_seconds: u64,
+        missing: Option<String>,
+    ) -> Self {
+        let at = query.at_unix_seconds.unwrap_or(now_unix_seconds);
+        let is_followed = ledger.is_followed(query.address);
+        let whose = |tenancy| FarEnd::of(Whose { tenancy, on_node: None, is_followed });
+        let all: Vec<&Tenancy> = ledger.holders(query.address).collect();
+        // The last that can have had it: of the one before, nobody may have said when it ended.
+        let place = all.iter().rposition(|tenancy| tenancy.covers(at));
+        let holder = place.and_then(|place| {
+            let tenancy = all[place];
+            let on_node = match (&tenancy.holder, query.port) {
+                (Some(Holder::Node { name }), Some(port)) => {
+                    [6, 17, 132].into_iter().find_map(|protocol| ledger.on_node(name, port, protocol, at))
+                }
+                _ => None,
+            };
+            FarEnd::of(Whose { tenancy, on_node, is_followed })
+        });
+        let others = all.iter().enumerate().filter(|(at, _)| Some(*at) != place).filter_map(|(_, other)| whose(other));
+        Self {
+            node: node.to_owned(),
+            address: query.address.to_string(),
+            port: query.port,
+            at_unix_seconds: at,
+            scope: scope.label().into(),
+            holder,
+            others: others.collect(),
+            missing,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_may_have_a_port_and_a_moment_an_offset() {
+        for (text, expected) in [
+            ("10.0.0.7", ("10.0.0.7", None)),
+            ("10.0.0.7:53", ("10.0.0.7", Some(53))),
+            ("fd00::7", ("fd00::7", None)),
+            ("[fd00::7]", ("fd00::7", None)),
+            ("[fd00::7]:443", ("fd00::7", Some(443))),
+            ("::ffff:10.0.0.7", ("10.0.0.7", None)),
+        ] {
+            assert_eq!(address_of(text), Ok((expected.0.parse().unwrap(), expected.1)), "{text}");
+        }
+        for wrong in ["", "web", "10.0.0", "10.0.0.7:", "10.0.0.7:66000", "10.0.0.0/8"] {
+            assert!(address_of(wrong).unwrap_err().contains("wanted: one such as"), "{wrong}");
+        }
+        for (text, expected) in
+            [("1970-01-02T00:00:00Z", 86_400), ("1970-01-02T02:00:00+02:00", 86_400), ("86400", 86_400)]
+        {
+            assert_eq!(moment_of(text), Ok(expected), "{text}");
+        }
+        for wrong in ["", "yesterday", "-5", "1960-01-01T00:00:00Z", "2026-11-26"] {
+            assert!(moment_of(wrong).unwrap_err().contains("wanted"), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_query_needs_an_address_and_nothing_else() {
+        let query = |text: &str| WhoisQuery::of_parameters(form_urlencoded::parse(text.as_bytes()).into_owned());
+        let asked = query("address=[fd00::5]:443&at=1970-01-01T00:01:00Z").unwrap();
+        assert_eq!((asked.port, asked.at_unix_seconds), (Some(443), Some(60)));
+        for (wrong, told) in
+            [("", "address is missing"), ("address=x", "no address"), ("address=::1&pod=x", "address and at")]
+        {
+            assert!(query(wrong).unwrap_err().message.contains(told), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,261 @@
+//! Whose the far ends of flows are: by address and time, as the API server says.
+
+use super::services::Served;
+use crate::{
+    cluster::{PATIENCE, in_node},
+    installed::{Agent, Amount},
+    kubectl::{apply, command, get, kubectl},
+    namespace,
+    pod::{Pod, Sink, script},
+    trial::{own, test},
+};
+use anyhow::{Context as _, Result, bail, ensure};
+use libtest_mimic::Trial;
+use observer_test_kit::wait_until;
+use serde_json::{Value, json};
+use std::{thread::sleep, time::Duration};
+
+/// A node that nobody runs, and whose pods only the API server knows. Its ranges are for documentation, and lead nowhere.
+const ELSEWHERE: &str = "observer-test-elsewhere";
+const RANGE: &str = "203.0.113.0/24";
+const NODE_ADDRESS: &str = "192.0.2.10";
+const ADDRESS: &str = "203.0.113.7";
+
+pub(super) fn tests() -> Vec<Trial> {
+    vec![
+        test("a_flow_to_an_address_that_changes_hands_elsewhere_is_named_right_in_both_halves", elsewhere),
+        own("a_flow_to_an_address_that_changes_hands_on_this_node_is_named_right_in_both_halves", here),
+        test("a_service_has_its_name_and_who_may_not_ask_for_services_says_so", service),
+    ]
+}
+
+/// Datagrams to an address and port; what they are on the wire.
+fn send(client: &Pod, target: &str, amount: Amount) -> Result<u64> {
+    client.shell(&amount.command(target)).map(|_| amount.on_the_wire())
+}
+
+/// What flows of the client to an address have carried, by the far end's name.
+fn told(client: &Pod, address: &str) -> Result<Vec<(Value, u64)>> {
+    let answer = Agent::ask(&format!("/api/v1/flows?entity={}/{}", namespace::name(), client.name))?;
+    let rows = answer["flows"].as_array().context("no flows")?;
+    let of_address = rows.iter().filter(|row| row["remote_address"] == address);
+    let sent = |row: &Value| Some((row["remote"].clone(), row["transmit_bytes"].as_u64()?));
+    of_address.map(|row| sent(row).context("no bytes")).collect()
+}
+
+/// Waits until they are as `expected`: names, and whether they are gone; nobody has none.
+fn settles(client: &Pod, address: &str, expected: &[(&str, bool, u64)]) -> Result<()> {
+    let mut last = Vec::new();
+    let right = wait_until(PATIENCE, || {
+        last = told(client, address)?;
+        let is = |(remote, bytes): &(Value, u64), (name, is_gone, sent): &(&str, bool, u64)| {
+            let named = remote["name"].as_str().unwrap_or_default() == *name;
+            named && remote["until_unix_seconds"].is_u64() == *is_gone && bytes == sent
+        };
+        let has = |wanted| last.iter().any(|row| is(row, wanted));
+        Ok(last.len() == expected.len() && expected.iter().all(has))
+    })?;
+    ensure!(right, "{expected:?} it should be, and is {last:#?}");
+    Ok(())
+}
+
+/// What the command line says of an address, in the agent's own container.
+fn whois(arguments: &[&str]) -> Result<String> {
+    let agent = Agent::name()?;
+    let text = kubectl(&[&["exec", &agent, "--", "/observer", "whois"], arguments].concat())?;
+    ensure!(text.lines().count() == 1, "it is not one line: {text}");
+    Ok(text)
+}
+
+fn now() -> Result<u64> {
+    Ok(std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?.as_secs())
+}
+
+/// `1970-01-01T00:00:00Z`, as the API has it.
+fn time(unix_seconds: u64) -> Result<String> {
+    let text = std::process::Command::new("date")
+        .args(["--utc", "--date", &format!("@{unix_seconds}"), "+%Y-%m-%dT%H:%M:%SZ"])
+        .output()?;
+    Ok(String::from_utf8(text.stdout)?.trim().to_owned())
+}
+
+/// The node that nobody runs; gone when dropped.
+struct Elsewhere;
+
+impl Elsewhere {
+    fn make() -> Result<Self> {
+        let node = json!({
+            "apiVersion": "v1",
+            "kind": "Node",
+            "metadata": { "name": ELSEWHERE },
+            "spec": {
+                "podCIDR": RANGE,
+                "podCIDRs": [RANGE],
+                "taints": [{ "key": "observer-test", "value": "nobody", "effect": "NoSchedule" }],
+            },
+        });
+        apply(&node)?;
+        let made = Self;
+        let status = json!({ "status": { "addresses": [{ "type": "InternalIP", "address": NODE_ADDRESS }] } });
+        patch_status("node", ELSEWHERE, &status)?;
+        Ok(made)
+    }
+
+    /// A pod that runs there, as far as the API server knows.
+    fn pod(name: &str, spec: &Value, address: &str) -> Result<Pod> {
+        let mut manifest = script(name, "sleep 1");
+        manifest["spec"]["nodeName"] = ELSEWHERE.into();
+        for (key, value) in spec.as_object().into_iter().flatten() {
+            manifest["spec"][key] = value.clone();
+        }
+        let pod = Pod::make(&manifest)?;
+        let status = json!({ "status": {
+            "phase": "Running", "startTime": time(now()?)?, "podIP": address, "podIPs": [{ "ip": address }],
+        }});
+        patch_status("pod", name, &status)?;
+        Ok(pod)
+    }
+}
+
+impl Drop for Elsewhere {
+    fn drop(&mut self) {
+        let _ = command(&["delete", "node", ELSEWHERE, "--ignore-not-found"]).output();
+    }
+}
+
+fn patch_status(kind: &str, name: &str, status: &Value) -> Result<()> {
+    kubectl(&["patch", kind, name, "--subresource=status", "--patch", &status.to_string()]).map(drop)
+}
+
+/// Takes a pod away that no kubelet has.
+fn vanish(pod: Pod) -> Result<()> {
+    kubectl(&["delete", "pod", &pod.name, "--force", "--grace-period=0", "--wait=true"])?;
+    drop(pod);
+    Ok(())
+}
+
+fn client(node: &str) -> Result<Pod> {
+    let mut manifest = script("asker", "sleep 1000");
+    manifest["spec"]["nodeName"] = node.into();
+    Pod::start(&manifest)
+}
+
+fn elsewhere() -> Result<()> {
+    let _node = Elsewhere::make()?;
+    let agent = Agent::install()?;
+    Agent::features_down(&[])?;
+    let client = client(&agent.node)?;
+    let first = Elsewhere::pod("first", &json!({}), ADDRESS)?;
+    let target = format!("{ADDRESS}:9000");
+    let of_first = send(&client, &target, Amount { datagrams: 100, size: 1000 })?;
+    settles(&client, ADDRESS, &[("first", false, of_first)])?;
+    let (remote, _) = told(&client, ADDRESS)?.swap_remove(0);
+    ensure!(remote["kind"] == "pod" && remote["node"] == ELSEWHERE && remote["workload_type"] == "pod", "{remote}");
+    let while_first = now()?;
+    // Within seconds: the next one has the address, and is sent to.
+    sleep(Duration::from_secs(2));
+    vanish(first)?;
+    let second = Elsewhere::pod("second", &json!({}), ADDRESS)?;
+    let of_second = send(&client, &target, Amount { datagrams: 70, size: 500 })?;
+    settles(&client, ADDRESS, &[("first", true, of_first), ("second", false, of_second)])?;
+    let text = whois(&[ADDRESS])?;
+    ensure!(text.contains(&format!("pod {}/second on {ELSEWHERE}", namespace::name())), "{text}");
+    ensure!(
+        text.contains(&format!("pod {}/first on {ELSEWHERE}", namespace::name())) && text.contains(", gone"),
+        "{text}"
+    );
+    let text = whois(&[ADDRESS, "--at", &time(while_first)?])?;
+    ensure!(text.starts_with(&format!("{ADDRESS} (cluster): pod {}/first on", namespace::name())), "{text}");
+    // A pod that has ended is there, and its address is nobody's.
+    let ended = json!({ "status": {
+        "phase": "Succeeded",
+        "containerStatuses": [{
+            "name": "main", "image": "x", "imageID": "", "ready": false, "restartCount": 0,
+            "state": { "terminated": { "exitCode": 0, "finishedAt": time(now()?)? } },
+        }],
+    }});
+    patch_status("pod", &second.name, &ended)?;
+    let nobody = wait_until(PATIENCE, || Ok(whois(&[ADDRESS])?.starts_with(&format!("{ADDRESS} (cluster): nobody"))))?;
+    ensure!(nobody, "{}", whois(&[ADDRESS])?);
+    settles(&client, ADDRESS, &[("first", true, of_first), ("second", true, of_second)])?;
+    by_port(&client)
+}
+
+/// A node's address is the node's, and that of a pod in its network where the port tells.
+fn by_port(client: &Pod) -> Result<()> {
+    let ports = json!([{ "containerPort": 9100, "protocol": "UDP", "hostPort": 9100 }]);
+    let mut containers = script("x", "sleep 1")["spec"]["containers"].clone();
+    containers[0]["ports"] = ports;
+    let spec = json!({ "hostNetwork": true, "containers": containers });
+    let _pod = Elsewhere::pod("exporter", &spec, NODE_ADDRESS)?;
+    let to_pod = send(client, &format!("{NODE_ADDRESS}:9100"), Amount { datagrams: 10, size: 100 })?;
+    let to_node = send(client, &format!("{NODE_ADDRESS}:9200"), Amount { datagrams: 20, size: 100 })?;
+    settles(client, NODE_ADDRESS, &[("exporter", false, to_pod), (ELSEWHERE, false, to_node)])?;
+    let text = whois(&[&format!("{NODE_ADDRESS}:9100")])?;
+    ensure!(text.contains(&format!("exporter on {ELSEWHERE}, by its port of the node")), "{text}");
+    Ok(())
+}
+
+/// The address plugin gives the next pod the address after the one it gave last.
+fn here() -> Result<()> {
+    let agent = Agent::install()?;
+    Agent::features_down(&[])?;
+    let client = client(&agent.node)?;
+    let first = Sink::start(&agent.node)?;
+    let address = first.address.rsplit_once(':').context("an address")?.0.to_owned();
+    let of_first = send(&client, &first.address, Amount { datagrams: 100, size: 1000 })?;
+    let name = first.pod.name.clone();
+    settles(&client, &address, &[(&name, false, of_first)])?;
+    kubectl(&["delete", "pod", &name, "--wait=true"])?;
+    drop(first);
+    let (before, last) = address.rsplit_once('.').context("an IPv4 address")?;
+    let previous = last.parse::<u8>()?.checked_sub(1).context("the first address")?;
+    let store = format!("printf {before}.{previous} > /var/lib/cni/networks/observer/last_reserved_ip.0");
+    in_node(&["sh", "-c", &store])?;
+    let mut manifest = script("heir", "exec talk sink 9000");
+    manifest["spec"]["nodeName"] = agent.node.clone().into();
+    let heir = Pod::start(&manifest)?;
+    let its = heir.object()?["status"]["podIP"].as_str().unwrap_or_default().to_owned();
+    if its != address {
+        bail!("the next pod has {its}, and not {address}");
+    }
+    let of_heir = send(&client, &format!("{address}:9000"), Amount { datagrams: 70, size: 500 })?;
+    settles(&client, &address, &[(&name, true, of_first), ("heir", false, of_heir)])?;
+    let text = whois(&[&address])?;
+    ensure!(text.starts_with(&format!("{address} (node): pod {}/heir on {}", namespace::name(), agent.node)), "{text}");
+    ensure!(text.contains(&format!("pod {}/{name} on", namespace::name())) && text.contains(", gone"), "{text}");
+    let own = get(&["node", &agent.node])?["status"]["addresses"][0]["address"].as_str().unwrap_or_default().to_owned();
+    let text = whois(&[&own])?;
+    ensure!(text.starts_with(&format!("{own} (node): node {}", agent.node)), "{text}");
+    Ok(())
+}
+
+fn service() -> Result<()> {
+    let agent = Agent::install()?;
+    Agent::features_down(&[])?;
+    let served = Served::start(Some(&agent.node))?;
+    served.ask(&served.address, 80)?;
+    let mut last = Vec::new();
+    let named = wait_until(PATIENCE, || {
+        last = told(&served.client, &served.address)?;
+        Ok(last.iter().any(|(remote, _)| remote["kind"] == "service" && remote["name"] == served.server.name))
+    })?;
+    ensure!(named, "the service has no name: {last:?}");
+    let text = whois(&[&served.address])?;
+    ensure!(text.contains(&format!("service {}/{}", namespace::name(), served.server.name)), "{text}");
+    // The far end of what the server got is the client, which asked.
+    let address = served.client.object()?["status"]["podIP"].as_str().unwrap_or_default().to_owned();
+    let text = whois(&[&address])?;
+    ensure!(text.contains(&format!("pod {}/{}", namespace::name(), served.client.name)), "{text}");
+    super::account::less(&["services", "ipaddresses"])?;
+    let said = wait_until(PATIENCE, || Ok(whois(&["10.96.3.3"])?.contains("may not list services")))?;
+    ensure!(said, "{}", whois(&["10.96.3.3"])?);
+    Agent::features_down(&["far_ends"])?;
+    super::account::all()?;
+    Agent::settles(PATIENCE, |page| {
+        whois(&["10.96.3.3"])?;
+        let up = page.one("observer_kube_feature_up", &[("feature", "far_ends")])?;
+        ensure!(up.value == "1", "{:?}", up.labels);
+        Ok(())
+    })
+}
