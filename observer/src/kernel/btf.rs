@@ -273,9 +273,14 @@ impl<'a> Btf<'a> {
         self.typedef_id(name).is_some()
     }
 
+    /// The id of a function, by which bpf(2) names the iterator behind `bpf_iter_NAME`.
+    pub fn function_id(&self, name: &str) -> Option<u32> {
+        self.named(&self.functions, name).next()
+    }
+
     /// Whether there is a function of this name.
     pub fn has_function(&self, name: &str) -> bool {
-        self.named(&self.functions, name).next().is_some()
+        self.function_id(name).is_some()
     }
 
     fn field_of(&self, id: u32, record: &str, path: &str, budget: &mut u32) -> Result<Field, BtfError> {

@@ -75,7 +75,15 @@ pub fn packet_programs() -> Support {
 /// A program on a tracepoint, with typed arguments (`tp_btf`), that reads the clock.
 pub fn tracepoint_program(btf: &Btf<'_>, tracepoint: &str) -> Support {
     match btf.typedef_id(&format!("btf_trace_{tracepoint}")) {
-        Some(target) => load_tracepoint_program(target).map(|_closed| true).into(),
+        Some(target) => load_tracing_program(bpf_attach_type::BPF_TRACE_RAW_TP, target).map(|_closed| true).into(),
+        None => Support::No,
+    }
+}
+
+/// A program that iterates over what the kernel keeps.
+pub fn iterator_program(btf: &Btf<'_>, iterator: &str) -> Support {
+    match btf.function_id(&format!("bpf_iter_{iterator}")) {
+        Some(target) => load_tracing_program(bpf_attach_type::BPF_TRACE_ITER, target).map(|_closed| true).into(),
         None => Support::No,
     }
 }
@@ -145,7 +153,7 @@ fn instruction(code: u8, imm: i32) -> bpf_insn {
 }
 
 /// Loads `call bpf_ktime_get_ns; r0 = 0; exit`.
-fn load_tracepoint_program(target: u32) -> io::Result<OwnedFd> {
+fn load_tracing_program(attach_type: bpf_attach_type, target: u32) -> io::Result<OwnedFd> {
     let clock = BpfHelper::BPF_FUNC_ktime_get_ns as i32;
     let instructions = [instruction(0x85, clock), instruction(0xb7, 0), instruction(0x95, 0)];
     // SAFETY: all zeroes is a valid `bpf_attr`.
@@ -153,7 +161,7 @@ fn load_tracepoint_program(target: u32) -> io::Result<OwnedFd> {
     // SAFETY: the member of the union that BPF_PROG_LOAD reads.
     let program = unsafe { &mut attr.__bindgen_anon_3 };
     program.prog_type = bpf_prog_type::BPF_PROG_TYPE_TRACING as u32;
-    program.expected_attach_type = bpf_attach_type::BPF_TRACE_RAW_TP as u32;
+    program.expected_attach_type = attach_type as u32;
     program.attach_btf_id = target;
     program.insns = instructions.as_ptr() as u64;
     program.insn_cnt = instructions.len() as u32;
@@ -208,7 +216,10 @@ mod tests {
                 assert!(matches!(support, Support::Yes), "{tracepoint}: {support:?}");
             }
             assert!(
-                matches!(load_tracepoint_program(1).map(|_| true).into(), Support::Failed(_)),
+                matches!(
+                    load_tracing_program(bpf_attach_type::BPF_TRACE_RAW_TP, 1).map(|_| true).into(),
+                    Support::Failed(_)
+                ),
                 "type 1 is an integer"
             );
         }

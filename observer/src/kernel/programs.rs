@@ -3,6 +3,7 @@
 use super::{
     btf::{self, Btf, BtfError},
     offsets::{self, Global, program},
+    privileges::Held,
 };
 use crate::{causes, ledger::ProgramFacts};
 use aya::{
@@ -12,6 +13,7 @@ use aya::{
     },
 };
 use aya_obj::generated::bpf_prog_info;
+use caps::Capability::{CAP_BPF, CAP_NET_ADMIN, CAP_PERFMON};
 use std::{os::fd::BorrowedFd, path::Path};
 
 /// Where a program is attached.
@@ -161,6 +163,11 @@ fn reason(error: &ProgramError) -> String {
         };
         let words = log.lines().rev().find(|line| !line.is_empty() && !statistics(line)).unwrap_or("");
         return match io_error.raw_os_error() {
+            Some(libc::EPERM) if [CAP_BPF, CAP_PERFMON, CAP_NET_ADMIN].iter().all(|need| Held::read().has(*need)) => {
+                "not permitted to load it, although the capabilities are held: this kernel, a security module or a seccomp filter \
+                 forbids programs of its kind"
+                    .into()
+            }
             Some(libc::EPERM) => {
                 "not permitted to load it: CAP_BPF, CAP_PERFMON or (for bytes) CAP_NET_ADMIN is missing".into()
             }

@@ -31,10 +31,21 @@ const MOST_OWNERS: usize = 1024;
 pub struct Question {
     /// The address.
     pub address: IpAddr,
-    /// Whether it can be a service's.
-    pub service: bool,
+    /// Who can have it.
+    pub kinds: Kinds,
     /// A node elsewhere of whose pods it can be one's, by the node's range.
     pub node: Option<Arc<str>>,
+}
+
+/// Who can have an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kinds {
+    /// Pods, by the range that it is in.
+    Pods,
+    /// A service, by the range that it is in.
+    Services,
+    /// Either: which ranges there are is not known.
+    Any,
 }
 
 /// What the API server says.
@@ -130,9 +141,9 @@ impl Peers {
         asked.map_err(|_| format!("the API server does not answer within {} s", PATIENCE.as_secs()))?
     }
 
-    async fn ask(&self, Question { address, service, node }: &Question) -> Result<PeerAnswer, String> {
+    async fn ask(&self, Question { address, kinds, node }: &Question) -> Result<PeerAnswer, String> {
         let mut answer = PeerAnswer { address: *address, pods: Vec::new(), service: None };
-        if *service {
+        if *kinds == Kinds::Services {
             answer.service = self.service(*address).await?;
             return Ok(answer);
         }
@@ -147,6 +158,9 @@ impl Peers {
         for PrunedPod { pod, .. } in pods {
             let workload = self.workload(&pod).await;
             answer.pods.push(Peer { pod, workload });
+        }
+        if answer.pods.is_empty() && *kinds == Kinds::Any {
+            answer.service = self.service(*address).await?;
         }
         Ok(answer)
     }

@@ -48,14 +48,18 @@ impl Ledger {
             });
         }
         let holder = Holder::Pod(Arc::clone(pod));
-        for address in addresses {
-            let address = words_of(*address);
-            let moved = match until_unix_seconds {
-                Some(until) => self.tenancies.had(address, &holder, *since, *until),
-                None => self.tenancies.held(address, &holder, *since, *is_followed, now_unix_seconds),
-            };
-            self.move_flows(moved);
-        }
+        let told = |address: &IpAddr| match until_unix_seconds {
+            Some(until) => self.tenancies.had(words_of(*address), &holder, *since, *until),
+            None => self.tenancies.held(words_of(*address), &holder, *since, *is_followed, now_unix_seconds),
+        };
+        let moves: Vec<Move> = addresses.iter().filter_map(told).collect();
+        self.move_flows(moves);
+    }
+
+    /// A pod of this node has no addresses but those: it may have had others before.
+    pub fn pod_has_no_other(&mut self, PodTold { pod, addresses, .. }: &PodTold, now_unix_seconds: u64) {
+        let addresses: Vec<_> = addresses.iter().copied().map(words_of).collect();
+        self.tenancies.only_has(&pod.uid, &addresses, now_unix_seconds);
     }
 
     /// Whose an address is, by somebody who was asked for it; nobody's, if nobody is named.

@@ -160,13 +160,13 @@ impl Flows {
     }
 
     /// What was booked as one tenancy's is another's.
-    fn apply(&mut self, Move { address, from, to }: Move) {
-        let moved: Vec<_> = self
-            .books
-            .extract_if(.., |flow, _| flow.remote == address && flow.tenancy == from && !flow.is_rest())
-            .collect();
-        for (flow, books) in moved {
-            self.books.entry(Flow { tenancy: to, ..flow }).or_default().merge(&books);
+    fn apply(&mut self, moves: &HashMap<(AddressWords, u32), u32>) {
+        let moves_to =
+            |flow: &Flow| if flow.is_rest() { None } else { moves.get(&(flow.remote, flow.tenancy)).copied() };
+        let taken: Vec<_> = self.books.extract_if(.., |flow, _| moves_to(flow).is_some()).collect();
+        for (flow, books) in taken {
+            let tenancy = moves_to(&flow).unwrap_or(flow.tenancy);
+            self.books.entry(Flow { tenancy, ..flow }).or_default().merge(&books);
         }
     }
 
@@ -281,8 +281,9 @@ impl Ledger {
 
     /// What was booked as one tenancy's is another's.
     pub(super) fn move_flows(&mut self, moves: impl IntoIterator<Item = Move>) {
-        for told in moves {
-            self.flows.apply(told);
+        let moves: HashMap<_, _> = moves.into_iter().map(|Move { address, from, to }| ((address, from), to)).collect();
+        if !moves.is_empty() {
+            self.flows.apply(&moves);
         }
     }
 

@@ -276,6 +276,19 @@ impl Tenancies {
         None
     }
 
+    /// A pod that is followed has these addresses alone.
+    pub(super) fn only_has(&mut self, uid: &str, addresses: &[AddressWords], now: u64) {
+        let is_its = |known: &Address| {
+            let last = known.tenancies.last().and_then(|last| last.holder.as_ref());
+            known.is_followed && matches!(last, Some(Holder::Pod(pod)) if *pod.uid == *uid)
+        };
+        let its = self.addresses.iter().filter(|(address, known)| is_its(known) && !addresses.contains(address));
+        let lost: Vec<_> = its.map(|(address, _)| *address).collect();
+        for address in lost {
+            self.left(address, Some(uid), now);
+        }
+    }
+
     /// An address was asked for, and nobody has it.
     pub(super) fn free(&mut self, address: AddressWords, now: u64) -> Option<Move> {
         if !self.admit(address) {

@@ -103,9 +103,10 @@ impl Agent {
     pub(crate) fn ask(path: &str) -> Result<Value> {
         let mut command = command(&["port-forward", &format!("pod/{}", Self::name()?), ":9811"]);
         let mut forward = Running(command.stdout(Stdio::piped()).spawn().context("run kubectl")?);
-        let output = forward.0.stdout.take().context("kubectl's output")?;
+        // Held to the end: kubectl ends when nobody reads what else it has to say.
+        let mut output = BufReader::new(forward.0.stdout.take().context("kubectl's output")?);
         let mut line = String::new();
-        BufReader::new(output).read_line(&mut line).context("read what kubectl forwards")?;
+        output.read_line(&mut line).context("read what kubectl forwards")?;
         // Forwarding from 127.0.0.1:41000 -> 9811
         let address = line.split_whitespace().nth(2).and_then(|word| word.parse().ok());
         let address = address.with_context(|| format!("kubectl forwards nothing: {line}"))?;

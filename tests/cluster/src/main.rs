@@ -25,6 +25,15 @@ fn main() -> ExitCode {
     {
         return get(address, path);
     }
+    if words.get(1).is_some_and(|word| word == "serve-outside") {
+        return match scenarios::reconciliation::serve_outside() {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("observer-cluster: {error:#}");
+                ExitCode::FAILURE
+            }
+        };
+    }
     let mut arguments = libtest_mimic::Arguments::from_args();
     // Some take away what the others need.
     arguments.test_threads = Some(1);

@@ -2,7 +2,11 @@
 
 use anyhow::{Context as _, Result};
 pub(crate) use observer_test_kit::wait_until;
-use std::{path::PathBuf, sync::OnceLock, time::Duration};
+use std::{
+    path::PathBuf,
+    sync::{LazyLock, OnceLock},
+    time::Duration,
+};
 
 static GUEST: OnceLock<()> = OnceLock::new();
 
@@ -19,6 +23,19 @@ pub(crate) fn is_guest() -> bool {
 /// Whether tests may take longer than they need to.
 pub(crate) fn has_time() -> bool {
     std::env::var_os("OBSERVER_LONG").is_some_and(|value| value == "1")
+}
+
+/// Whether the kernel permits programs that iterate, of a few instructions. Some hosts forbid all of them; the kernels of guests are known
+/// not to.
+pub(crate) fn has_iterators() -> bool {
+    static PERMITTED: LazyLock<bool> = LazyLock::new(|| {
+        let output = crate::agent::command(&["check"]).and_then(|mut command| Ok(command.output()?));
+        let text = output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
+        // What is not told of is there: the tests that need it find out.
+        let refused = |line: &str| line.contains("program: iter/") && line.contains("refused, although");
+        !text.lines().any(refused)
+    });
+    is_guest() || *PERMITTED
 }
 
 /// How many seconds a storm lasts: `usual`, or what `OBSERVER_STORM_SECONDS` says.

@@ -28,6 +28,8 @@ pub(crate) enum Need {
     Controller(&'static str),
     /// A kernel that keeps pressure stall information.
     Pressure,
+    /// A kernel that permits iterators, without which what lasts is seen when it ends.
+    Iterators,
 }
 
 impl Need {
@@ -45,6 +47,9 @@ impl Need {
             }
             Self::Pressure => {
                 std::fs::read("/proc/pressure/cpu").is_err().then(|| "needs a kernel that keeps /proc/pressure".into())
+            }
+            Self::Iterators => {
+                (!machine::has_iterators()).then(|| "needs a kernel that permits programs that iterate".into())
             }
             Self::Quota => {
                 let v1 = crate::quota::v1_root("cpu")

@@ -5,7 +5,7 @@ use super::Station;
 use crate::{
     agent::{clock::unix_seconds, pods::Pods},
     kernel::monotonic_ns,
-    kube::{ClusterRanges, Peer, PeerAnswer, Pod, Question, node_of},
+    kube::{ClusterRanges, Kinds, Peer, PeerAnswer, Pod, Question, node_of},
     ledger::{Flow, FlowBooks, Holder, PodHolder, PodTold, WorkloadNames},
     server::{FlowsAnswer, WhoisAnswer, WhoisQuery},
 };
@@ -33,7 +33,9 @@ impl Station {
             let is_over = !pods.store.is_there(uid);
             let workload = pods.store.names(uid).map(|names| Arc::clone(&names.workload));
             let until = is_over.then(|| pod.ended_unix_seconds.unwrap_or(now));
-            self.ledger.pod_told(&told(pod, workload, until, true), now);
+            let told = told(pod, workload, until, true);
+            self.ledger.pod_told(&told, now);
+            self.ledger.pod_has_no_other(&told, now);
         }
     }
 
@@ -64,20 +66,26 @@ impl Station {
     /// The question for an address, if the API server may be able to tell what is not known without it.
     fn question(&self, address: IpAddr, scope: Scope) -> Option<Question> {
         let pods = self.parts.pods.as_ref()?;
-        let is_askable = match scope {
-            // The node's own are told of.
-            Scope::Loopback | Scope::Internet | Scope::Node => false,
-            Scope::Cluster | Scope::Service => true,
+        let kinds = match scope {
+            Scope::Node | Scope::Cluster => Kinds::Pods,
+            Scope::Service => Kinds::Services,
             // It may be the cluster's where nobody knows what that is.
-            Scope::Intranet => pods.ranges_are_missing(),
+            Scope::Intranet if pods.ranges_are_missing() => Kinds::Any,
+            Scope::Loopback | Scope::Intranet | Scope::Internet => return None,
         };
         let node = node_of(address, &pods.ranges().nodes).cloned();
-        is_askable.then_some(Question { address, service: scope == Scope::Service, node })
+        Some(Question { address, kinds, node })
     }
 
-    fn is_fresh(&self, address: IpAddr) -> bool {
+    /// Whether who has an address was told less than so many seconds ago.
+    fn is_fresh(&self, address: IpAddr, seconds: u64) -> bool {
         let asked = self.ledger.last_asked(address);
-        asked.is_some_and(|asked| unix_seconds().saturating_sub(asked) < FRESH_SECONDS)
+        asked.is_some_and(|asked| unix_seconds().saturating_sub(asked) < seconds)
+    }
+
+    /// Whether an address is this node's own.
+    fn is_own(&self, address: IpAddr) -> bool {
+        self.nodes.iter().any(|(known, node)| *known == address && **node == *self.parts.node_name)
     }
 
     /// What to ask before these flows are shown.
@@ -86,9 +94,10 @@ impl Station {
         let rows = answer.flows.iter().filter_map(|row| {
             let address = row.remote_address.as_ref()?.parse().ok()?;
             let scope = Scope::ALL.into_iter().find(|scope| scope.label() == row.scope)?;
-            let is_known =
-                self.ledger.is_followed(address) && row.remote.as_ref().is_some_and(|remote| remote.kind != "node");
-            (!is_known && !self.is_fresh(address) && seen.insert(address)).then(|| self.question(address, scope))?
+            // The node's own are told of, and so are the addresses of nodes elsewhere, but not who listens there.
+            let is_elsewhere = scope != Scope::Node;
+            let is_asked_for = is_elsewhere && !self.is_fresh(address, FRESH_SECONDS) && seen.insert(address);
+            is_asked_for.then(|| self.question(address, scope))?
         });
         rows.collect()
     }
@@ -106,7 +115,7 @@ impl Station {
         let asked = heavy.filter_map(|(flow, books)| {
             let address = IpAddr::V6(Ipv6Addr::from(address_of(flow.remote))).to_canonical();
             let question = self.question(address, *Scope::ALL.get(usize::from(flow.scope))?)?;
-            (!self.is_fresh(address)).then_some((books.bytes(), question))
+            (!self.is_fresh(address, FRESH_SECONDS)).then_some((books.bytes(), question))
         });
         asked.max_by_key(|(bytes, _)| *bytes).map(|(_, question)| question)
     }
@@ -158,23 +167,19 @@ impl Station {
 
     /// What to ask before it can be said who has an address; why nobody can be asked, if that is so.
     pub(in crate::agent) fn whois_question(&self, query: WhoisQuery) -> Result<Option<Question>, String> {
-        let scope = self.parts.kernel.scope_of(query.address);
-        let is_known = self.ledger.is_followed(query.address);
-        match (scope, &self.parts.pods) {
-            (Scope::Loopback | Scope::Internet, _) => Ok(None),
-            (_, None) => Err("no API server is known here: --kubeconfig names one".into()),
-            (_, Some(pods)) => {
-                let is_node = self.ledger.holders(query.address).last();
-                let is_node = is_node.is_some_and(|last| matches!(last.holder, Some(Holder::Node { .. })));
-                let is_own = self
-                    .nodes
-                    .iter()
-                    .any(|(address, node)| *address == query.address && **node == *self.parts.node_name);
-                let node = node_of(query.address, &pods.ranges().nodes).cloned();
-                let asks = !is_known || (is_node && !is_own && query.port.is_some());
-                Ok(asks.then_some(Question { address: query.address, service: scope == Scope::Service, node }))
-            }
+        let WhoisQuery { address, port, .. } = query;
+        let scope = self.parts.kernel.scope_of(address);
+        // The addresses of nodes elsewhere are told of, but not who listens there.
+        let is_known = self.ledger.is_followed(address) && (port.is_none() || self.is_own(address));
+        if is_known || matches!(scope, Scope::Loopback | Scope::Internet) || self.is_fresh(address, 1) {
+            return Ok(None);
         }
+        let Some(pods) = &self.parts.pods else {
+            return Err("no API server is known here: --kubeconfig names one".into());
+        };
+        let node = node_of(address, &pods.ranges().nodes).cloned();
+        let known = self.question(address, scope);
+        Ok(Some(known.unwrap_or(Question { address, kinds: Kinds::Any, node })))
     }
 
     /// Who has an address.

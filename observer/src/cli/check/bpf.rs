@@ -63,6 +63,10 @@ fn typed(kernel_types: &Btf<'_>, held: &Held) -> Vec<Finding> {
         let support = probe::tracepoint_program(kernel_types, tracepoint);
         findings.push(judged(&format!("program: tp_btf/{tracepoint}"), &support, held, feature, true));
     }
+    for (iterator, feature) in [("bpf_map_elem", Feature::Scheduler), ("bpf_sk_storage_map", Feature::Flows)] {
+        let support = probe::iterator_program(kernel_types, iterator);
+        findings.push(judged(&format!("program: iter/{iterator}"), &support, held, feature, true));
+    }
     findings
 }
 

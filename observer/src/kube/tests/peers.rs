@@ -1,11 +1,11 @@
 //! Who has an address elsewhere.
 
 use super::server::{Mood, TestServer, owned, pod};
-use crate::kube::{PeerAnswer, Question};
+use crate::kube::{Kinds, PeerAnswer, Question};
 use serde_json::{Value, json};
 
 fn question(address: &str) -> Question {
-    Question { address: address.parse().unwrap(), service: false, node: None }
+    Question { address: address.parse().unwrap(), kinds: Kinds::Pods, node: None }
 }
 
 fn at(mut pod: Value, node: &str, addresses: &[&str]) -> Value {
@@ -89,7 +89,7 @@ async fn ports_of_a_node_are_told_by_the_pods_in_its_network_and_by_host_ports()
 #[tokio::test]
 async fn a_service_is_found_by_the_object_of_its_address_or_among_all_services() {
     let server = TestServer::start().await;
-    let service = |address: &str| Question { service: true, ..question(address) };
+    let service = |address: &str| Question { kinds: Kinds::Services, ..question(address) };
     server.put_object(
         "/apis/networking.k8s.io/v1/ipaddresses/fd96::10",
         json!({"metadata": {"name": "fd96::10", "creationTimestamp": "1970-01-01T00:00:07Z"},
@@ -102,6 +102,8 @@ async fn a_service_is_found_by_the_object_of_its_address_or_among_all_services()
     let peers = server.connect().await.peers;
     let found = peers.find(&service("fd96::10")).await.unwrap().service.unwrap();
     assert_eq!((&*found.namespace, &*found.name, found.since_unix_seconds), ("shop", "db", Some(7)));
+    let any = Question { kinds: Kinds::Any, ..question("10.96.0.5") };
+    assert!(peers.find(&any).await.unwrap().service.is_some());
     let found = peers.find(&service("10.96.0.5")).await.unwrap().service.unwrap();
     assert_eq!((&*found.name, found.since_unix_seconds), ("cache", None));
     assert_eq!(
@@ -115,7 +117,7 @@ async fn a_server_that_cannot_tell_says_why() {
     let server = TestServer::start().await;
     let peers = server.connect().await.peers;
     server.forbid("/api/v1/services");
-    let service = Question { service: true, ..question("10.96.0.5") };
+    let service = Question { kinds: Kinds::Services, ..question("10.96.0.5") };
     assert!(peers.find(&service).await.unwrap_err().contains("may not list services: grant it"));
     server.become_(Mood::Hanging);
     assert!(peers.find(&question("10.244.8.9")).await.is_err());

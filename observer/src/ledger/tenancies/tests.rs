@@ -198,3 +198,14 @@ fn addresses_are_as_the_kernel_has_them() {
         assert_eq!(std::net::Ipv6Addr::from(address_of(words_of(address))).to_canonical().to_string(), text);
     }
 }
+
+#[test]
+fn a_pod_that_gets_another_address_has_the_first_one_no_more() {
+    let mut tenancies = Tenancies::default();
+    tenancies.held(ADDRESS, &pod("a"), Some(1), true, 5);
+    tenancies.held([0, 8], &pod("a"), Some(9), true, 10);
+    tenancies.held([0, 9], &pod("b"), Some(9), true, 10);
+    tenancies.only_has("uid-of-a", &[[0, 8]], 10);
+    assert_eq!(told(&tenancies), [("a".into(), Some(1), Some(10))]);
+    assert!(!tenancies.is_followed(ADDRESS) && tenancies.is_followed([0, 8]) && tenancies.is_followed([0, 9]));
+}

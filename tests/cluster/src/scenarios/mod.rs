@@ -9,7 +9,7 @@ mod far_ends;
 mod load;
 mod outages;
 mod parts;
-mod reconciliation;
+pub(crate) mod reconciliation;
 mod resources;
 mod services;
 

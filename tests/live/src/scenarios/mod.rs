@@ -20,6 +20,7 @@ mod ownership;
 mod prometheus;
 mod quotas;
 mod refusals;
+mod reports;
 mod run_queue;
 mod scopes;
 mod server;
@@ -41,6 +42,7 @@ pub(crate) fn all() -> Vec<Trial> {
     all.extend(scopes::tests());
     all.extend(translated::tests());
     all.extend(flows::tests());
+    all.extend(reports::tests());
     all.extend(ownership::tests());
     all.extend(run_queue::tests());
     all.extend(cpu::tests());
