@@ -2,10 +2,13 @@
 
 use crate::{
     cgroup::{PodRef, Tree},
-    kube::{Answer, ClusterRanges, Owner, PodEvent, PodStore, Pulse},
+    kube::{Answer, ClusterRanges, NoAnswer, Owner, PeerAnswer, PodEvent, PodStore, Pulse},
     ledger::{KubeFacts, PodFacts},
 };
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 /// The feature that needs the owners of pods.
 const WORKLOADS: &str = "workloads";
@@ -36,8 +39,8 @@ pub(super) struct Pods {
     ranges: ClusterRanges,
     /// What of them is not, and why.
     ranges_missing: Option<String>,
-    /// Why nobody could tell whose an address is, when that was last asked.
-    pub(super) far_ends_missing: Option<String>,
+    /// Of what nobody could tell whose an address is when that was last asked, and why.
+    far_ends_missing: BTreeMap<&'static str, String>,
 }
 
 impl Pods {
@@ -51,7 +54,7 @@ impl Pods {
             forbidden: BTreeSet::new(),
             ranges: ClusterRanges::default(),
             ranges_missing: Some("the API server has not been asked yet".into()),
-            far_ends_missing: None,
+            far_ends_missing: BTreeMap::new(),
         }
     }
 
@@ -63,6 +66,27 @@ impl Pods {
             _ => {}
         }
         (self.ranges, self.ranges_missing) = (ranges, missing);
+    }
+
+    /// Somebody was asked for an address.
+    pub(super) fn far_ends_told(&mut self, answer: &Result<PeerAnswer, NoAnswer>) {
+        let before = self.far_ends_missing();
+        match answer {
+            // Whoever tells of the one says nothing of the other.
+            Ok(PeerAnswer { service: Some(_), .. }) => _ = self.far_ends_missing.remove("services"),
+            Ok(_) => _ = self.far_ends_missing.remove("pods"),
+            Err(NoAnswer { resource, reason, .. }) => _ = self.far_ends_missing.insert(resource, reason.clone()),
+        }
+        match self.far_ends_missing() {
+            Some(reason) if before.as_ref() != Some(&reason) => tracing::warn!("far ends have no names: {reason}"),
+            None if before.is_some() => tracing::info!("far ends have names again"),
+            _ => {}
+        }
+    }
+
+    fn far_ends_missing(&self) -> Option<String> {
+        let all: Vec<_> = self.far_ends_missing.values().map(String::as_str).collect();
+        (!all.is_empty()).then(|| all.join("; "))
     }
 
     /// Whether it is not known which addresses are the cluster's.
@@ -133,7 +157,7 @@ impl Pods {
             (PODS, pods),
             (WORKLOADS, self.degraded().or(silence)),
             (RANGES, self.ranges_missing.clone()),
-            (FAR_ENDS, self.far_ends_missing.clone()),
+            (FAR_ENDS, self.far_ends_missing()),
         ];
         KubeFacts { up: self.pulse.is_up(), watch_restarts: self.pulse.failures(), features }
     }

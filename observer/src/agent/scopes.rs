@@ -59,7 +59,7 @@ impl Scopes {
     fn ranges(&self, pods: Option<&Pods>) -> ScopeRanges {
         let mut ranges = ScopeRanges { node: self.node.clone(), ..self.configured.clone() };
         if let Some(pods) = pods {
-            let ClusterRanges { node_pods, cluster, service, nodes: _ } = pods.ranges();
+            let ClusterRanges { node_pods, cluster, service, .. } = pods.ranges();
             ranges.pods.extend(pods.store.addresses());
             ranges.node_pods.extend(node_pods);
             ranges.cluster.extend(cluster);

@@ -12,7 +12,7 @@ use super::{
 use crate::{
     history::{ApiError, HistoryAnswer, HistoryQuery, WorkloadsAnswer},
     kernel::{Readiness, monotonic_ns, release_code_of_start, release_free_memory},
-    kube::{Owners, PeerAnswer, PodEvent, PodWatch, Question, RangeReader, RangesTold},
+    kube::{NoAnswer, Owners, PeerAnswer, PodEvent, PodWatch, Question, RangeReader, RangesTold},
     ledger::FlowView,
     metrics::Encoder,
     server::{self, ApiSource, FlowsAnswer, FlowsQuery, PairsAnswer, PairsQuery, Source, WhoisAnswer, WhoisQuery},
@@ -23,7 +23,10 @@ use std::{
     io,
     ops::RangeInclusive,
     os::fd::OwnedFd,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     time::Duration,
 };
 use tokio::{
@@ -31,7 +34,7 @@ use tokio::{
     signal::unix::{SignalKind, signal},
     sync::{Notify, Semaphore, watch},
     task::spawn_blocking,
-    time::{Instant, MissedTickBehavior, interval, sleep, sleep_until},
+    time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout},
 };
 
 /// A pause after cgroup events: a storm of them wakes the agent ten times a second, not once for each.
@@ -48,6 +51,8 @@ const LAST_WRITE: Duration = Duration::from_millis(850);
 
 /// How old the last view of the flows may be for rates since then.
 const RATES_OVER: RangeInclusive<Duration> = Duration::from_millis(500)..=Duration::from_secs(10);
+/// How long flows wait for the names of far ends.
+const NAMING: Duration = Duration::from_millis(2500);
 /// How often a heavy flow without a name is looked for.
 const HEAVY_EVERY: Duration = Duration::from_secs(5);
 /// Over how long rates are where there is none.
@@ -96,13 +101,14 @@ impl Books {
     async fn name(&self, questions: Vec<Question>) -> bool {
         let Some(far_ends) = self.far_ends.as_ref().filter(|_| !questions.is_empty()) else { return false };
         let nodes = self.lock().0.cluster_nodes();
-        let mut is_news = false;
-        let told = |answer: Result<PeerAnswer, String>| {
-            is_news |= answer.is_ok();
-            self.lock().0.answered(answer);
+        let is_news = AtomicBool::new(false);
+        let told = |address, answer: Result<PeerAnswer, NoAnswer>| {
+            is_news.fetch_or(answer.is_ok(), Relaxed);
+            self.lock().0.answered(address, answer);
         };
-        far_ends.ask(questions, nodes, told).await;
-        is_news
+        // What has been told by then is told, and the next request asks for the rest.
+        let _ = timeout(NAMING, far_ends.ask(questions, nodes, told)).await;
+        is_news.load(Relaxed)
     }
 
     /// Asks for the heaviest far end that has no name: who is gone can be asked for no more.
@@ -115,6 +121,9 @@ impl Books {
         loop {
             ticks.tick().await;
             let question = self.lock().0.heaviest_unnamed();
+            if question.is_some() {
+                self.lock().0.before_hands_change();
+            }
             self.name(question.into_iter().collect()).await;
         }
     }
@@ -165,15 +174,18 @@ impl ApiSource for Books {
 
     async fn whois(&self, query: WhoisQuery) -> WhoisAnswer {
         let question = self.lock().0.whois_question(query);
-        let answer = match (&question, &self.far_ends) {
-            (Ok(Some(question)), Some(far_ends)) => Some(far_ends.ask_now(question).await),
-            _ => None,
-        };
-        let missing = question.err().or_else(|| answer.as_ref()?.as_ref().err().cloned());
-        let mut guard = self.lock();
-        if let Some(answer) = answer {
-            guard.0.answered(answer);
+        let mut missing = question.as_ref().err().cloned();
+        if let (Ok(Some(question)), Some(far_ends)) = (question, &self.far_ends) {
+            self.lock().0.before_hands_change();
+            match far_ends.ask_now(&question).await {
+                None => missing = Some("it was asked too often; ask again in a second".into()),
+                Some(answer) => {
+                    missing = answer.as_ref().err().map(|no_answer| no_answer.reason.clone());
+                    self.lock().0.answered(question.address, answer);
+                }
+            }
         }
+        let guard = self.lock();
         guard.0.whois(query, missing)
     }
 

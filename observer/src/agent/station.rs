@@ -90,6 +90,8 @@ pub(super) struct Station {
     is_sharing: bool,
     /// The addresses of nodes, this one's first, as they were told of last.
     nodes: Vec<(IpAddr, Arc<str>)>,
+    /// When the open sockets were last looked at.
+    looked_ns: u64,
 }
 
 /// A moment by two clocks.
@@ -137,6 +139,7 @@ impl Station {
             fixed_series: 0,
             is_sharing: false,
             nodes: Vec::new(),
+            looked_ns: 0,
             parts,
         }
     }
@@ -214,11 +217,19 @@ impl Station {
             PodEvent::Changed(pod) | PodEvent::Deleted(pod) => vec![Arc::clone(&pod.cgroup_uid)],
             PodEvent::Begin | PodEvent::Listed(_) | PodEvent::Done => Vec::new(),
         };
-        let is_list = matches!(event, PodEvent::Done);
+        let (is_list, ends) = match &event {
+            PodEvent::Done => (true, true),
+            PodEvent::Changed(pod) => (false, pod.has_finished()),
+            PodEvent::Deleted(_) => (false, true),
+            PodEvent::Begin | PodEvent::Listed(_) => (false, false),
+        };
         let changed = pods.follow(event, now_ns);
         let unknown = if changed.is_empty() { Vec::new() } else { pods.unknown_owners() };
         // A list says of others, too, that they are not there any more.
         let told = if is_list { pods.store.uids().cloned().collect() } else { of_one };
+        if ends {
+            self.before_hands_change();
+        }
         self.tell_addresses(&told);
         self.apply_names(&changed, now_ns);
         unknown
@@ -261,8 +272,10 @@ impl Station {
     /// Books what open sockets have carried since the last look.
     fn look_at_sockets(&mut self, mut each: impl FnMut(&Ledger, &OpenSocket)) -> io::Result<()> {
         self.sample.clear();
+        self.sample.flows_from_unix_seconds = Some(unix_seconds());
         let (kernel, ledger, flows) = (&self.parts.kernel, &self.ledger, &mut self.sample.flows);
         let told = kernel.read_open_sockets(flows, |socket| each(ledger, socket));
+        self.looked_ns = monotonic_ns();
         // What was told is not told again.
         self.ledger.book(&self.sample, &self.parts.directory(), monotonic_ns());
         // Seldom, and each time more than a reading usually has.
@@ -279,7 +292,8 @@ impl Station {
     }
 
     /// What flowed between two views.
-    pub(super) fn flows(&self, views: [&FlowView; 2], query: &FlowsQuery) -> FlowsAnswer {
+    pub(super) fn flows(&mut self, views: [&FlowView; 2], query: &FlowsQuery) -> FlowsAnswer {
+        self.ledger.settle_far_ends();
         FlowsAnswer::of(
             &self.parts.node_name,
             &self.ledger,

@@ -31,7 +31,9 @@ pub(super) struct ClosedFlows {
     /// How much had been added when each table was last turned away from, and when that one was emptied.
     turned: [u64; 2],
     fetched: [u64; 2],
+    /// When the programs last turned away from a table, and the time before.
     turned_ns: u64,
+    turned_before_ns: u64,
     keys: Vec<Key>,
     sums: Vec<Sum>,
 }
@@ -60,6 +62,7 @@ impl ClosedFlows {
             turned: [0; 2],
             fetched: [0; 2],
             turned_ns: 0,
+            turned_before_ns: 0,
             keys: Vec::new(),
             sums: Vec::new(),
         })
@@ -68,6 +71,11 @@ impl ClosedFlows {
     /// Whether a table has rested long enough to be emptied.
     pub(super) fn is_due(&self, now_ns: u64) -> bool {
         now_ns.saturating_sub(self.turned_ns) >= REST_NS
+    }
+
+    /// Since when what is in the table that rests was handed over.
+    pub(super) fn rests_from_ns(&self) -> u64 {
+        self.turned_before_ns
     }
 
     /// Takes everything out of the table that is not added to, given how often the tables have been changed.
@@ -88,7 +96,7 @@ impl ClosedFlows {
     /// Notes that the programs turn away from the table that was added to in this epoch.
     pub(super) fn turn(&mut self, epoch: u64, now_ns: u64) -> io::Result<()> {
         self.turned[usize::from(epoch & 1 != 0)] = self.counts.words(ADDED as usize)?[0].load(Ordering::Acquire);
-        self.turned_ns = now_ns;
+        (self.turned_before_ns, self.turned_ns) = (self.turned_ns, now_ns);
         Ok(())
     }
 }

@@ -156,6 +156,11 @@ impl Kernel {
         self.open_sockets = link_iterator(ebpf, states, program::SOCKETS, |program| OpenSockets::new(program, sockets));
     }
 
+    /// Since when what comes next of closed sockets was handed over.
+    pub fn closed_flows_from_ns(&self) -> u64 {
+        self.closed_flows.rests_from_ns()
+    }
+
     /// Adds the flows of sockets that have closed, and empties the table that rests, if that has rested for a second; the other one rests
     /// from now on.
     pub fn fetch_closed_flows(&mut self, now_ns: u64, into: &mut Vec<(FlowKey, FlowSum)>) -> io::Result<()> {

@@ -27,7 +27,7 @@ mod watch;
 
 pub use connect::{Access, AccessError, Connection};
 pub use owners::{Answer, Owners};
-pub use peers::{Kinds, Peer, PeerAnswer, Peers, Question, ServicePeer, node_of};
+pub use peers::{Kinds, NoAnswer, Peer, PeerAnswer, Peers, Question, ServicePeer, node_of};
 pub use pod::{Owner, Pod};
 pub use pulse::{Ailment, Patience, Pulse};
 pub use ranges::{ClusterRanges, NodeRanges, RangeReader, RangesTold, WantedRanges};

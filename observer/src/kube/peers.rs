@@ -9,6 +9,7 @@ use super::{
 };
 use crate::{causes, ledger::WorkloadNames};
 use form_urlencoded::byte_serialize;
+use futures::{StreamExt as _, stream};
 use http::Request;
 use kube::Client;
 use serde::{Deserialize, de::DeserializeOwned};
@@ -21,8 +22,10 @@ use std::{
 
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_secs(3);
-/// The same for a pod's owner, without which the pod has a name nevertheless.
+/// The same for what owns pods, all of them together.
 const OWNER_PATIENCE: Duration = Duration::from_secs(1);
+/// Questions for owners at the same time.
+const OWNERS_AT_ONCE: usize = 4;
 /// Owners whose workloads are remembered.
 const MOST_OWNERS: usize = 1024;
 
@@ -77,6 +80,17 @@ pub struct ServicePeer {
     pub name: Arc<str>,
     /// Since when it is there.
     pub since_unix_seconds: Option<u64>,
+}
+
+/// Why the API server says nothing of an address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NoAnswer {
+    /// What was asked for: `pods`, `services`.
+    pub resource: &'static str,
+    /// One line.
+    pub reason: String,
+    /// Whether it says nothing at all, so that there is no use in asking for something else.
+    pub is_silent: bool,
 }
 
 /// Asks.
@@ -135,13 +149,24 @@ impl Peers {
     /// Asks who has an address.
     ///
     /// # Errors
-    /// One line that says why nobody can tell.
-    pub async fn find(&self, question: &Question) -> Result<PeerAnswer, String> {
+    /// Why nobody can tell.
+    pub async fn find(&self, question: &Question) -> Result<PeerAnswer, NoAnswer> {
         let asked = tokio::time::timeout(PATIENCE, self.ask(question)).await;
-        asked.map_err(|_| format!("the API server does not answer within {} s", PATIENCE.as_secs()))?
+        let late = |_| NoAnswer {
+            resource: if question.kinds == Kinds::Services { "services" } else { "pods" },
+            reason: format!("the API server does not answer within {} s", PATIENCE.as_secs()),
+            is_silent: true,
+        };
+        let mut answer = asked.map_err(late)??;
+        let owners = stream::iter(&mut answer.pods).for_each_concurrent(OWNERS_AT_ONCE, async |peer| {
+            peer.workload = self.workload(&peer.pod).await;
+        });
+        // Those of whom nobody has told by then have a name nevertheless.
+        let _ = tokio::time::timeout(OWNER_PATIENCE, owners).await;
+        Ok(answer)
     }
 
-    async fn ask(&self, Question { address, kinds, node }: &Question) -> Result<PeerAnswer, String> {
+    async fn ask(&self, Question { address, kinds, node }: &Question) -> Result<PeerAnswer, NoAnswer> {
         let mut answer = PeerAnswer { address: *address, pods: Vec::new(), service: None };
         if *kinds == Kinds::Services {
             answer.service = self.service(*address).await?;
@@ -155,10 +180,7 @@ impl Peers {
             pods = self.pods(&format!("spec.nodeName={node}")).await?;
             pods.retain(|found| found.pod.addresses.contains(address) && !found.pod.host_network);
         }
-        for PrunedPod { pod, .. } in pods {
-            let workload = self.workload(&pod).await;
-            answer.pods.push(Peer { pod, workload });
-        }
+        answer.pods = pods.into_iter().map(|PrunedPod { pod, .. }| Peer { pod, workload: None }).collect();
         if answer.pods.is_empty() && *kinds == Kinds::Any {
             answer.service = self.service(*address).await?;
         }
@@ -166,14 +188,14 @@ impl Peers {
     }
 
     /// From the server's cache, by an index or by looking at all of them, but never from its database.
-    async fn pods(&self, selector: &str) -> Result<Vec<PrunedPod>, String> {
+    async fn pods(&self, selector: &str) -> Result<Vec<PrunedPod>, NoAnswer> {
         let selector: String = byte_serialize(selector.as_bytes()).collect();
         let path = format!("/api/v1/pods?fieldSelector={selector}&resourceVersion=0");
         let list: Option<WireList<PrunedPod>> = self.get(&path, "list pods").await?;
         Ok(list.map(|list| list.items).unwrap_or_default())
     }
 
-    async fn service(&self, address: IpAddr) -> Result<Option<ServicePeer>, String> {
+    async fn service(&self, address: IpAddr) -> Result<Option<ServicePeer>, NoAnswer> {
         // Kubernetes has an object for each cluster IP from 1.33 on, of both families.
         let path = format!("/apis/networking.k8s.io/v1/ipaddresses/{address}");
         if let Ok(Some(WireObject { metadata, spec })) = self.get::<WireObject>(&path, "get ipaddresses").await
@@ -203,8 +225,12 @@ impl Peers {
             return Some(Arc::clone(known));
         }
         let asked = owners::find(self.client.clone(), Arc::clone(&pod.namespace), owner.clone());
-        let Answer { workload, .. } = tokio::time::timeout(OWNER_PATIENCE, asked).await.ok()?;
+        let Answer { workload, forbidden, .. } = asked.await;
         let (workload, mut known) = (Arc::new(workload), lock());
+        // It may be granted later.
+        if forbidden {
+            return Some(workload);
+        }
         if known.len() >= MOST_OWNERS {
             known.clear();
         }
@@ -213,15 +239,23 @@ impl Peers {
     }
 
     /// `None`: there is no such thing.
-    async fn get<T: DeserializeOwned + 'static>(&self, path: &str, what: &str) -> Result<Option<T>, String> {
-        let request = Request::get(path).body(Vec::new()).map_err(|error| format!("cannot {what}: {error}"))?;
+    async fn get<T: DeserializeOwned + 'static>(&self, path: &str, what: &'static str) -> Result<Option<T>, NoAnswer> {
+        // `list pods`
+        let resource = what.split_once(' ').map_or(what, |(_, resource)| resource);
+        let no_answer = |reason: String, is_silent| NoAnswer { resource, reason, is_silent };
+        let request = Request::get(path).body(Vec::new());
+        let request = request.map_err(|error| no_answer(format!("cannot {what}: {error}"), false))?;
         match self.client.request(request).await {
             Ok(found) => Ok(Some(found)),
             Err(kube::Error::Api(status)) if status.code == 404 => Ok(None),
             Err(kube::Error::Api(status)) if status.code == 403 => {
-                Err(format!("the service account may not {what}: grant it, see docs/security.md"))
+                Err(no_answer(format!("the service account may not {what}: grant it, see docs/security.md"), false))
             }
-            Err(error) => Err(format!("cannot {what}: {}", causes::in_one_line(&error))),
+            Err(error) => {
+                let answers =
+                    matches!(error, kube::Error::Api(_) | kube::Error::SerdeError(_) | kube::Error::FromUtf8(_));
+                Err(no_answer(format!("cannot {what}: {}", causes::in_one_line(&error)), !answers))
+            }
         }
     }
 }

@@ -32,6 +32,8 @@ pub struct ClusterRanges {
     pub service: Vec<IpNet>,
     /// The nodes elsewhere, if they were read.
     pub nodes: Arc<[NodeRanges]>,
+    /// How many nodes there are, if they were read.
+    pub node_count: Option<usize>,
 }
 
 /// A node.
@@ -158,7 +160,7 @@ impl RangeReader {
         }
         // A thousand neighbouring ranges are one.
         (self.known.node_pods, self.known.cluster) = (own, IpNet::aggregate(&others));
-        self.known.nodes = nodes.into();
+        (self.known.nodes, self.known.node_count) = (nodes.into(), Some(*count));
         if !is_known {
             return Err(self.is_unknown());
         }

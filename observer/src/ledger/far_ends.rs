@@ -1,9 +1,6 @@
 //! Whose the far ends of flows are, and were: what is told of addresses, and what a flow can be called by that.
 
-use super::{
-    Flow, Holder, Ledger, OnNode, PodHolder, Tenancy,
-    tenancies::{Move, words_of},
-};
+use super::{Flow, Holder, Ledger, OnNode, PodHolder, Tenancy, tenancies::words_of};
 use observer_ebpf::flows::OUTBOUND;
 use std::{collections::HashSet, net::IpAddr, sync::Arc};
 
@@ -14,6 +11,8 @@ pub struct PodTold {
     pub pod: Arc<PodHolder>,
     /// What it has for itself; nothing, if it is in its node's network.
     pub addresses: Vec<IpAddr>,
+    /// Whether it is in its node's network.
+    pub has_nodes_network: bool,
     /// The ports of the node that it says it listens on, with the protocols' numbers.
     pub node_ports: Arc<[(u16, u8)]>,
     /// Since when it has them, as far as that is known.
@@ -38,22 +37,26 @@ pub struct Whose<'a> {
 impl Ledger {
     /// A pod has addresses and ports, or had them.
     pub fn pod_told(&mut self, told: &PodTold, now_unix_seconds: u64) {
-        let PodTold { pod, addresses, node_ports, since_unix_seconds: since, until_unix_seconds, is_followed } = told;
+        let PodTold { pod, addresses, node_ports, since_unix_seconds: since, until_unix_seconds, is_followed, .. } =
+            told;
         if !node_ports.is_empty() {
             self.tenancies.on_node(OnNode {
                 pod: Arc::clone(pod),
                 ports: Arc::clone(node_ports),
-                since_unix_seconds: *since,
+                since_unix_seconds: since.or(Some(now_unix_seconds)),
                 until_unix_seconds: *until_unix_seconds,
+                as_of_unix_seconds: now_unix_seconds,
+                is_followed: *is_followed,
+                has_nodes_network: told.has_nodes_network,
             });
         }
         let holder = Holder::Pod(Arc::clone(pod));
-        let told = |address: &IpAddr| match until_unix_seconds {
-            Some(until) => self.tenancies.had(words_of(*address), &holder, *since, *until),
-            None => self.tenancies.held(words_of(*address), &holder, *since, *is_followed, now_unix_seconds),
-        };
-        let moves: Vec<Move> = addresses.iter().filter_map(told).collect();
-        self.move_flows(moves);
+        for address in addresses.iter().copied().map(words_of) {
+            match until_unix_seconds {
+                Some(until) => self.tenancies.had(address, &holder, *since, *until, *is_followed),
+                None => self.tenancies.held(address, &holder, *since, *is_followed, now_unix_seconds),
+            }
+        }
     }
 
     /// A pod of this node has no addresses but those: it may have had others before.
@@ -65,17 +68,15 @@ impl Ledger {
     /// Whose an address is, by somebody who was asked for it; nobody's, if nobody is named.
     pub fn address_told(&mut self, address: IpAddr, holder: Option<(Holder, Option<u64>)>, now_unix_seconds: u64) {
         let address = words_of(address);
-        let moved = match holder {
+        match holder {
             Some((holder, since)) => self.tenancies.held(address, &holder, since, false, now_unix_seconds),
             None => self.tenancies.free(address, now_unix_seconds),
-        };
-        self.move_flows(moved);
+        }
     }
 
     /// The addresses of all nodes, as they are now.
     pub fn nodes_told(&mut self, nodes: &[(IpAddr, Arc<str>)], now_unix_seconds: u64) {
-        let moves: Vec<Move> = self.tenancies.nodes(nodes, now_unix_seconds);
-        self.move_flows(moves);
+        self.tenancies.nodes(nodes, now_unix_seconds);
     }
 
     /// All pods that are in a node's network now, by their UIDs.
@@ -83,12 +84,12 @@ impl Ledger {
         self.tenancies.only_on_node(node, there, now_unix_seconds);
     }
 
-    /// Somebody was asked for an address, and has answered.
+    /// Somebody was asked for an address.
     pub fn asked_for(&mut self, address: IpAddr, now_unix_seconds: u64) {
         self.tenancies.note_asked(words_of(address), now_unix_seconds);
     }
 
-    /// When somebody last answered who has an address.
+    /// When somebody was last asked who has an address.
     pub fn last_asked(&self, address: IpAddr) -> Option<u64> {
         self.tenancies.asked(words_of(address))
     }
@@ -99,13 +100,13 @@ impl Ledger {
     }
 
     /// All who are known to have, or have had, an address, the first first.
-    pub fn holders(&self, address: IpAddr) -> impl Iterator<Item = &Tenancy> {
+    pub fn holders(&self, address: IpAddr) -> &[Tenancy] {
         self.tenancies.of(words_of(address))
     }
 
-    /// The pod in a node's network that a port tells.
+    /// The pod that listens on a port of a node, or listened there then.
     pub fn on_node(&self, node: &str, port: u16, protocol: u8, unix_seconds: u64) -> Option<&OnNode> {
-        self.tenancies.by_port(node, port, protocol, unix_seconds)
+        self.tenancies.by_port(node, port, protocol, unix_seconds).filter(|known| known.covers(unix_seconds))
     }
 
     /// Addresses and pods that were forgotten, since there were too many.
@@ -113,18 +114,22 @@ impl Ledger {
         self.tenancies.left_out()
     }
 
-    /// Whose the far end of a flow is; nobody knows, if nobody.
-    pub fn far_end(&self, flow: &Flow, now_unix_seconds: u64) -> Option<Whose<'_>> {
+    /// Whose the far end of a flow is that last carried something then; nobody knows, if nobody.
+    pub fn far_end(&self, flow: &Flow, unix_seconds: u64) -> Option<Whose<'_>> {
         let tenancy = self.tenancies.get(flow.remote, flow.tenancy)?;
         let on_node = match &tenancy.holder {
             // Of what the far end asked, its port is any.
-            Some(Holder::Node { name }) if flow.direction == OUTBOUND => {
-                self.tenancies.by_port(name, flow.port, flow.protocol, now_unix_seconds)
+            Holder::Node { name } if flow.direction == OUTBOUND => {
+                self.tenancies.by_port(name, flow.port, flow.protocol, unix_seconds)
             }
             _ => None,
         };
-        let is_followed = self.tenancies.is_followed(flow.remote);
-        tenancy.holder.is_some().then_some(Whose { tenancy, on_node, is_followed })
+        Some(Whose { tenancy, on_node, is_followed: self.tenancies.is_followed(flow.remote) })
+    }
+
+    /// Whether nobody has told yet whose the far end of a flow was.
+    pub fn is_open(&self, flow: &Flow) -> bool {
+        self.tenancies.is_open(flow.remote, flow.tenancy)
     }
 
     /// A flow under the tenancy that it is shown under: what is yet to be told apart is not.

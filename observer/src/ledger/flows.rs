@@ -1,6 +1,6 @@
 //! Where each entity's bytes went to and came from, by far end: what sockets carried, as they closed or when they were looked at.
 
-use super::{EntityId, Ledger, tenancies::Move};
+use super::{EntityId, Ledger};
 use indexmap::IndexMap;
 use observer_ebpf::{
     Traffic,
@@ -128,8 +128,17 @@ impl Flows {
 
     /// Adds the smallest flows to what is known of their entities otherwise: their far ends are forgotten, not their bytes.
     fn make_room(&mut self) {
+        // What is kept apart by who may have had the address is one flow.
+        let mut sums: HashMap<Flow, u64> = HashMap::new();
+        for (flow, books) in self.books.iter().filter(|(flow, _)| flow.tenancy != 0) {
+            *sums.entry(flow.of_anyone()).or_default() += books.bytes();
+        }
+        let size = |flow: &Flow, books: &FlowBooks| {
+            let of_all = if flow.tenancy == 0 { None } else { sums.get(&flow.of_anyone()) };
+            of_all.copied().unwrap_or_else(|| books.bytes())
+        };
         let mut sizes: Vec<_> =
-            self.books.iter().filter(|(flow, _)| !flow.is_rest()).map(|(_, books)| books.bytes()).collect();
+            self.books.iter().filter(|(flow, _)| !flow.is_rest()).map(|(flow, books)| size(flow, books)).collect();
         let part = sizes.len() / PART;
         if part == 0 {
             return;
@@ -139,7 +148,7 @@ impl Flows {
         let small: Vec<_> = self
             .books
             .extract_if(.., |flow, books| {
-                let goes = left > 0 && !flow.is_rest() && books.bytes() <= largest;
+                let goes = left > 0 && !flow.is_rest() && size(flow, books) <= largest;
                 left -= usize::from(goes);
                 goes
             })
@@ -254,9 +263,13 @@ impl Ledger {
         self.flows.forgotten
     }
 
-    pub(super) fn book_flows(&mut self, flows: &[(FlowKey, FlowSum)], now_ns: u64) {
+    /// `from`: since when this may have been carried.
+    pub(super) fn book_flows(&mut self, flows: &[(FlowKey, FlowSum)], from: Option<u64>, now_ns: u64) {
+        if !flows.is_empty() {
+            self.settle_far_ends();
+        }
         for (key, sum) in flows {
-            let tenancy = self.tenancies.booked_under(key.remote);
+            let tenancy = self.tenancies.booked_under(key.remote, from);
             let flow = self.flow_of(key, tenancy);
             let books = FlowBooks {
                 traffic: sum.traffic,
@@ -279,9 +292,9 @@ impl Ledger {
         }
     }
 
-    /// What was booked as one tenancy's is another's.
-    pub(super) fn move_flows(&mut self, moves: impl IntoIterator<Item = Move>) {
-        let moves: HashMap<_, _> = moves.into_iter().map(|Move { address, from, to }| ((address, from), to)).collect();
+    /// Moves what was booked to whose it is known to be by now.
+    pub fn settle_far_ends(&mut self) {
+        let moves = self.tenancies.take_moves();
         if !moves.is_empty() {
             self.flows.apply(&moves);
         }

@@ -17,6 +17,8 @@ pub struct Sample {
     pub caused: Vec<Caused>,
     /// What sockets carried that have closed, or turned to another far end; a flow may stand here twice.
     pub flows: Vec<(FlowKey, FlowSum)>,
+    /// Since when that may have been carried, as far as it is known; else it is of now.
+    pub flows_from_unix_seconds: Option<u64>,
     /// What has not ended; a cgroup may stand here several times.
     pub lasting: Vec<Lasting>,
     /// Tasks that sleep, and that the kernel counts as active all the same: it has not taken them off their run queues yet.
@@ -26,8 +28,9 @@ pub struct Sample {
 impl Sample {
     /// Empties it for the next reading.
     pub fn clear(&mut self) {
-        let Self { added, caused, flows, lasting, asleep } = self;
+        let Self { added, caused, flows, flows_from_unix_seconds, lasting, asleep } = self;
         *asleep = 0;
+        *flows_from_unix_seconds = None;
         added.clear();
         caused.clear();
         flows.clear();

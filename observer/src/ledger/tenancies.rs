@@ -13,6 +13,8 @@ use std::{
 const MOST_ADDRESSES: usize = 8192;
 /// Who had an address one after the other, of whom is known.
 const MOST_OF_ONE: usize = 8;
+/// Seconds in which something was carried that are told apart until it is known whose they are.
+const MOST_SLICES: usize = 8;
 /// Pods in the nodes' own networks that are remembered.
 const MOST_ON_NODES: usize = 2048;
 
@@ -65,14 +67,16 @@ impl Holder {
 pub struct Tenancy {
     /// No other has it; 0 is none's.
     number: u32,
-    /// Who; nobody knows, if nobody.
-    pub holder: Option<Holder>,
+    /// Who.
+    pub holder: Holder,
     /// Since when, as far as it is known.
     pub since_unix_seconds: Option<u64>,
     /// When it was over, at the latest.
     pub until_unix_seconds: Option<u64>,
     /// When this was last known to be so.
     pub as_of_unix_seconds: u64,
+    /// Whether its end was told of when it came, and not found out later.
+    is_end_told: bool,
 }
 
 impl Tenancy {
@@ -81,9 +85,19 @@ impl Tenancy {
         self.since_unix_seconds.is_none_or(|since| since <= unix_seconds)
             && self.until_unix_seconds.is_none_or(|until| unix_seconds <= until)
     }
+
+    fn is_current(&self) -> bool {
+        self.until_unix_seconds.is_none()
+    }
+
+    /// It is over: when the next one began, but not before it was last known to be so.
+    fn end(&mut self, next_since: Option<u64>, now: u64) {
+        let until = next_since.unwrap_or(now).clamp(self.as_of_unix_seconds.min(now), now);
+        self.until_unix_seconds.get_or_insert(until);
+    }
 }
 
-/// A pod in a node's network, by the ports that it says it listens on.
+/// A pod by the ports of its node that it says it listens on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OnNode {
     /// The pod.
@@ -94,6 +108,19 @@ pub struct OnNode {
     pub since_unix_seconds: Option<u64>,
     /// When it was gone, at the latest.
     pub until_unix_seconds: Option<u64>,
+    /// When this was last known to be so.
+    pub as_of_unix_seconds: u64,
+    /// Whether its end will be told.
+    pub is_followed: bool,
+    /// Whether it is in the node's network: else some of its ports are the node's.
+    pub has_nodes_network: bool,
+}
+
+impl OnNode {
+    pub(super) fn covers(&self, unix_seconds: u64) -> bool {
+        self.since_unix_seconds.is_none_or(|since| since <= unix_seconds)
+            && self.until_unix_seconds.is_none_or(|until| unix_seconds <= until)
+    }
 }
 
 /// Flows of an address that are another tenancy's than they were taken for.
@@ -104,10 +131,18 @@ pub(super) struct Move {
     pub(super) to: u32,
 }
 
+/// What was carried since a moment, of which nobody has told yet whose it is.
+#[derive(Clone, Copy, Debug)]
+struct Slice {
+    number: u32,
+    began_unix_seconds: u64,
+}
+
 #[derive(Debug, Default)]
 struct Address {
-    /// The last one is that of what is booked now.
+    /// Who had it, one after the other; the last one may have it now.
     tenancies: Vec<Tenancy>,
+    slices: Vec<Slice>,
     /// Whether who has it is told of at once. Else it may have become another's since it was asked for.
     is_followed: bool,
     /// When it was last asked for.
@@ -120,6 +155,9 @@ pub(super) struct Tenancies {
     addresses: HashMap<AddressWords, Address>,
     on_nodes: Vec<OnNode>,
     last_number: u32,
+    /// The latest time that anything was told of.
+    latest_unix_seconds: u64,
+    moves: Vec<Move>,
     left_out: u64,
 }
 
@@ -135,38 +173,69 @@ pub(super) fn words_of(address: IpAddr) -> AddressWords {
 }
 
 impl Address {
-    /// The place of a tenancy, with one of which nobody knows whose it is taken for that before if that is not over.
-    fn place_of(&self, number: u32) -> Option<usize> {
-        let at = self.tenancies.iter().position(|tenancy| tenancy.number == number)?;
-        let is_over = |tenancy: &Tenancy| tenancy.until_unix_seconds.is_some() || tenancy.holder.is_none();
-        match at.checked_sub(1) {
-            Some(before) if self.tenancies[at].holder.is_none() && !is_over(&self.tenancies[before]) => Some(before),
-            _ => Some(at),
+    fn current(&self) -> Option<&Tenancy> {
+        self.tenancies.last().filter(|last| last.is_current())
+    }
+
+    /// What was carried before a moment goes to one tenancy, the rest to another, if there is one.
+    fn settle(&mut self, before: Option<(u64, u32)>, rest: Option<u32>, told: &mut impl FnMut(u32, u32)) {
+        self.slices.retain(|slice| {
+            let earlier = before.filter(|(until, _)| slice.began_unix_seconds <= *until).map(|(_, number)| number);
+            let Some(to) = earlier.or(rest) else { return true };
+            told(slice.number, to);
+            false
+        });
+    }
+
+    fn shorten(&mut self) {
+        if self.tenancies.len() > MOST_OF_ONE {
+            self.tenancies.remove(0);
         }
     }
 }
 
 impl Tenancies {
-    fn tenancy(&mut self, holder: Option<Holder>, since: Option<u64>, now: u64) -> Tenancy {
+    fn next_number(&mut self) -> u32 {
         self.last_number = self.last_number.wrapping_add(1).max(1);
-        Tenancy {
-            number: self.last_number,
-            holder,
-            since_unix_seconds: since,
-            until_unix_seconds: None,
-            as_of_unix_seconds: now,
+        self.last_number
+    }
+
+    /// What has to move since this was last asked for: each at once to where it belongs by now.
+    pub(super) fn take_moves(&mut self) -> HashMap<(AddressWords, u32), u32> {
+        let mut all: HashMap<(AddressWords, u32), u32> = HashMap::new();
+        for Move { address, from, to } in self.moves.drain(..) {
+            for ((other, _), target) in &mut all {
+                if *other == address && *target == from {
+                    *target = to;
+                }
+            }
+            all.entry((address, from)).or_insert(to);
         }
+        all.retain(|(_, from), to| from != to);
+        all
     }
 
     /// Makes room for an address, if it is new; false if there is none.
-    fn admit(&mut self, address: AddressWords) -> bool {
+    fn admit(&mut self, address: AddressWords, now: u64) -> bool {
+        self.latest_unix_seconds = self.latest_unix_seconds.max(now);
         if self.addresses.contains_key(&address) || self.addresses.len() < MOST_ADDRESSES {
             return true;
         }
         self.left_out += 1;
+        let used = |known: &Address| {
+            let told = known.tenancies.last().map_or(0, |last| last.as_of_unix_seconds);
+            known.asked_unix_seconds.unwrap_or(0).max(told)
+        };
         let oldest = self.addresses.iter().filter(|(_, known)| !known.is_followed);
-        let oldest = oldest.min_by_key(|(_, known)| known.asked_unix_seconds).map(|(address, _)| *address);
-        oldest.is_some_and(|oldest| self.addresses.remove(&oldest).is_some())
+        let oldest = oldest.min_by_key(|(_, known)| used(known)).map(|(address, _)| *address);
+        let Some((oldest, known)) = oldest.and_then(|oldest| Some((oldest, self.addresses.remove(&oldest)?))) else {
+            return false;
+        };
+        // Whoever is asked about it again begins anew.
+        let numbers = known.tenancies.iter().map(|tenancy| tenancy.number);
+        let numbers = numbers.chain(known.slices.iter().map(|slice| slice.number));
+        self.moves.extend(numbers.map(|from| Move { address: oldest, from, to: 0 }));
+        true
     }
 
     /// Somebody has an address. `is_followed`: when that ends will be told.
@@ -177,110 +246,129 @@ impl Tenancies {
         since: Option<u64>,
         is_followed: bool,
         now: u64,
-    ) -> Option<Move> {
-        if !self.admit(address) {
-            return None;
+    ) {
+        if !self.admit(address, now) {
+            return;
         }
-        let new = self.tenancy(Some(holder.clone()), since, now);
+        let number = self.next_number();
         let known = self.addresses.entry(address).or_default();
+        // Whoever is told of at once is not overruled by an answer, which may come from a cache.
         if known.is_followed && !is_followed {
-            return None;
+            return;
         }
+        let moves = &mut self.moves;
+        let mut told = |from, to| moves.push(Move { address, from, to });
+        if let Some(last) = known.tenancies.last_mut().filter(|last| last.holder.is(holder)) {
+            let is_stale = last.is_end_told && !is_followed && since <= last.until_unix_seconds;
+            if is_stale {
+                return;
+            }
+            last.holder = holder.clone();
+            last.since_unix_seconds = since.or(last.since_unix_seconds);
+            (last.until_unix_seconds, last.is_end_told, last.as_of_unix_seconds) = (None, false, now);
+            let number = last.number;
+            known.is_followed = is_followed;
+            known.settle(None, Some(number), &mut told);
+            return;
+        }
+        let before = known.tenancies.last_mut().map(|last| {
+            last.end(since, now);
+            (last.until_unix_seconds.unwrap_or(now), last.number)
+        });
+        if before.is_none() {
+            told(0, number);
+        }
+        // In the second in which one goes and the next one comes, it is the next one's.
+        let before =
+            before.map(|(until, number)| (until.min(since.map_or(until, |since| since.saturating_sub(1))), number));
+        known.settle(before, Some(number), &mut told);
         known.is_followed = is_followed;
-        let Some(last) = known.tenancies.last_mut() else {
-            let to = new.number;
-            known.tenancies.push(new);
-            return Some(Move { address, from: 0, to });
-        };
-        let is_same = |tenancy: &Tenancy| tenancy.holder.as_ref().is_some_and(|known| known.is(holder));
-        if last.holder.is_none() {
-            let open = last.number;
-            let before = known.tenancies.len().checked_sub(2).and_then(|at| known.tenancies.get_mut(at));
-            if let Some(before) = before {
-                if is_same(before) {
-                    *before = Tenancy {
-                        number: before.number,
-                        since_unix_seconds: since.or(before.since_unix_seconds),
-                        ..new
-                    };
-                    let to = before.number;
-                    known.tenancies.pop();
-                    return Some(Move { address, from: open, to });
-                }
-                end(before, since, now);
-            }
-            if let Some(last) = known.tenancies.last_mut() {
-                *last = Tenancy { number: open, ..new };
-            }
-            return None;
-        }
-        if is_same(last) {
-            *last = Tenancy { number: last.number, since_unix_seconds: since.or(last.since_unix_seconds), ..new };
-            return None;
-        }
-        end(last, since, now);
-        known.tenancies.push(new);
-        shorten(&mut known.tenancies);
-        None
+        known.tenancies.push(Tenancy {
+            number,
+            holder: holder.clone(),
+            since_unix_seconds: since,
+            until_unix_seconds: None,
+            as_of_unix_seconds: now,
+            is_end_told: false,
+        });
+        known.shorten();
     }
 
-    /// A pod does not have an address any more, or, if none is named, a node.
-    pub(super) fn left(&mut self, address: AddressWords, uid: Option<&str>, until: u64) {
-        let open = self.tenancy(None, Some(until), until);
-        let Some(known) = self.addresses.get_mut(&address) else { return };
-        let is_its = |tenancy: &Tenancy| match (&tenancy.holder, uid) {
-            (Some(Holder::Pod(pod)), Some(uid)) => *pod.uid == *uid,
-            (Some(Holder::Node { .. }), None) => true,
-            _ => false,
-        };
-        let Some(last) = known.tenancies.last_mut().filter(|last| is_its(last)) else { return };
-        last.until_unix_seconds = Some(until);
-        last.as_of_unix_seconds = last.as_of_unix_seconds.max(until);
-        known.is_followed = false;
-        known.tenancies.push(open);
-        shorten(&mut known.tenancies);
-    }
-
-    /// A pod had an address, and it was over then.
+    /// A pod had an address, and it was over then. `is_told`: as it ended, or when somebody was asked later.
     pub(super) fn had(
         &mut self,
         address: AddressWords,
         holder: &Holder,
         since: Option<u64>,
         until: u64,
-    ) -> Option<Move> {
-        if !self.admit(address) {
-            return None;
+        is_told: bool,
+    ) {
+        if !self.admit(address, until) {
+            return;
         }
-        let past = Tenancy { until_unix_seconds: Some(until), ..self.tenancy(Some(holder.clone()), since, until) };
-        let open = self.tenancy(None, Some(until), until);
+        let number = self.next_number();
         let known = self.addresses.entry(address).or_default();
-        let Some(last) = known.tenancies.len().checked_sub(1) else {
-            let to = past.number;
-            known.tenancies.extend([past, open]);
-            return Some(Move { address, from: 0, to });
-        };
-        let is_same = |tenancy: &Tenancy| tenancy.holder.as_ref().is_some_and(|known| known.is(holder));
-        if let Some(at) = known.tenancies.iter().position(is_same) {
-            known.tenancies[at].until_unix_seconds.get_or_insert(until);
-            if at == last {
+        let moves = &mut self.moves;
+        let mut told = |from, to| moves.push(Move { address, from, to });
+        let count = known.tenancies.len();
+        if let Some(at) = known.tenancies.iter().rposition(|tenancy| tenancy.holder.is(holder)) {
+            let tenancy = &mut known.tenancies[at];
+            tenancy.is_end_told |= is_told && tenancy.is_current();
+            let until = *tenancy.until_unix_seconds.get_or_insert(until);
+            if at + 1 == count {
                 known.is_followed = false;
-                known.tenancies.push(open);
+                let number = known.tenancies[at].number;
+                known.settle(Some((until, number)), None, &mut told);
             }
-        } else {
-            let is_later = |tenancy: &Tenancy| tenancy.since_unix_seconds > since;
-            let at = known.tenancies.iter().position(is_later).unwrap_or(last).min(last);
-            known.tenancies.insert(at, past);
+            return;
         }
-        shorten(&mut known.tenancies);
-        None
+        if count == 0 {
+            told(0, number);
+        }
+        let is_later = |tenancy: &Tenancy| tenancy.since_unix_seconds > since;
+        let mut at = known.tenancies.iter().position(is_later).unwrap_or(count);
+        // Whoever is told of at once has it now, whenever it began.
+        if known.is_followed {
+            at = at.min(count.saturating_sub(1));
+        }
+        let past = Tenancy {
+            number,
+            holder: holder.clone(),
+            since_unix_seconds: since,
+            until_unix_seconds: Some(until),
+            as_of_unix_seconds: until,
+            is_end_told: is_told,
+        };
+        known.tenancies.insert(at, past);
+        for earlier in known.tenancies[..at].iter_mut().filter(|earlier| earlier.is_current()) {
+            earlier.end(since, until);
+        }
+        if at == count {
+            known.settle(Some((until, number)), None, &mut told);
+        }
+        known.shorten();
+    }
+
+    /// Whoever is told of has an address no more: a pod, or a node if no pod is named.
+    fn left(&mut self, address: AddressWords, uid: Option<&str>, until: u64) {
+        self.latest_unix_seconds = self.latest_unix_seconds.max(until);
+        let Some(known) = self.addresses.get_mut(&address) else { return };
+        let is_its = |tenancy: &Tenancy| match (&tenancy.holder, uid) {
+            (Holder::Pod(pod), Some(uid)) => *pod.uid == *uid,
+            (Holder::Node { .. }, None) => true,
+            _ => false,
+        };
+        if let Some(last) = known.tenancies.last_mut().filter(|last| last.is_current() && is_its(last)) {
+            (last.until_unix_seconds, last.is_end_told) = (Some(until), true);
+            known.is_followed = false;
+        }
     }
 
     /// A pod that is followed has these addresses alone.
     pub(super) fn only_has(&mut self, uid: &str, addresses: &[AddressWords], now: u64) {
         let is_its = |known: &Address| {
-            let last = known.tenancies.last().and_then(|last| last.holder.as_ref());
-            known.is_followed && matches!(last, Some(Holder::Pod(pod)) if *pod.uid == *uid)
+            known.is_followed
+                && matches!(known.current().map(|current| &current.holder), Some(Holder::Pod(pod)) if *pod.uid == *uid)
         };
         let its = self.addresses.iter().filter(|(address, known)| is_its(known) && !addresses.contains(address));
         let lost: Vec<_> = its.map(|(address, _)| *address).collect();
@@ -289,72 +377,78 @@ impl Tenancies {
         }
     }
 
-    /// An address was asked for, and nobody has it.
-    pub(super) fn free(&mut self, address: AddressWords, now: u64) -> Option<Move> {
-        if !self.admit(address) {
-            return None;
+    /// An address was asked for, and nobody has it. What was carried until now was whose it was before.
+    pub(super) fn free(&mut self, address: AddressWords, now: u64) {
+        if !self.admit(address, now) {
+            return;
         }
-        let open = self.tenancy(None, None, now);
         let known = self.addresses.entry(address).or_default();
         if known.is_followed {
-            return None;
+            return;
         }
-        let before = known.tenancies.len().checked_sub(2);
-        match known.tenancies.last_mut() {
-            None => {
-                let to = open.number;
-                known.tenancies.push(open);
-                return Some(Move { address, from: 0, to });
-            }
-            Some(last) if last.holder.is_none() => {
-                last.as_of_unix_seconds = now;
-                if let Some(before) = before.and_then(|at| known.tenancies.get_mut(at)) {
-                    end(before, None, now);
-                }
-            }
-            Some(last) => {
-                end(last, None, now);
-                known.tenancies.push(open);
-                shorten(&mut known.tenancies);
-            }
+        let moves = &mut self.moves;
+        if let Some(last) = known.tenancies.last_mut().filter(|last| last.is_current()) {
+            last.end(None, now);
+            let number = last.number;
+            known.settle(None, Some(number), &mut |from, to| moves.push(Move { address, from, to }));
         }
-        None
     }
 
-    /// The tenancy of what is booked now. What was asked for a while ago may be another's by now: that is kept apart until it is asked
-    /// for again.
-    pub(super) fn booked_under(&mut self, address: AddressWords) -> u32 {
+    /// The number under which something is booked that was carried after `from`, or now. What was asked for a while ago may be another's
+    /// by now: that is kept apart, by seconds, until it is asked for again.
+    pub(super) fn booked_under(&mut self, address: AddressWords, from: Option<u64>) -> u32 {
+        let from = from.unwrap_or(self.latest_unix_seconds);
         let Some(known) = self.addresses.get(&address) else { return 0 };
         let Some(last) = known.tenancies.last() else { return 0 };
-        if known.is_followed || last.holder.is_none() {
+        let is_current = last.is_current() && last.since_unix_seconds.is_some_and(|since| since <= from);
+        let is_its = |tenancy: &&Tenancy| !tenancy.is_current() && tenancy.covers(from);
+        if !is_current && let Some(tenancy) = known.tenancies.iter().rev().find(is_its) {
+            return tenancy.number;
+        }
+        if known.is_followed && last.is_current() {
             return last.number;
         }
-        let as_of = last.as_of_unix_seconds;
-        let open = self.tenancy(None, None, as_of);
-        let number = open.number;
-        if let Some(known) = self.addresses.get_mut(&address) {
-            known.tenancies.push(open);
-            shorten(&mut known.tenancies);
+        let place = match known.slices.binary_search_by_key(&from, |slice| slice.began_unix_seconds) {
+            Ok(at) => return known.slices[at].number,
+            Err(place) => place,
+        };
+        let number = self.next_number();
+        let Some(known) = self.addresses.get_mut(&address) else { return 0 };
+        known.slices.insert(place, Slice { number, began_unix_seconds: from });
+        if known.slices.len() > MOST_SLICES {
+            // The first two become one, which began when the first did.
+            let second = known.slices.remove(1);
+            self.moves.push(Move { address, from: second.number, to: known.slices[0].number });
         }
         number
     }
 
-    /// The number that a tenancy is shown under.
+    /// The number that something is shown under: what is kept apart is together with whose it will be if nothing has changed.
     pub(super) fn shown(&self, address: AddressWords, number: u32) -> u32 {
-        let known = self.addresses.get(&address);
-        known.and_then(|known| Some(known.tenancies[known.place_of(number)?].number)).unwrap_or(number)
+        let Some(known) = self.addresses.get(&address) else { return number };
+        if !known.slices.iter().any(|slice| slice.number == number) {
+            return number;
+        }
+        let current = known.current().map(|current| current.number);
+        current.or(known.slices.last().map(|slice| slice.number)).unwrap_or(number)
     }
 
     /// A tenancy by its number.
     pub(super) fn get(&self, address: AddressWords, number: u32) -> Option<&Tenancy> {
         let known = self.addresses.get(&address)?;
-        known.tenancies.get(known.place_of(number)?)
+        let by_number = known.tenancies.iter().find(|tenancy| tenancy.number == number);
+        by_number.or_else(|| known.current().filter(|_| known.slices.iter().any(|slice| slice.number == number)))
+    }
+
+    /// Whether nobody has told yet whose something is that was carried lately.
+    pub(super) fn is_open(&self, address: AddressWords, number: u32) -> bool {
+        let known = self.addresses.get(&address);
+        number == 0 || known.is_some_and(|known| known.slices.iter().any(|slice| slice.number == number))
     }
 
     /// All of whom something is known, the first first.
-    pub(super) fn of(&self, address: AddressWords) -> impl Iterator<Item = &Tenancy> {
-        let known = self.addresses.get(&address);
-        known.into_iter().flat_map(|known| &known.tenancies).filter(|tenancy| tenancy.holder.is_some())
+    pub(super) fn of(&self, address: AddressWords) -> &[Tenancy] {
+        self.addresses.get(&address).map_or(&[], |known| &known.tenancies)
     }
 
     /// Whether who has an address is told of without asking.
@@ -369,37 +463,33 @@ impl Tenancies {
 
     /// Somebody was asked for an address.
     pub(super) fn note_asked(&mut self, address: AddressWords, now: u64) {
-        if let Some(known) = self.addresses.get_mut(&address) {
-            known.asked_unix_seconds = Some(now);
+        if self.admit(address, now) {
+            self.addresses.entry(address).or_default().asked_unix_seconds = Some(now);
         }
     }
 
     /// The addresses of nodes, as they are now.
-    pub(super) fn nodes(&mut self, nodes: &[(IpAddr, Arc<str>)], now: u64) -> Vec<Move> {
+    pub(super) fn nodes(&mut self, nodes: &[(IpAddr, Arc<str>)], now: u64) {
         let there: HashSet<_> = nodes.iter().map(|(address, _)| words_of(*address)).collect();
         let is_gone = |address: &AddressWords, known: &Address| {
-            let last = known.tenancies.last().and_then(|last| last.holder.as_ref());
-            matches!(last, Some(Holder::Node { .. })) && known.is_followed && !there.contains(address)
+            let is_node = matches!(known.current().map(|current| &current.holder), Some(Holder::Node { .. }));
+            is_node && known.is_followed && !there.contains(address)
         };
-        let gone: Vec<_> = self
-            .addresses
-            .iter()
-            .filter(|(address, known)| is_gone(address, known))
-            .map(|(address, _)| *address)
-            .collect();
+        let gone = self.addresses.iter().filter(|(address, known)| is_gone(address, known));
+        let gone: Vec<_> = gone.map(|(address, _)| *address).collect();
         for address in gone {
             self.left(address, None, now);
         }
-        let held = |(address, name): &(IpAddr, Arc<str>)| {
-            self.held(words_of(*address), &Holder::Node { name: Arc::clone(name) }, None, true, now)
-        };
-        nodes.iter().filter_map(held).collect()
+        for (address, name) in nodes {
+            self.held(words_of(*address), &Holder::Node { name: Arc::clone(name) }, None, true, now);
+        }
     }
 
-    /// A pod is in its node's network, or was.
+    /// A pod has ports of its node, or had them.
     pub(super) fn on_node(&mut self, told: OnNode) {
         if let Some(known) = self.on_nodes.iter_mut().find(|known| known.pod.uid == told.pod.uid) {
-            *known = told;
+            let until = known.until_unix_seconds.filter(|_| told.until_unix_seconds.is_some());
+            *known = OnNode { until_unix_seconds: until.or(told.until_unix_seconds), ..told };
             return;
         }
         if self.on_nodes.len() >= MOST_ON_NODES {
@@ -413,38 +503,25 @@ impl Tenancies {
     /// Which pods are in a node's network, of all that were asked for: those that are not among them are gone.
     pub(super) fn only_on_node(&mut self, node: &str, there: &HashSet<Arc<str>>, now: u64) {
         let of_node = self.on_nodes.iter_mut().filter(|known| known.pod.node.as_deref() == Some(node));
-        for known in of_node.filter(|known| !there.contains(&known.pod.uid)) {
+        let asked_for = of_node.filter(|known| known.has_nodes_network && !known.is_followed);
+        for known in asked_for.filter(|known| !there.contains(&known.pod.uid)) {
             known.until_unix_seconds.get_or_insert(now);
         }
     }
 
-    /// The pod in a node's network that listens, or listened then, on a port.
+    /// The pod that listens, or listened then, on a port of a node; of those that were gone by then, the last.
     pub(super) fn by_port(&self, node: &str, port: u16, protocol: u8, unix_seconds: u64) -> Option<&OnNode> {
-        let covers = |known: &&OnNode| {
-            known.since_unix_seconds.is_none_or(|since| since <= unix_seconds)
-                && known.until_unix_seconds.is_none_or(|until| unix_seconds <= until)
-        };
         let of_node = self.on_nodes.iter().filter(|known| known.pod.node.as_deref() == Some(node));
-        of_node.filter(|known| known.ports.contains(&(port, protocol))).find(covers)
+        let listens = of_node.filter(|known| known.ports.contains(&(port, protocol)));
+        let is_past = |known: &OnNode| known.since_unix_seconds.is_none_or(|since| since <= unix_seconds);
+        listens
+            .filter(|known| is_past(known))
+            .max_by_key(|known| (known.covers(unix_seconds), known.since_unix_seconds))
     }
 
     /// Addresses and pods that were forgotten since there were too many.
     pub(super) fn left_out(&self) -> u64 {
         self.left_out
-    }
-}
-
-/// It is over: when the next one began, but not before it was last known to be so.
-fn end(tenancy: &mut Tenancy, next_since: Option<u64>, now: u64) {
-    if tenancy.holder.is_some() {
-        let until = next_since.unwrap_or(now).clamp(tenancy.as_of_unix_seconds.min(now), now);
-        tenancy.until_unix_seconds.get_or_insert(until);
-    }
-}
-
-fn shorten(tenancies: &mut Vec<Tenancy>) {
-    if tenancies.len() > MOST_OF_ONE {
-        tenancies.remove(0);
     }
 }
 

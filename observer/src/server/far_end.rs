@@ -43,19 +43,23 @@ fn is_false(flag: &bool) -> bool {
 }
 
 impl FarEnd {
-    /// What is known of it; nothing, if nobody has the address.
-    pub(super) fn of(Whose { tenancy, on_node, is_followed }: Whose<'_>) -> Option<Self> {
-        if let Some(OnNode { pod, since_unix_seconds, until_unix_seconds, .. }) = on_node {
-            return Some(Self {
+    /// What is known of it.
+    pub(super) fn of(Whose { tenancy, on_node, is_followed }: Whose<'_>) -> Self {
+        if let Some(OnNode { pod, since_unix_seconds, until_unix_seconds, as_of_unix_seconds, is_followed, .. }) =
+            on_node
+        {
+            let is_over = until_unix_seconds.is_some();
+            return Self {
                 by_port: true,
                 since_unix_seconds: *since_unix_seconds,
                 until_unix_seconds: *until_unix_seconds,
+                as_of_unix_seconds: (!is_followed && !is_over).then_some(*as_of_unix_seconds),
                 ..Self::pod(pod)
-            });
+            };
         }
         let Tenancy { holder, since_unix_seconds, until_unix_seconds, as_of_unix_seconds, .. } = tenancy;
         let text = |name: &str| name.to_owned();
-        let named = match holder.as_ref()? {
+        let named = match holder {
             Holder::Pod(pod) => Self::pod(pod),
             Holder::Service { namespace, name } => {
                 Self { kind: text("service"), namespace: Some(text(namespace)), name: text(name), ..Self::default() }
@@ -63,12 +67,12 @@ impl FarEnd {
             Holder::Node { name } => Self { kind: text("node"), name: text(name), ..Self::default() },
         };
         let is_over = until_unix_seconds.is_some();
-        Some(Self {
+        Self {
             since_unix_seconds: *since_unix_seconds,
             until_unix_seconds: *until_unix_seconds,
             as_of_unix_seconds: (!is_followed && !is_over).then_some(*as_of_unix_seconds),
             ..named
-        })
+        }
     }
 
     fn pod(PodHolder { uid: _, namespace, name, workload, node }: &PodHolder) -> Self {

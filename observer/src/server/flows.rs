@@ -224,7 +224,9 @@ impl FlowsAnswer {
             by_rate.then(other.books.bytes().cmp(&one.books.bytes())).then_with(|| one.flow.cmp(&other.flow))
         });
         let rows = all.iter().take(query.top).filter_map(|candidate| {
-            let remote = ledger.far_end(&candidate.flow, now_unix_seconds).and_then(FarEnd::of);
+            let quiet_seconds = now.at_ns.saturating_sub(candidate.books.active_ns) / 1_000_000_000;
+            let active = now_unix_seconds.saturating_sub(quiet_seconds);
+            let remote = ledger.far_end(&candidate.flow, active).map(FarEnd::of);
             identities.get(&candidate.flow.entity).map(|identity| row(Who::from(*identity), remote, candidate))
         });
         Self {
@@ -353,7 +355,8 @@ mod tests {
             ..FlowSum::default()
         };
         let flows = flows.iter().map(|(key, bytes)| (*key, sum(*bytes))).collect();
-        ledger.book(&Sample { flows, ..Sample::default() }, &Nobody, at_ns);
+        let flows_from_unix_seconds = Some(100 + at_ns / 1_000_000_000);
+        ledger.book(&Sample { flows, flows_from_unix_seconds, ..Sample::default() }, &Nobody, at_ns);
         let mut view = FlowView::at(at_ns);
         ledger.complete(&mut view);
         view
@@ -395,25 +398,29 @@ mod tests {
             node_ports: Arc::new([]),
             since_unix_seconds: Some(since),
             until_unix_seconds: until,
+            has_nodes_network: false,
             is_followed: true,
         };
         book(&mut ledger, second, &[(flow, 100)]);
         ledger.pod_told(&pod("a", 90, None), 100);
         let before = book(&mut ledger, 2 * second, &[(flow, 900)]);
-        ledger.pod_told(&pod("a", 90, Some(110)), 110);
+        ledger.pod_told(&pod("a", 90, Some(103)), 103);
         // It sends before it is known.
         let now = book(&mut ledger, 4 * second, &[(flow, 50)]);
-        let answer = |ledger: &Ledger| FlowsAnswer::of("n", ledger, [&before, &now], &[], &query("").unwrap(), 120);
+        let answer = |ledger: &mut Ledger| {
+            ledger.settle_far_ends();
+            FlowsAnswer::of("n", ledger, [&before, &now], &[], &query("").unwrap(), 120)
+        };
         let told = |answer: &FlowsAnswer| -> Vec<_> {
             let name =
                 |row: &FlowRow| row.remote.as_ref().map(|remote| (remote.name.clone(), remote.until_unix_seconds));
             let rows = answer.flows.iter();
             rows.map(|row| (name(row), row.transmit_bytes, row.transmit_bytes_per_second)).collect()
         };
-        let of_a = (Some(("a".into(), Some(110))), 1000, 0.0);
-        assert_eq!(told(&answer(&ledger)), [(None, 50, 25.0), of_a.clone()]);
-        ledger.pod_told(&pod("b", 112, None), 120);
-        assert_eq!(told(&answer(&ledger)), [(Some(("b".into(), None)), 50, 25.0), of_a]);
+        let of_a = (Some(("a".into(), Some(103))), 1000, 0.0);
+        assert_eq!(told(&answer(&mut ledger)), [(None, 50, 25.0), of_a.clone()]);
+        ledger.pod_told(&pod("b", 104, None), 120);
+        assert_eq!(told(&answer(&mut ledger)), [(Some(("b".into(), None)), 50, 25.0), of_a]);
     }
 
     #[test]

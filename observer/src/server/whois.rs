@@ -103,20 +103,20 @@ impl WhoisAnswer {
         let at = query.at_unix_seconds.unwrap_or(now_unix_seconds);
         let is_followed = ledger.is_followed(query.address);
         let whose = |tenancy| FarEnd::of(Whose { tenancy, on_node: None, is_followed });
-        let all: Vec<&Tenancy> = ledger.holders(query.address).collect();
+        let all: &[Tenancy] = ledger.holders(query.address);
         // The last that can have had it: of the one before, nobody may have said when it ended.
         let place = all.iter().rposition(|tenancy| tenancy.covers(at));
-        let holder = place.and_then(|place| {
-            let tenancy = all[place];
+        let holder = place.map(|place| {
+            let tenancy = &all[place];
             let on_node = match (&tenancy.holder, query.port) {
-                (Some(Holder::Node { name }), Some(port)) => {
+                (Holder::Node { name }, Some(port)) => {
                     [6, 17, 132].into_iter().find_map(|protocol| ledger.on_node(name, port, protocol, at))
                 }
                 _ => None,
             };
             FarEnd::of(Whose { tenancy, on_node, is_followed })
         });
-        let others = all.iter().enumerate().filter(|(at, _)| Some(*at) != place).filter_map(|(_, other)| whose(other));
+        let others = all.iter().enumerate().filter(|(at, _)| Some(*at) != place).map(|(_, other)| whose(other));
         Self {
             node: node.to_owned(),
             address: query.address.to_string(),

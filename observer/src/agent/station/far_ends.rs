@@ -5,7 +5,7 @@ use super::Station;
 use crate::{
     agent::{clock::unix_seconds, pods::Pods},
     kernel::monotonic_ns,
-    kube::{ClusterRanges, Kinds, Peer, PeerAnswer, Pod, Question, node_of},
+    kube::{ClusterRanges, Kinds, NoAnswer, Peer, PeerAnswer, Pod, Question, node_of},
     ledger::{Flow, FlowBooks, Holder, PodHolder, PodTold, WorkloadNames},
     server::{FlowsAnswer, WhoisAnswer, WhoisQuery},
 };
@@ -20,6 +20,12 @@ use std::{
 const FRESH_SECONDS: u64 = 5;
 /// The least that a flow has carried whose far end is asked for before anybody looks.
 const HEAVY_BYTES: u64 = 1 << 20;
+/// How often open sockets are looked at for an address that goes from one to the next.
+const LOOK_EVERY_NS: u64 = 1_000_000_000;
+/// How often a heavy flow's far end is asked for again of which nobody could tell.
+const AGAIN_SECONDS: u64 = 60;
+/// Nodes of a cluster of which nobody tells how many they are.
+const NODES_UNKNOWN: usize = 1000;
 /// How far back a flow counts as one that carries something.
 const LATELY_NS: u64 = 60_000_000_000;
 
@@ -36,6 +42,16 @@ impl Station {
             let told = told(pod, workload, until, true);
             self.ledger.pod_told(&told, now);
             self.ledger.pod_has_no_other(&told, now);
+        }
+    }
+
+    /// What open sockets have carried is still that of whoever had the addresses until now.
+    pub(in crate::agent) fn before_hands_change(&mut self) {
+        if monotonic_ns().saturating_sub(self.looked_ns) < LOOK_EVERY_NS {
+            return;
+        }
+        if let Err(error) = self.look_at_sockets(|_, _| {}) {
+            tracing::warn!(%error, "open sockets cannot be looked at: what they carried may be told as the next one's who has an address");
         }
     }
 
@@ -58,9 +74,9 @@ impl Station {
         self.parts.pods.as_ref().map(Pods::ranges)
     }
 
-    /// How many nodes the cluster has, as far as that is known.
+    /// How many nodes the cluster has; where nobody tells, it may be a large one.
     pub(in crate::agent) fn cluster_nodes(&self) -> usize {
-        self.cluster_ranges().map_or(0, |ranges| ranges.nodes.len()) + 1
+        self.cluster_ranges().and_then(|ranges| ranges.node_count).unwrap_or(NODES_UNKNOWN)
     }
 
     /// The question for an address, if the API server may be able to tell what is not known without it.
@@ -99,49 +115,51 @@ impl Station {
             let is_asked_for = is_elsewhere && !self.is_fresh(address, FRESH_SECONDS) && seen.insert(address);
             is_asked_for.then(|| self.question(address, scope))?
         });
-        rows.collect()
+        let mut questions: Vec<_> = rows.collect();
+        // Those that were never asked for first, each in the order of their flows.
+        questions.sort_by_key(|question| self.ledger.last_asked(question.address).is_some());
+        questions
     }
 
     /// The question for the heaviest flow whose far end nobody has asked for yet.
-    pub(in crate::agent) fn heaviest_unnamed(&self) -> Option<Question> {
+    pub(in crate::agent) fn heaviest_unnamed(&mut self) -> Option<Question> {
+        self.ledger.settle_far_ends();
         let now_ns = monotonic_ns();
         let is_heavy = |flow: &Flow, books: &FlowBooks| {
-            flow.tenancy == 0
+            books.bytes() >= HEAVY_BYTES
                 && !flow.is_rest()
-                && books.bytes() >= HEAVY_BYTES
                 && now_ns.saturating_sub(books.active_ns) < LATELY_NS
+                && self.ledger.is_open(flow)
         };
         let heavy = self.ledger.flows().filter(|(flow, books)| is_heavy(flow, books));
         let asked = heavy.filter_map(|(flow, books)| {
             let address = IpAddr::V6(Ipv6Addr::from(address_of(flow.remote))).to_canonical();
             let question = self.question(address, *Scope::ALL.get(usize::from(flow.scope))?)?;
-            (!self.is_fresh(address, FRESH_SECONDS)).then_some((books.bytes(), question))
+            // Who had it when it was last asked for is asked for again when there is as much again.
+            let pause = if flow.tenancy == 0 { AGAIN_SECONDS } else { FRESH_SECONDS };
+            (!self.is_fresh(address, pause)).then_some((books.bytes(), question))
         });
         asked.max_by_key(|(bytes, _)| *bytes).map(|(_, question)| question)
     }
 
     /// What the API server says of an address, or why it says nothing.
-    pub(in crate::agent) fn answered(&mut self, answer: Result<PeerAnswer, String>) {
-        let (answer, missing) = match answer {
-            Ok(answer) => (Some(answer), None),
-            Err(reason) => (None, Some(reason)),
-        };
-        if let Some(pods) = &mut self.parts.pods {
-            match &missing {
-                Some(reason) if pods.far_ends_missing != missing => tracing::warn!("far ends have no names: {reason}"),
-                None if pods.far_ends_missing.is_some() => tracing::info!("far ends have names again"),
-                _ => {}
-            }
-            pods.far_ends_missing = missing;
-        }
-        let Some(PeerAnswer { address, pods, service }) = answer else { return };
+    pub(in crate::agent) fn answered(&mut self, address: IpAddr, answer: Result<PeerAnswer, NoAnswer>) {
         let now = unix_seconds();
+        self.ledger.asked_for(address, now);
+        if let Some(pods) = &mut self.parts.pods {
+            pods.far_ends_told(&answer);
+        }
+        let Ok(PeerAnswer { pods, service, .. }) = answer else { return };
         let ledger = &mut self.ledger;
         let (on_node, mut own): (Vec<_>, Vec<_>) = pods.into_iter().partition(|peer| peer.pod.host_network);
         // Those that have ended first, and then the newest last.
         own.sort_by_key(|peer| (!peer.pod.has_finished(), peer.pod.since_unix_seconds));
         let all = |peers: &[Peer]| -> Vec<PodTold> { peers.iter().map(|peer| peer_told(peer, now)).collect() };
-        if let Some(node) = on_node.first().and_then(|peer| peer.pod.node.clone()) {
+        let known_node = ledger.holders(address).last().and_then(|last| match &last.holder {
+            Holder::Node { name } if last.covers(now) => Some(Arc::clone(name)),
+            _ => None,
+        });
+        if let Some(node) = on_node.first().and_then(|peer| peer.pod.node.clone()).or(known_node) {
             if !ledger.is_followed(address) {
                 ledger.address_told(address, Some((Holder::Node { name: Arc::clone(&node) }, None)), now);
             }
@@ -162,7 +180,6 @@ impl Station {
                 ledger.address_told(address, None, now);
             }
         }
-        ledger.asked_for(address, now);
     }
 
     /// What to ask before it can be said who has an address; why nobody can be asked, if that is so.
@@ -212,6 +229,7 @@ fn told(pod: &Pod, workload: Option<Arc<WorkloadNames>>, until: Option<u64>, is_
             node: node.clone(),
         }),
         addresses: if *host_network { Vec::new() } else { addresses.clone() },
+        has_nodes_network: *host_network,
         node_ports: Arc::clone(node_ports),
         since_unix_seconds: *since_unix_seconds,
         until_unix_seconds: until,

@@ -118,9 +118,12 @@ async fn a_server_that_cannot_tell_says_why() {
     let peers = server.connect().await.peers;
     server.forbid("/api/v1/services");
     let service = Question { kinds: Kinds::Services, ..question("10.96.0.5") };
-    assert!(peers.find(&service).await.unwrap_err().contains("may not list services: grant it"));
+    let refused = peers.find(&service).await.unwrap_err();
+    assert!(refused.reason.contains("may not list services: grant it") && !refused.is_silent, "{refused:?}");
+    assert_eq!(refused.resource, "services");
     server.become_(Mood::Hanging);
-    assert!(peers.find(&question("10.244.8.9")).await.is_err());
+    assert!(peers.find(&question("10.244.8.9")).await.unwrap_err().is_silent);
     server.become_(Mood::Babbling);
-    assert!(peers.find(&question("10.244.8.9")).await.unwrap_err().starts_with("cannot list pods:"));
+    let garbled = peers.find(&question("10.244.8.9")).await.unwrap_err();
+    assert!(garbled.reason.starts_with("cannot list pods:") && !garbled.is_silent, "{garbled:?}");
 }

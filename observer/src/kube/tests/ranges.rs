@@ -55,6 +55,7 @@ async fn nodes_tell_their_pods_ranges_and_their_addresses_and_services_theirs() 
             pods: nets(&["10.244.8.0/24", "fd44:8::/64"]),
         }]
         .into(),
+        node_count: Some(2),
     };
     assert_eq!(node_of("fd44:8::9".parse().unwrap(), &expected.nodes).map(|name| &**name), Some("node-8"));
     assert_eq!(node_of("10.1.0.8".parse().unwrap(), &expected.nodes), None, "it is the node's own");

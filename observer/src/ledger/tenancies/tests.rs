@@ -14,102 +14,174 @@ fn pod(name: &str) -> Holder {
 
 /// Who had it, in order, with since and until when.
 fn told(tenancies: &Tenancies) -> Vec<(String, Option<u64>, Option<u64>)> {
-    let name = |tenancy: &Tenancy| match &tenancy.holder {
-        Some(Holder::Pod(pod)) => pod.name.to_string(),
-        Some(Holder::Service { name, .. } | Holder::Node { name }) => name.to_string(),
-        None => String::new(),
-    };
-    let all = tenancies.of(ADDRESS);
-    all.map(|tenancy| (name(tenancy), tenancy.since_unix_seconds, tenancy.until_unix_seconds)).collect()
+    let all = tenancies.of(ADDRESS).iter();
+    all.map(|tenancy| (name(&tenancy.holder), tenancy.since_unix_seconds, tenancy.until_unix_seconds)).collect()
 }
 
-fn holder(tenancies: &Tenancies, number: u32) -> Option<String> {
-    match tenancies.get(ADDRESS, number)?.holder.as_ref()? {
-        Holder::Pod(pod) => Some(pod.name.to_string()),
-        _ => None,
+fn name(holder: &Holder) -> String {
+    match holder {
+        Holder::Pod(pod) => pod.name.to_string(),
+        Holder::Service { name, .. } | Holder::Node { name } => name.to_string(),
     }
+}
+
+/// Who a number stands for, after everything has moved that has to; nobody knows, if nobody.
+fn holder(tenancies: &mut Tenancies, moved: &mut HashMap<(AddressWords, u32), u32>, number: u32) -> Option<String> {
+    for ((address, from), to) in tenancies.take_moves() {
+        for target in moved.values_mut().filter(|target| **target == from) {
+            *target = to;
+        }
+        moved.entry((address, from)).or_insert(to);
+    }
+    let number = moved.get(&(ADDRESS, number)).copied().unwrap_or(number);
+    tenancies.get(ADDRESS, number).map(|tenancy| name(&tenancy.holder))
+}
+
+/// What is carried, at which second, and whose that is in the end.
+struct Story {
+    tenancies: Tenancies,
+    booked: Vec<(u64, u32)>,
+}
+
+impl Story {
+    fn new() -> Self {
+        Self { tenancies: Tenancies::default(), booked: Vec::new() }
+    }
+
+    fn carry(&mut self, second: u64) {
+        let number = self.tenancies.booked_under(ADDRESS, Some(second));
+        self.booked.push((second, number));
+    }
+
+    fn whose(&mut self) -> Vec<(u64, Option<String>)> {
+        let mut moved = HashMap::new();
+        let booked = self.booked.clone();
+        booked.iter().map(|(second, number)| (*second, holder(&mut self.tenancies, &mut moved, *number))).collect()
+    }
+}
+
+fn of(second: u64, name: &str) -> (u64, Option<String>) {
+    (second, (!name.is_empty()).then(|| name.to_owned()))
 }
 
 #[test]
 fn what_was_carried_before_anybody_was_asked_is_the_first_ones() {
-    let mut tenancies = Tenancies::default();
-    assert_eq!(tenancies.booked_under(ADDRESS), 0);
-    let moved = tenancies.held(ADDRESS, &pod("a"), Some(90), false, 100).unwrap();
-    assert_eq!((moved.address, moved.from), (ADDRESS, 0));
-    assert_eq!(holder(&tenancies, moved.to).as_deref(), Some("a"));
+    let mut story = Story::new();
+    story.carry(95);
+    story.tenancies.held(ADDRESS, &pod("a"), Some(90), false, 100);
+    assert_eq!(story.whose(), [of(95, "a")]);
 }
 
 #[test]
 fn a_pod_of_the_node_that_goes_takes_its_flows_along_and_the_next_one_has_its_own() {
-    let mut tenancies = Tenancies::default();
-    tenancies.held(ADDRESS, &pod("a"), Some(90), true, 100);
-    let of_a = tenancies.booked_under(ADDRESS);
-    assert_eq!(tenancies.booked_under(ADDRESS), of_a, "who has it is told of");
-    tenancies.had(ADDRESS, &pod("a"), Some(90), 110);
-    // The next one sends before anybody has told of it.
-    let of_next = tenancies.booked_under(ADDRESS);
-    assert_ne!(of_next, of_a);
-    assert_eq!(holder(&tenancies, of_next), None);
-    assert_eq!(tenancies.held(ADDRESS, &pod("b"), Some(112), true, 113), None, "nothing has to move");
-    assert_eq!(tenancies.booked_under(ADDRESS), of_next);
-    assert_eq!([of_a, of_next].map(|number| holder(&tenancies, number)), [Some("a".into()), Some("b".into())]);
-    assert_eq!(told(&tenancies), [("a".into(), Some(90), Some(110)), ("b".into(), Some(112), None)]);
+    let mut story = Story::new();
+    story.tenancies.held(ADDRESS, &pod("a"), Some(90), true, 100);
+    story.carry(105);
+    story.carry(106);
+    assert_eq!(story.booked[0].1, story.booked[1].1, "who has it is told of");
+    story.tenancies.had(ADDRESS, &pod("a"), Some(90), 110, true);
+    // What had been handed over before is booked after the end was told of; and the next one sends before anybody has told of it.
+    story.carry(109);
+    story.carry(113);
+    story.carry(114);
+    assert_eq!(story.whose()[2..], [of(109, "a"), of(113, ""), of(114, "")]);
+    story.tenancies.held(ADDRESS, &pod("b"), Some(112), true, 115);
+    story.carry(116);
+    story.carry(108);
+    let expected = [of(105, "a"), of(106, "a"), of(109, "a"), of(113, "b"), of(114, "b"), of(116, "b"), of(108, "a")];
+    assert_eq!(story.whose(), expected);
+    assert_eq!(told(&story.tenancies), [("a".into(), Some(90), Some(110)), ("b".into(), Some(112), None)]);
     // It is told of again that it is gone, later.
-    tenancies.had(ADDRESS, &pod("a"), Some(90), 150);
-    assert_eq!(told(&tenancies)[0].2, Some(110));
-    assert_eq!(tenancies.booked_under(ADDRESS), of_next);
+    story.tenancies.had(ADDRESS, &pod("a"), Some(90), 150, true);
+    assert_eq!(told(&story.tenancies)[0].2, Some(110));
+    assert!(story.tenancies.is_followed(ADDRESS));
 }
 
 #[test]
-fn what_was_asked_for_is_kept_apart_until_it_is_asked_for_again() {
-    let mut tenancies = Tenancies::default();
-    let first = tenancies.held(ADDRESS, &pod("a"), Some(90), false, 100).unwrap().to;
-    let open = tenancies.booked_under(ADDRESS);
-    assert_ne!(open, first);
-    assert_eq!(tenancies.shown(ADDRESS, open), first, "shown as the one before");
-    assert_eq!(holder(&tenancies, open).as_deref(), Some("a"));
+fn what_was_asked_for_is_kept_apart_by_seconds_until_it_is_asked_for_again() {
+    let mut story = Story::new();
+    story.tenancies.held(ADDRESS, &pod("a"), Some(90), false, 100);
+    story.carry(101);
+    story.carry(101);
+    story.carry(104);
+    let [.., (_, first), (_, last)] = story.booked[..] else { unreachable!() };
+    assert!(first != last && story.tenancies.shown(ADDRESS, first) == story.tenancies.shown(ADDRESS, last));
+    assert_eq!(story.whose(), [of(101, "a"), of(101, "a"), of(104, "a")], "shown as the one before");
+    assert!(story.tenancies.is_open(ADDRESS, last));
     // It is still the same one.
-    let moved = tenancies.held(ADDRESS, &pod("a"), Some(90), false, 130);
-    assert_eq!(moved, Some(Move { address: ADDRESS, from: open, to: first }));
-    assert_eq!(tenancies.get(ADDRESS, first).unwrap().as_of_unix_seconds, 130);
-    // And then it is another.
-    let open = tenancies.booked_under(ADDRESS);
-    assert_eq!(tenancies.held(ADDRESS, &pod("b"), Some(140), false, 150), None);
-    assert_eq!([first, open].map(|number| holder(&tenancies, number)), [Some("a".into()), Some("b".into())]);
-    assert_eq!(told(&tenancies), [("a".into(), Some(90), Some(140)), ("b".into(), Some(140), None)]);
+    story.tenancies.held(ADDRESS, &pod("a"), Some(90), false, 130);
+    assert!(!story.tenancies.addresses[&ADDRESS].slices.iter().any(|slice| slice.number == last));
+    assert_eq!(story.tenancies.of(ADDRESS)[0].as_of_unix_seconds, 130);
+    // And then it is another, since a while.
+    for second in [138, 139, 140, 145] {
+        story.carry(second);
+    }
+    story.tenancies.held(ADDRESS, &pod("b"), Some(140), false, 150);
+    assert_eq!(story.whose()[3..], [of(138, "a"), of(139, "a"), of(140, "b"), of(145, "b")]);
+    assert_eq!(told(&story.tenancies), [("a".into(), Some(90), Some(140)), ("b".into(), Some(140), None)]);
 }
 
 #[test]
-fn an_address_that_nobody_has_any_more_was_somebodys() {
-    let mut tenancies = Tenancies::default();
-    let first = tenancies.held(ADDRESS, &pod("a"), None, false, 100).unwrap().to;
-    assert_eq!(tenancies.free(ADDRESS, 120), None);
-    assert_eq!(told(&tenancies), [("a".into(), None, Some(120))]);
-    let open = tenancies.booked_under(ADDRESS);
-    assert_eq!((tenancies.shown(ADDRESS, open), holder(&tenancies, open)), (open, None));
-    assert_eq!(holder(&tenancies, first).as_deref(), Some("a"));
-    // An open one that was kept apart ends the one before, too.
-    let mut tenancies = Tenancies::default();
-    tenancies.held(ADDRESS, &pod("a"), None, false, 100);
-    let open = tenancies.booked_under(ADDRESS);
-    tenancies.free(ADDRESS, 120);
-    assert_eq!((tenancies.shown(ADDRESS, open), holder(&tenancies, open)), (open, None));
-    assert_eq!(told(&tenancies), [("a".into(), None, Some(120))]);
+fn of_many_seconds_the_last_are_told_apart() {
+    let mut story = Story::new();
+    story.tenancies.held(ADDRESS, &pod("a"), Some(90), false, 100);
+    for second in 101..150 {
+        story.carry(second);
+    }
+    assert_eq!(story.tenancies.addresses[&ADDRESS].slices.len(), MOST_SLICES);
+    story.tenancies.held(ADDRESS, &pod("b"), Some(147), false, 150);
+    let whose = story.whose();
+    assert!(whose[..46].iter().all(|(_, name)| name.as_deref() == Some("a")), "{whose:?}");
+    assert_eq!(whose[46..], [of(147, "b"), of(148, "b"), of(149, "b")]);
 }
 
 #[test]
-fn a_finished_pod_beside_the_one_that_has_its_address_now_comes_before_it() {
+fn what_was_carried_until_nobody_had_an_address_any_more_was_whose_it_was() {
+    let mut story = Story::new();
+    story.tenancies.held(ADDRESS, &pod("a"), None, false, 100);
+    story.carry(110);
+    story.tenancies.free(ADDRESS, 120);
+    assert_eq!(told(&story.tenancies), [("a".into(), None, Some(120))]);
+    story.carry(125);
+    story.tenancies.free(ADDRESS, 130);
+    assert_eq!(story.whose(), [of(110, "a"), of(125, "")]);
+    // Of whom nobody knows anything it is noted that somebody was asked.
     let mut tenancies = Tenancies::default();
-    let of_job = tenancies.had(ADDRESS, &pod("job"), Some(10), 20).unwrap().to;
-    tenancies.held(ADDRESS, &pod("web"), Some(25), false, 30);
-    assert_eq!(told(&tenancies), [("job".into(), Some(10), Some(20)), ("web".into(), Some(25), None)]);
-    assert_eq!(holder(&tenancies, of_job).as_deref(), Some("job"));
-    // One that is told of only now.
-    tenancies.had(ADDRESS, &pod("older"), Some(1), 5);
+    tenancies.free(ADDRESS, 5);
+    tenancies.note_asked(ADDRESS, 5);
+    assert_eq!((tenancies.booked_under(ADDRESS, Some(6)), tenancies.asked(ADDRESS)), (0, Some(5)));
+}
+
+#[test]
+fn a_pod_that_is_found_to_have_ended_keeps_what_it_carried() {
+    let mut story = Story::new();
+    story.tenancies.held(ADDRESS, &pod("job"), Some(10), false, 12);
+    story.carry(15);
+    story.carry(40);
+    story.tenancies.had(ADDRESS, &pod("job"), Some(10), 20, false);
+    story.tenancies.free(ADDRESS, 50);
+    assert_eq!(story.whose(), [of(15, "job"), of(40, "")]);
+    // One of which nothing was known before.
+    let mut story = Story::new();
+    story.carry(15);
+    story.tenancies.had(ADDRESS, &pod("job"), Some(10), 20, false);
+    assert_eq!(story.whose(), [of(15, "job")]);
+}
+
+#[test]
+fn one_that_ended_in_between_ends_the_one_before() {
+    let mut tenancies = Tenancies::default();
+    tenancies.held(ADDRESS, &pod("a"), Some(10), false, 12);
+    tenancies.had(ADDRESS, &pod("b"), Some(20), 30, false);
+    assert_eq!(told(&tenancies), [("a".into(), Some(10), Some(20)), ("b".into(), Some(20), Some(30))]);
+    tenancies.had(ADDRESS, &pod("older"), Some(1), 5, false);
+    tenancies.held(ADDRESS, &pod("web"), Some(33), false, 40);
     let names: Vec<_> = told(&tenancies).into_iter().map(|(name, ..)| name).collect();
-    assert_eq!(names, ["older", "job", "web"]);
-    let current = tenancies.booked_under(ADDRESS);
-    assert_eq!(holder(&tenancies, current).as_deref(), Some("web"));
+    assert_eq!(names, ["older", "a", "b", "web"]);
+    // Who is told of at once stays the last.
+    tenancies.held(ADDRESS, &pod("own"), Some(50), true, 51);
+    tenancies.had(ADDRESS, &pod("late"), Some(60), 61, false);
+    assert_eq!(told(&tenancies).last(), Some(&("own".into(), Some(50), None)));
 }
 
 #[test]
@@ -119,34 +191,52 @@ fn what_a_watch_says_is_not_overruled_by_an_answer_from_a_cache() {
     tenancies.held(ADDRESS, &pod("a"), Some(10), false, 61);
     tenancies.free(ADDRESS, 62);
     assert_eq!(told(&tenancies), [("b".into(), Some(50), None)]);
+    // Nor is its end.
+    tenancies.had(ADDRESS, &pod("b"), Some(50), 70, true);
+    tenancies.held(ADDRESS, &pod("b"), Some(50), false, 71);
+    assert_eq!(told(&tenancies), [("b".into(), Some(50), Some(70))]);
+    // The watch itself may have been wrong, and an end that was found out later, too.
+    tenancies.held(ADDRESS, &pod("b"), Some(50), true, 72);
+    assert_eq!(told(&tenancies), [("b".into(), Some(50), None)]);
+    let mut tenancies = Tenancies::default();
+    tenancies.held(ADDRESS, &pod("c"), Some(50), false, 60);
+    tenancies.free(ADDRESS, 61);
+    tenancies.held(ADDRESS, &pod("c"), Some(50), false, 62);
+    assert_eq!(told(&tenancies), [("c".into(), Some(50), None)]);
 }
 
 #[test]
 fn a_tenancy_covers_the_times_in_which_it_can_have_been() {
     let of = |since_unix_seconds, until_unix_seconds| Tenancy {
         number: 1,
-        holder: None,
+        holder: pod("a"),
         since_unix_seconds,
         until_unix_seconds,
         as_of_unix_seconds: 0,
+        is_end_told: false,
     };
     assert!(of(None, None).covers(5) && of(Some(5), Some(5)).covers(5));
     assert!(!of(Some(6), None).covers(5) && !of(None, Some(4)).covers(5));
 }
 
 #[test]
-fn there_is_room_for_so_many_and_the_one_asked_for_least_lately_makes_room() {
+fn there_is_room_for_so_many_and_the_one_used_least_lately_makes_room() {
     let mut tenancies = Tenancies::default();
     let address = |number: usize| [1, number as u64];
     for number in 0..MOST_ADDRESSES {
-        tenancies.held(address(number), &pod("a"), None, number < 10, 1);
-        tenancies.note_asked(address(number), 1000 - number as u64 % 1000);
+        tenancies.held(address(number), &pod("a"), None, number < 10, 1000 + number as u64);
     }
+    tenancies.note_asked(address(10), 100_000);
     assert_eq!(tenancies.left_out(), 0);
+    tenancies.take_moves();
     tenancies.held(ADDRESS, &pod("new"), None, false, 2);
     assert_eq!((tenancies.addresses.len(), tenancies.left_out()), (MOST_ADDRESSES, 1));
     assert!((0..10).all(|number| tenancies.is_followed(address(number))), "those that are told of stay");
-    assert_eq!(told(&tenancies).len(), 1);
+    assert_eq!((tenancies.of(address(10)).len(), tenancies.of(address(11)).len()), (1, 0));
+    assert_eq!(
+        tenancies.take_moves().into_iter().filter(|((other, _), to)| *other == address(11) && *to == 0).count(),
+        1
+    );
     for round in 0..30 {
         tenancies.held(ADDRESS, &pod(&format!("pod-{round}")), Some(round), false, round + 1);
     }
@@ -154,14 +244,24 @@ fn there_is_room_for_so_many_and_the_one_asked_for_least_lately_makes_room() {
 }
 
 #[test]
+fn moves_that_follow_each_other_are_one() {
+    let mut tenancies = Tenancies::default();
+    let of = |from, to| Move { address: ADDRESS, from, to };
+    tenancies.moves = vec![of(0, 1), of(5, 1), of(1, 0), of(0, 7), of(3, 3)];
+    let moves = tenancies.take_moves();
+    assert_eq!(moves, HashMap::from([((ADDRESS, 0), 7), ((ADDRESS, 5), 7), ((ADDRESS, 1), 7)]));
+    assert!(tenancies.take_moves().is_empty());
+}
+
+#[test]
 fn nodes_are_told_of_all_at_once() {
     let mut tenancies = Tenancies::default();
     let node = |address: &str, name: &str| (address.parse::<IpAddr>().unwrap(), Arc::from(name));
     let words = |address: &str| words_of(address.parse().unwrap());
-    let moved = tenancies.nodes(&[node("10.0.0.1", "one"), node("10.0.0.2", "two"), node("fd00::2", "two")], 5);
-    assert_eq!(moved.len(), 3);
+    tenancies.nodes(&[node("10.0.0.1", "one"), node("10.0.0.2", "two"), node("fd00::2", "two")], 5);
     tenancies.nodes(&[node("10.0.0.1", "one"), node("10.0.0.3", "two")], 9);
-    let holders = |address: &str| tenancies.of(words(address)).map(|one| one.until_unix_seconds).collect::<Vec<_>>();
+    let holders =
+        |address: &str| -> Vec<_> { tenancies.of(words(address)).iter().map(|one| one.until_unix_seconds).collect() };
     assert_eq!(
         (holders("10.0.0.1"), holders("10.0.0.2"), holders("10.0.0.3")),
         (vec![None], vec![Some(9)], vec![None])
@@ -171,23 +271,43 @@ fn nodes_are_told_of_all_at_once() {
 #[test]
 fn a_port_of_a_node_tells_the_pod_that_listens_there_then() {
     let mut tenancies = Tenancies::default();
-    let on_node = |name: &str, port, since, until| {
+    let on_node = |name: &str, since, until| {
         let Holder::Pod(pod) = pod(name) else { unreachable!() };
-        OnNode { pod, ports: [(port, 6)].into(), since_unix_seconds: since, until_unix_seconds: until }
+        OnNode {
+            pod,
+            ports: [(9100, 6)].into(),
+            since_unix_seconds: since,
+            until_unix_seconds: until,
+            as_of_unix_seconds: 0,
+            is_followed: name == "own",
+            has_nodes_network: name != "web",
+        }
     };
-    tenancies.on_node(on_node("old", 9100, Some(10), None));
+    tenancies.on_node(on_node("old", Some(10), None));
+    tenancies.only_on_node("worker-1", &HashSet::from(["uid-of-new".into()]), 20);
     let name = |tenancies: &Tenancies, node: &str, port, protocol, at| {
         tenancies.by_port(node, port, protocol, at).map(|known| known.pod.name.to_string())
     };
-    tenancies.only_on_node("worker-1", &HashSet::from(["uid-of-new".into()]), 20);
-    tenancies.on_node(on_node("new", 9100, Some(22), None));
+    assert_eq!(name(&tenancies, "worker-1", 9100, 6, 21).as_deref(), Some("old"), "the last one that had it");
+    tenancies.on_node(on_node("new", Some(22), None));
+    // It is told of again that it is gone, later.
+    tenancies.on_node(on_node("old", Some(10), Some(30)));
     assert_eq!(name(&tenancies, "worker-1", 9100, 6, 15).as_deref(), Some("old"));
     assert_eq!(name(&tenancies, "worker-1", 9100, 6, 25).as_deref(), Some("new"));
     for (node, port, protocol, at) in
-        [("worker-2", 9100, 6, 15), ("worker-1", 9101, 6, 15), ("worker-1", 9100, 17, 15), ("worker-1", 9100, 6, 21)]
+        [("worker-2", 9100, 6, 15), ("worker-1", 9101, 6, 15), ("worker-1", 9100, 17, 15), ("worker-1", 9100, 6, 5)]
     {
         assert_eq!(name(&tenancies, node, port, protocol, at), None, "{node} {port} {protocol} {at}");
     }
+    // Only those that such an answer lists, and whose end is not told of.
+    tenancies.on_node(on_node("web", Some(40), None));
+    tenancies.on_node(on_node("own", Some(41), None));
+    tenancies.only_on_node("worker-1", &HashSet::new(), 50);
+    let there = |tenancies: &Tenancies| -> Vec<_> {
+        let there = tenancies.on_nodes.iter().filter(|known| known.until_unix_seconds.is_none());
+        there.map(|known| known.pod.name.to_string()).collect()
+    };
+    assert_eq!(there(&tenancies), ["web", "own"]);
 }
 
 #[test]

@@ -154,8 +154,9 @@ fn elsewhere() -> Result<()> {
     let (remote, _) = told(&client, ADDRESS)?.swap_remove(0);
     ensure!(remote["kind"] == "pod" && remote["node"] == ELSEWHERE && remote["workload_type"] == "pod", "{remote}");
     let while_first = now()?;
-    // Within seconds: the next one has the address, and is sent to.
-    sleep(Duration::from_secs(2));
+    // Nobody looks at what it is sent then. Within seconds the next one has the address, and is sent to.
+    let of_first = of_first + send(&client, &target, Amount { datagrams: 30, size: 800 })?;
+    sleep(Duration::from_secs(3));
     vanish(first)?;
     let second = Elsewhere::pod("second", &json!({}), ADDRESS)?;
     let of_second = send(&client, &target, Amount { datagrams: 70, size: 500 })?;
@@ -208,6 +209,8 @@ fn here() -> Result<()> {
     let of_first = send(&client, &first.address, Amount { datagrams: 100, size: 1000 })?;
     let name = first.pod.name.clone();
     settles(&client, &address, &[(&name, false, of_first)])?;
+    // Nobody has been told of that when it goes.
+    let of_first = of_first + send(&client, &first.address, Amount { datagrams: 30, size: 800 })?;
     kubectl(&["delete", "pod", &name, "--wait=true"])?;
     drop(first);
     let (before, last) = address.rsplit_once('.').context("an IPv4 address")?;

@@ -17,28 +17,26 @@ use libtest_mimic::Trial;
 use std::time::Duration;
 
 pub(super) fn tests() -> Vec<Trial> {
-    const NEEDS: &[Need] = &[Need::Root, Need::Command("ip")];
-    const LOSS: &[Need] = &[Need::Root, Need::Command("ip"), Need::Kernel(6, 6)];
+    // Open sockets tell of themselves by an iterator; those that close do without.
+    const OPEN: &[Need] = &[Need::Root, Need::Iterators];
+    const NEEDS: &[Need] = &[Need::Root, Need::Command("ip"), Need::Iterators];
+    const LOSS: &[Need] = &[Need::Root, Need::Command("ip"), Need::Kernel(6, 6), Need::Iterators];
+    const CLOSED: &[Need] = &[Need::Root, Need::Command("ip"), Need::Kernel(6, 6)];
     vec![
         test("flows_of_both_protocols_and_families_add_up_to_the_devices", Place::Both, NEEDS, add_up),
-        test("what_is_on_its_way_when_a_socket_is_closed_is_its_flows", Place::Both, LOSS, on_its_way),
+        test("what_is_on_its_way_when_a_socket_is_closed_is_its_flows", Place::Both, CLOSED, on_its_way),
         test("segments_sent_again_are_as_many_as_the_namespace_counts", Place::Both, LOSS, sent_again),
-        test(
-            "a_connection_that_was_there_before_the_agent_has_its_direction",
-            Place::Both,
-            &[Need::Root],
-            there_before,
-        ),
-        test("each_peer_of_a_socket_without_connection_has_a_flow_of_its_own", Place::Both, &[Need::Root], peers),
+        test("a_connection_that_was_there_before_the_agent_has_its_direction", Place::Both, OPEN, there_before),
+        test("each_peer_of_a_socket_without_connection_has_a_flow_of_its_own", Place::Both, OPEN, peers),
         test(
             "of_short_connections_by_the_thousand_the_heaviest_are_named_and_the_sum_is_whole",
             Place::Both,
-            &[Need::Root],
+            OPEN,
             short,
         ),
-        test("connections_that_are_open_and_that_failed_are_counted", Place::Both, &[Need::Root], open_and_failed),
+        test("connections_that_are_open_and_that_failed_are_counted", Place::Both, OPEN, open_and_failed),
         test("a_connection_closed_with_something_unread_is_a_reset_for_either_end", Place::Both, NEEDS, resets),
-        test("a_rate_is_that_of_the_last_seconds_and_what_is_quiet_comes_last", Place::Both, &[Need::Root], rates),
+        test("a_rate_is_that_of_the_last_seconds_and_what_is_quiet_comes_last", Place::Both, OPEN, rates),
     ]
 }
 

@@ -31,6 +31,7 @@ mod state_dir;
 mod throttling;
 mod translated;
 mod uninterruptible;
+mod whois;
 mod wire;
 
 use libtest_mimic::Trial;
@@ -43,6 +44,7 @@ pub(crate) fn all() -> Vec<Trial> {
     all.extend(translated::tests());
     all.extend(flows::tests());
     all.extend(reports::tests());
+    all.extend(whois::tests());
     all.extend(ownership::tests());
     all.extend(run_queue::tests());
     all.extend(cpu::tests());

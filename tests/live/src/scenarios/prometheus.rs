@@ -33,7 +33,12 @@ pub(super) fn tests() -> Vec<Trial> {
             &[Need::Root, Need::Command("prometheus")],
             prometheus_knows_the_rate,
         ),
-        test("every_family_that_can_be_filled_is_on_the_page", Place::Both, &[Need::Root], families_are_there),
+        test(
+            "every_family_that_can_be_filled_is_on_the_page",
+            Place::Both,
+            &[Need::Root, Need::Iterators],
+            families_are_there,
+        ),
         test("the_nodes_figures_are_those_of_proc", Place::Both, &[Need::Root], node_figures),
         test("the_peak_is_the_largest_second", Place::Both, &[Need::Root], peaks),
         test("the_peak_of_an_even_flow_is_its_rate", Place::Both, &[Need::Root], even_flow),

@@ -37,7 +37,7 @@ pub(super) fn tests() -> Vec<Trial> {
         test(
             "the_verifier_takes_every_program_and_would_take_one_of_twice_the_size",
             Place::Both,
-            &[Need::Root],
+            &[Need::Root, Need::Iterators],
             verifiers_limit,
         ),
         test("without_any_cgroups_it_says_what_to_mount", Place::Both, &[Need::Root], no_cgroups),
@@ -47,7 +47,7 @@ pub(super) fn tests() -> Vec<Trial> {
         test(
             "without_one_capability_the_features_are_lost_that_are_said_to_need_it",
             Place::Host,
-            &[Need::Root, Need::Command("setpriv")],
+            &[Need::Root, Need::Command("setpriv"), Need::Iterators],
             one_capability_less,
         ),
         test("without_btf_it_says_what_is_lost_and_counts_bytes_all_the_same", Place::Both, &[Need::Root], no_btf),

@@ -61,7 +61,7 @@ pub(super) fn tests() -> Vec<Trial> {
 
 /// Payload, by the headers of so many packets, of which one was a SYN for each connection.
 fn payload(counted: Counted, connections: u64) -> u64 {
-    counted.bytes - TCP_HEADERS * counted.packets - SYN_OPTIONS * connections
+    counted.bytes.saturating_sub(TCP_HEADERS * counted.packets + SYN_OPTIONS * connections)
 }
 
 /// Runs iperf3 at both ends; what the client reports at its end.
@@ -92,21 +92,22 @@ fn iperf_tcp(offloads: Offloads, back: bool) -> Result<()> {
     let (page, ..) = ends.still_page()?;
     let (client, server) = (page.traffic(&ends.client.label)?, page.traffic(&ends.server.label)?);
     let (sender, receiver) = if back { (&server, &client) } else { (&client, &server) };
-    let (sent, received) = (number(&report, "sum_sent", "bytes")?, number(&report, "sum_received", "bytes")?);
+    let (handed, arrived) = (number(&report, "sum_sent", "bytes")?, number(&report, "sum_received", "bytes")?);
     let retransmits = number(&report, "sum_sent", "retransmits")?;
     let sends = if back { &ends.server.label } else { &ends.client.label };
     let outcome = || {
-        ensure!(received >= 100_000_000, "iperf3 received {received} bytes only");
+        ensure!(arrived >= 100_000_000, "iperf3 received {arrived} bytes only");
         // A control connection beside that of the data. What was sent again counts again, a segment of the MTU at the most. What is in
         // the buffers of both ends when it stops is sent by its account, and not by ours, or the other way round.
         let around = |reported: u64| reported - BUFFERS..=reported + CONTROL + BUFFERS + retransmits * 1448;
         let transmitted = payload(sender.transmit, 2);
-        ensure!(around(sent).contains(&transmitted), "{transmitted} bytes of payload were counted as sent: {report}");
+        ensure!(around(handed).contains(&transmitted), "{transmitted} bytes of payload were counted as sent: {report}");
         let taken = payload(receiver.receive, 2);
-        ensure!(around(received).contains(&taken), "{taken} bytes of payload were counted as received: {report}");
+        ensure!(around(arrived).contains(&taken), "{taken} bytes of payload were counted as received: {report}");
         let ours = page.sample_of("observer_tcp_retransmits_total", sends).unwrap_or(0);
-        // It asks its data connection alone, a moment before the end.
-        ensure!(ours >= retransmits && ours <= retransmits + 3, "{ours} retransmits, and iperf3 has {retransmits}");
+        // It asks its data connection alone, a moment before the end: what is lost then is sent again, at most what the buffers held.
+        let most = retransmits + BUFFERS / 1448;
+        ensure!((retransmits..=most).contains(&ours), "{ours} retransmits, and iperf3 has {retransmits}");
         Ok(())
     };
     explain(&ends.agent, outcome())
@@ -157,10 +158,11 @@ fn curl() -> Result<()> {
         }
         // An acknowledgement of what came out of order has an option more, of 12 to 36 bytes.
         for (what, counted) in [("sent by curl", client.transmit), ("received by the server", server.receive)] {
-            let options = payload(counted, 1) - asked;
-            ensure!(options.is_multiple_of(4) && options <= 36 * counted.packets / 4, "{what}: {counted}: {text}");
+            let options = payload(counted, 1).checked_sub(asked);
+            let fits = options.is_some_and(|options| options.is_multiple_of(4) && options <= 36 * counted.packets / 4);
+            ensure!(fits, "{what}: {counted}: {text}");
         }
-        ensure!(client.transmit == server.receive && client.receive == server.transmit, "{client} at curl, {server}");
+        ensure!(again > 0 || client == server.mirrored(), "{client} at curl, {server} at the server");
         Ok(())
     };
     explain(&ends.agent, outcome())

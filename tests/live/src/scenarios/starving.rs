@@ -18,10 +18,20 @@ use std::time::Duration;
 
 pub(super) fn tests() -> Vec<Trial> {
     vec![
-        test("a_task_that_starves_for_seconds_is_active_all_the_time", Place::Both, &[Need::Root], starves),
-        test("realtime_tasks_that_wait_are_seen_while_they_do", Place::Both, &[Need::Root], realtime),
-        test("a_task_that_is_moved_is_one_task_all_the_time", Place::Both, &[Need::Root], moved),
-        test("a_task_that_is_moved_and_gets_its_cpu_at_once_is_no_peak", Place::Both, &[Need::Root], moved_and_served),
+        test(
+            "a_task_that_starves_for_seconds_is_active_all_the_time",
+            Place::Both,
+            &[Need::Root, Need::Iterators],
+            starves,
+        ),
+        test("realtime_tasks_that_wait_are_seen_while_they_do", Place::Both, &[Need::Root, Need::Iterators], realtime),
+        test("a_task_that_is_moved_is_one_task_all_the_time", Place::Both, &[Need::Root, Need::Iterators], moved),
+        test(
+            "a_task_that_is_moved_and_gets_its_cpu_at_once_is_no_peak",
+            Place::Both,
+            &[Need::Root, Need::Iterators],
+            moved_and_served,
+        ),
     ]
 }
 
