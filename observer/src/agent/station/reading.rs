@@ -2,7 +2,7 @@
 
 use super::{Moment, Parts, Station};
 use crate::{
-    agent::{clock::unix_seconds, directory::membership_of},
+    agent::{clock::unix_ms, directory::membership_of},
     cgroup::{Cgroup, Tree, Walked},
     kernel::{Lifetime, Owners, Presence, TaskState, monotonic_ns, program, thread_ns},
     procfs::{self, TaskVantage},
@@ -10,7 +10,7 @@ use crate::{
 use observer_ebpf::{Drop, EVENT_PATH_BYTES, causes::Membership};
 use std::{collections::HashMap, io, os::unix::ffi::OsStrExt as _};
 
-const NS_IN_SECOND: u64 = 1_000_000_000;
+const NS_IN_MILLISECOND: u64 = 1_000_000;
 /// Walks that heal lost events, when nothing asks for one sooner.
 const WALK_EVERY_NS: u64 = 300_000_000_000;
 /// Walks when no events come at all.
@@ -49,8 +49,8 @@ impl Station {
         self.drain_events();
         let (mut now_ns, mut busy) = (monotonic_ns(), Busy::begin());
         self.sample.clear();
-        let age_ns = now_ns.saturating_sub(self.parts.kernel.closed_flows_from_ns());
-        self.sample.flows_from_unix_seconds = Some(unix_seconds().saturating_sub(age_ns.div_ceil(NS_IN_SECOND)));
+        let age_ms = now_ns.saturating_sub(self.parts.kernel.closed_flows_from_ns()) / NS_IN_MILLISECOND;
+        self.sample.flows_from_unix_seconds = Some(unix_ms().saturating_sub(age_ms) / 1000);
         // Before the slots: what it carried has been added to those, which have its entity.
         let flows =
             if window_ends { self.parts.kernel.fetch_closed_flows(now_ns, &mut self.sample.flows) } else { Ok(()) };

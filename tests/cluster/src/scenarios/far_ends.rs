@@ -159,6 +159,8 @@ fn elsewhere() -> Result<()> {
     sleep(Duration::from_secs(3));
     vanish(first)?;
     let second = Elsewhere::pod("second", &json!({}), ADDRESS)?;
+    // As long as a container takes to start; closed sockets are told of to the second or two.
+    sleep(Duration::from_secs(3));
     let of_second = send(&client, &target, Amount { datagrams: 70, size: 500 })?;
     settles(&client, ADDRESS, &[("first", true, of_first), ("second", false, of_second)])?;
     let text = whois(&[ADDRESS])?;
