@@ -302,13 +302,13 @@ async fn follow_events(books: &Books, events: OwnedFd) -> anyhow::Result<()> {
 async fn follow_addresses(books: &Books, mut scopes: Scopes, changed: &Notify) -> anyhow::Result<()> {
     let mut ticks = Ticks::every(ADDRESSES_EVERY)?;
     loop {
+        books.lock().0.update(&mut scopes);
+        // Pods come in crowds, and each change makes every socket decide anew.
+        sleep(EVENT_PAUSE).await;
         tokio::select! {
             result = ticks.next() => result?,
             () = changed.notified() => {}
         }
-        books.lock().0.update(&mut scopes);
-        // Pods come in crowds, and each change makes every socket decide anew.
-        sleep(EVENT_PAUSE).await;
     }
 }
 

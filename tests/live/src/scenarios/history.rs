@@ -25,7 +25,7 @@ use tempfile::TempDir;
 pub(super) fn tests() -> Vec<Trial> {
     vec![
         test("the_history_shows_a_known_burst_and_has_it_after_kill_9", Place::Both, &[Need::Root], burst_and_kill),
-        test("the_first_second_has_no_row_of_the_load", Place::Both, &[Need::Root], first_second),
+        test("the_first_second_has_no_row_of_the_load", Place::Both, &[Need::Root, Need::Iterators], first_second),
         test("without_a_state_directory_the_history_is_in_memory_and_says_so", Place::Both, &[Need::Root], in_memory),
         test(
             "the_debug_listener_refuses_foreign_hosts_and_posts_beside_slow_clients",

@@ -28,7 +28,7 @@ use std::{
 };
 
 pub(super) fn tests() -> Vec<Trial> {
-    const NEEDS: [Need; 2] = [Need::Root, Need::Command("stress-ng")];
+    const NEEDS: [Need; 3] = [Need::Root, Need::Command("stress-ng"), Need::Iterators];
     vec![
         test(
             "after_mixed_loads_the_sum_of_the_shares_is_the_kernels_and_nothing_is_left",
