@@ -2,7 +2,7 @@
 
 use crate::{
     cgroup::{PodRef, Tree},
-    kube::{Answer, ClusterRanges, NoAnswer, Owner, PeerAnswer, PodEvent, PodStore, Pulse},
+    kube::{Answer, ClusterRanges, Kinds, NoAnswer, Owner, PeerAnswer, PodEvent, PodStore, Pulse},
     ledger::{KubeFacts, PodFacts},
 };
 use std::{
@@ -73,8 +73,11 @@ impl Pods {
         let before = self.far_ends_missing();
         match answer {
             // Whoever tells of the one says nothing of the other.
-            Ok(PeerAnswer { service: Some(_), .. }) => _ = self.far_ends_missing.remove("services"),
-            Ok(_) => _ = self.far_ends_missing.remove("pods"),
+            Ok(PeerAnswer { kinds, .. }) => self.far_ends_missing.retain(|resource, _| match kinds {
+                Kinds::Pods => *resource != "pods",
+                Kinds::Services => *resource != "services",
+                Kinds::Any => false,
+            }),
             Err(NoAnswer { resource, reason, .. }) => _ = self.far_ends_missing.insert(resource, reason.clone()),
         }
         match self.far_ends_missing() {

@@ -56,6 +56,8 @@ pub enum Kinds {
 pub struct PeerAnswer {
     /// What was asked.
     pub address: IpAddr,
+    /// Who was asked for.
+    pub kinds: Kinds,
     /// The pods that have it or had it and are not deleted yet; those of a node's network, if it is a node's.
     pub pods: Vec<Peer>,
     /// The service that has it.
@@ -167,7 +169,7 @@ impl Peers {
     }
 
     async fn ask(&self, Question { address, kinds, node }: &Question) -> Result<PeerAnswer, NoAnswer> {
-        let mut answer = PeerAnswer { address: *address, pods: Vec::new(), service: None };
+        let mut answer = PeerAnswer { address: *address, kinds: *kinds, pods: Vec::new(), service: None };
         if *kinds == Kinds::Services {
             answer.service = self.service(*address).await?;
             return Ok(answer);
