@@ -2,6 +2,7 @@
 //!
 //! [`start`] does everything that needs privileges and gives them up; [`serve`] is what then runs until it is told to stop.
 
+mod books;
 mod clock;
 mod directory;
 mod far_ends;

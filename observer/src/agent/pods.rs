@@ -243,4 +243,25 @@ mod tests {
         pods.owner_known(answer("jobs", false));
         assert_eq!(reason(&pods), None);
     }
+
+    #[test]
+    fn an_answer_heals_what_it_was_asked_for_and_nothing_else() {
+        let mut pods = Pods::new(Pulse::new(Patience::default()));
+        let refused = |resource| NoAnswer { resource, reason: format!("may not list {resource}"), is_silent: false };
+        // Of whom nobody is found is an answer, too.
+        let nobody = |kinds| PeerAnswer {
+            address: std::net::Ipv4Addr::LOCALHOST.into(),
+            kinds,
+            pods: Vec::new(),
+            service: None,
+        };
+        assert_eq!(reason(&pods, FAR_ENDS), None, "nobody has asked");
+        pods.far_ends_told(&Err(refused("services")));
+        pods.far_ends_told(&Err(refused("pods")));
+        assert_eq!(reason(&pods, FAR_ENDS).unwrap(), "may not list pods; may not list services");
+        pods.far_ends_told(&Ok(nobody(Kinds::Pods)));
+        assert_eq!(reason(&pods, FAR_ENDS).unwrap(), "may not list services");
+        pods.far_ends_told(&Ok(nobody(Kinds::Services)));
+        assert_eq!(reason(&pods, FAR_ENDS), None);
+    }
 }

@@ -7,6 +7,7 @@ use super::{
     flows::Flows,
     holding::{BeforeTheWindows, Held},
     identity::identify,
+    node_ports::NodePorts,
     pods::Pods,
     tenancies::Tenancies,
     workloads::Workloads,
@@ -32,6 +33,7 @@ pub struct Ledger {
     pub(super) pairs: Pairs,
     pub(super) flows: Flows,
     pub(super) tenancies: Tenancies,
+    pub(super) node_ports: NodePorts,
     next_id: u64,
     /// What lasted at the last reading of that, by task.
     pub(super) held: Vec<Held>,
@@ -61,6 +63,7 @@ impl Default for Ledger {
             pairs: Pairs::default(),
             flows: Flows::default(),
             tenancies: Tenancies::default(),
+            node_ports: NodePorts::default(),
             next_id: 0,
             held: Vec::new(),
             ended: Vec::new(),

@@ -40,7 +40,7 @@ impl Ledger {
         let PodTold { pod, addresses, node_ports, since_unix_seconds: since, until_unix_seconds, is_followed, .. } =
             told;
         if !node_ports.is_empty() {
-            self.tenancies.on_node(OnNode {
+            self.node_ports.tell(OnNode {
                 pod: Arc::clone(pod),
                 ports: Arc::clone(node_ports),
                 since_unix_seconds: since.or(Some(now_unix_seconds)),
@@ -81,7 +81,7 @@ impl Ledger {
 
     /// All pods that are in a node's network now, by their UIDs.
     pub fn pods_on_node(&mut self, node: &str, there: &HashSet<Arc<str>>, now_unix_seconds: u64) {
-        self.tenancies.only_on_node(node, there, now_unix_seconds);
+        self.node_ports.only(node, there, now_unix_seconds);
     }
 
     /// Somebody was asked for an address.
@@ -106,12 +106,12 @@ impl Ledger {
 
     /// The pod that listens on a port of a node, or listened there then.
     pub fn on_node(&self, node: &str, port: u16, protocol: u8, unix_seconds: u64) -> Option<&OnNode> {
-        self.tenancies.by_port(node, port, protocol, unix_seconds).filter(|known| known.covers(unix_seconds))
+        self.node_ports.by_port(node, port, protocol, unix_seconds).filter(|known| known.covers(unix_seconds))
     }
 
     /// Addresses and pods that were forgotten, since there were too many.
     pub fn far_ends_left_out(&self) -> u64 {
-        self.tenancies.left_out()
+        self.tenancies.left_out() + self.node_ports.left_out()
     }
 
     /// Whose the far end of a flow is that last carried something then; nobody knows, if nobody.
@@ -120,7 +120,7 @@ impl Ledger {
         let on_node = match &tenancy.holder {
             // Of what the far end asked, its port is any.
             Holder::Node { name } if flow.direction == OUTBOUND => {
-                self.tenancies.by_port(name, flow.port, flow.protocol, unix_seconds)
+                self.node_ports.by_port(name, flow.port, flow.protocol, unix_seconds)
             }
             _ => None,
         };

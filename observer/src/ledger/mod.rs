@@ -8,9 +8,11 @@ mod connections;
 mod entity;
 mod far_ends;
 mod flows;
+mod holder;
 mod holding;
 mod identity;
 mod naming;
+mod node_ports;
 mod peak;
 mod pods;
 mod recent;
@@ -27,7 +29,9 @@ pub use connections::{Connections, Opener};
 pub use entity::{Books, CpuUsage, Entity, EntityId, Throttling};
 pub use far_ends::{PodTold, Whose};
 pub use flows::{DEFAULT_MAX_FLOWS, Flow, FlowBooks, FlowView, OpenConnections};
+pub use holder::{Holder, PodHolder};
 pub use identity::{Cgroup, Identity, InPod, Names, PodNames, WorkloadNames};
+pub use node_ports::OnNode;
 pub use observer_ebpf::causes::{By, CAUSES};
 pub use peak::Peak;
 pub use recent::{Recent, Window};
@@ -37,6 +41,6 @@ pub use snapshot::{
     AgentFacts, Bounds, ContainerResources, Device, HistoryFacts, KubeFacts, LoadAverages, MapFacts, NodeFacts,
     PodFacts, ProcessFacts, ProgramFacts, Snapshot,
 };
-pub use tenancies::{Holder, OnNode, PodHolder, Tenancy};
+pub use tenancies::Tenancy;
 use windows::Active;
 pub use workloads::{Workload, WorkloadId, WorkloadKey};

@@ -1,7 +1,7 @@
 //! Who has, and had, which address: as the node's own pods tell, and others when they were asked for. Addresses go from one to the
 //! next, sometimes within seconds, and what was carried before stays with who had it then.
 
-use super::WorkloadNames;
+use super::{Holder, holder::covers};
 use observer_ebpf::flows::AddressWords;
 use std::{
     collections::{HashMap, HashSet},
@@ -15,52 +15,6 @@ const MOST_ADDRESSES: usize = 8192;
 const MOST_OF_ONE: usize = 8;
 /// Seconds in which something was carried that are told apart until it is known whose they are.
 const MOST_SLICES: usize = 8;
-/// Pods in the nodes' own networks that are remembered.
-const MOST_ON_NODES: usize = 2048;
-
-/// Who can have an address.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Holder {
-    /// A pod that has it for itself.
-    Pod(Arc<PodHolder>),
-    /// A service.
-    Service {
-        /// Its namespace.
-        namespace: Arc<str>,
-        /// Its name.
-        name: Arc<str>,
-    },
-    /// A node, with all pods that are in its own network.
-    Node {
-        /// Its name.
-        name: Arc<str>,
-    },
-}
-
-/// A pod that has, or had, an address.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PodHolder {
-    /// Its UID.
-    pub uid: Arc<str>,
-    /// Its namespace.
-    pub namespace: Arc<str>,
-    /// Its name.
-    pub name: Arc<str>,
-    /// Its workload, where that is known.
-    pub workload: Option<Arc<WorkloadNames>>,
-    /// The node that it is on.
-    pub node: Option<Arc<str>>,
-}
-
-impl Holder {
-    /// Whether it is the same one, whatever else has become known of it.
-    fn is(&self, other: &Self) -> bool {
-        match (self, other) {
-            (Self::Pod(one), Self::Pod(other)) => one.uid == other.uid,
-            _ => self == other,
-        }
-    }
-}
 
 /// A time in which one had an address.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -82,8 +36,7 @@ pub struct Tenancy {
 impl Tenancy {
     /// Whether it can have been this one's then.
     pub fn covers(&self, unix_seconds: u64) -> bool {
-        self.since_unix_seconds.is_none_or(|since| since <= unix_seconds)
-            && self.until_unix_seconds.is_none_or(|until| unix_seconds <= until)
+        covers(self.since_unix_seconds, self.until_unix_seconds, unix_seconds)
     }
 
     fn is_current(&self) -> bool {
@@ -94,32 +47,6 @@ impl Tenancy {
     fn end(&mut self, next_since: Option<u64>, now: u64) {
         let until = next_since.unwrap_or(now).clamp(self.as_of_unix_seconds.min(now), now);
         self.until_unix_seconds.get_or_insert(until);
-    }
-}
-
-/// A pod by the ports of its node that it says it listens on.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct OnNode {
-    /// The pod.
-    pub pod: Arc<PodHolder>,
-    /// Ports with the protocols' numbers.
-    pub ports: Arc<[(u16, u8)]>,
-    /// Since when, as far as it is known.
-    pub since_unix_seconds: Option<u64>,
-    /// When it was gone, at the latest.
-    pub until_unix_seconds: Option<u64>,
-    /// When this was last known to be so.
-    pub as_of_unix_seconds: u64,
-    /// Whether its end will be told.
-    pub is_followed: bool,
-    /// Whether it is in the node's network: else some of its ports are the node's.
-    pub has_nodes_network: bool,
-}
-
-impl OnNode {
-    pub(super) fn covers(&self, unix_seconds: u64) -> bool {
-        self.since_unix_seconds.is_none_or(|since| since <= unix_seconds)
-            && self.until_unix_seconds.is_none_or(|until| unix_seconds <= until)
     }
 }
 
@@ -153,7 +80,6 @@ struct Address {
 #[derive(Debug, Default)]
 pub(super) struct Tenancies {
     addresses: HashMap<AddressWords, Address>,
-    on_nodes: Vec<OnNode>,
     last_number: u32,
     /// The latest time that anything was told of.
     latest_unix_seconds: u64,
@@ -485,41 +411,7 @@ impl Tenancies {
         }
     }
 
-    /// A pod has ports of its node, or had them.
-    pub(super) fn on_node(&mut self, told: OnNode) {
-        if let Some(known) = self.on_nodes.iter_mut().find(|known| known.pod.uid == told.pod.uid) {
-            let until = known.until_unix_seconds.filter(|_| told.until_unix_seconds.is_some());
-            *known = OnNode { until_unix_seconds: until.or(told.until_unix_seconds), ..told };
-            return;
-        }
-        if self.on_nodes.len() >= MOST_ON_NODES {
-            let gone = self.on_nodes.iter().position(|known| known.until_unix_seconds.is_some());
-            self.on_nodes.remove(gone.unwrap_or(0));
-            self.left_out += 1;
-        }
-        self.on_nodes.push(told);
-    }
-
-    /// Which pods are in a node's network, of all that were asked for: those that are not among them are gone.
-    pub(super) fn only_on_node(&mut self, node: &str, there: &HashSet<Arc<str>>, now: u64) {
-        let of_node = self.on_nodes.iter_mut().filter(|known| known.pod.node.as_deref() == Some(node));
-        let asked_for = of_node.filter(|known| known.has_nodes_network && !known.is_followed);
-        for known in asked_for.filter(|known| !there.contains(&known.pod.uid)) {
-            known.until_unix_seconds.get_or_insert(now);
-        }
-    }
-
-    /// The pod that listens, or listened then, on a port of a node; of those that were gone by then, the last.
-    pub(super) fn by_port(&self, node: &str, port: u16, protocol: u8, unix_seconds: u64) -> Option<&OnNode> {
-        let of_node = self.on_nodes.iter().filter(|known| known.pod.node.as_deref() == Some(node));
-        let listens = of_node.filter(|known| known.ports.contains(&(port, protocol)));
-        let is_past = |known: &OnNode| known.since_unix_seconds.is_none_or(|since| since <= unix_seconds);
-        listens
-            .filter(|known| is_past(known))
-            .max_by_key(|known| (known.covers(unix_seconds), known.since_unix_seconds))
-    }
-
-    /// Addresses and pods that were forgotten since there were too many.
+    /// Addresses that were forgotten since there were too many.
     pub(super) fn left_out(&self) -> u64 {
         self.left_out
     }

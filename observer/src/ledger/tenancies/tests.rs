@@ -1,4 +1,6 @@
 use super::*;
+use crate::ledger::PodHolder;
+use std::sync::Arc;
 
 const ADDRESS: AddressWords = [0, 7];
 
@@ -266,48 +268,6 @@ fn nodes_are_told_of_all_at_once() {
         (holders("10.0.0.1"), holders("10.0.0.2"), holders("10.0.0.3")),
         (vec![None], vec![Some(9)], vec![None])
     );
-}
-
-#[test]
-fn a_port_of_a_node_tells_the_pod_that_listens_there_then() {
-    let mut tenancies = Tenancies::default();
-    let on_node = |name: &str, since, until| {
-        let Holder::Pod(pod) = pod(name) else { unreachable!() };
-        OnNode {
-            pod,
-            ports: [(9100, 6)].into(),
-            since_unix_seconds: since,
-            until_unix_seconds: until,
-            as_of_unix_seconds: 0,
-            is_followed: name == "own",
-            has_nodes_network: name != "web",
-        }
-    };
-    tenancies.on_node(on_node("old", Some(10), None));
-    tenancies.only_on_node("worker-1", &HashSet::from(["uid-of-new".into()]), 20);
-    let name = |tenancies: &Tenancies, node: &str, port, protocol, at| {
-        tenancies.by_port(node, port, protocol, at).map(|known| known.pod.name.to_string())
-    };
-    assert_eq!(name(&tenancies, "worker-1", 9100, 6, 21).as_deref(), Some("old"), "the last one that had it");
-    tenancies.on_node(on_node("new", Some(22), None));
-    // It is told of again that it is gone, later.
-    tenancies.on_node(on_node("old", Some(10), Some(30)));
-    assert_eq!(name(&tenancies, "worker-1", 9100, 6, 15).as_deref(), Some("old"));
-    assert_eq!(name(&tenancies, "worker-1", 9100, 6, 25).as_deref(), Some("new"));
-    for (node, port, protocol, at) in
-        [("worker-2", 9100, 6, 15), ("worker-1", 9101, 6, 15), ("worker-1", 9100, 17, 15), ("worker-1", 9100, 6, 5)]
-    {
-        assert_eq!(name(&tenancies, node, port, protocol, at), None, "{node} {port} {protocol} {at}");
-    }
-    // Only those that such an answer lists, and whose end is not told of.
-    tenancies.on_node(on_node("web", Some(40), None));
-    tenancies.on_node(on_node("own", Some(41), None));
-    tenancies.only_on_node("worker-1", &HashSet::new(), 50);
-    let there = |tenancies: &Tenancies| -> Vec<_> {
-        let there = tenancies.on_nodes.iter().filter(|known| known.until_unix_seconds.is_none());
-        there.map(|known| known.pod.name.to_string()).collect()
-    };
-    assert_eq!(there(&tenancies), ["web", "own"]);
 }
 
 #[test]
