@@ -78,6 +78,8 @@ impl Pods {
                 Kinds::Services => *resource != "services",
                 Kinds::Any => false,
             }),
+            // Of a server that says nothing at all, the watch complains, once.
+            Err(NoAnswer { is_silent: true, reason, .. }) => tracing::debug!(reason, "a far end has no name"),
             Err(NoAnswer { resource, reason, .. }) => _ = self.far_ends_missing.insert(resource, reason.clone()),
         }
         match self.far_ends_missing() {
@@ -158,9 +160,9 @@ impl Pods {
         let pods = self.pulse.complaint().or_else(|| silence.clone()).or_else(elsewhere);
         let features = vec![
             (PODS, pods),
-            (WORKLOADS, self.degraded().or(silence)),
+            (WORKLOADS, self.degraded().or_else(|| silence.clone())),
             (RANGES, self.ranges_missing.clone()),
-            (FAR_ENDS, self.far_ends_missing()),
+            (FAR_ENDS, self.far_ends_missing().or(silence)),
         ];
         KubeFacts { up: self.pulse.is_up(), watch_restarts: self.pulse.failures(), features }
     }
@@ -246,7 +248,10 @@ mod tests {
 
     #[test]
     fn an_answer_heals_what_it_was_asked_for_and_nothing_else() {
-        let mut pods = Pods::new(Pulse::new(Patience::default()));
+        let pulse = Pulse::new(Patience::default());
+        let mut pods = Pods::new(pulse.clone());
+        assert!(reason(&pods, FAR_ENDS).is_some(), "the server has not answered yet");
+        pulse.well();
         let refused = |resource| NoAnswer { resource, reason: format!("may not list {resource}"), is_silent: false };
         // Of whom nobody is found is an answer, too.
         let nobody = |kinds| PeerAnswer {
@@ -255,7 +260,8 @@ mod tests {
             pods: Vec::new(),
             service: None,
         };
-        assert_eq!(reason(&pods, FAR_ENDS), None, "nobody has asked");
+        pods.far_ends_told(&Err(NoAnswer { is_silent: true, ..refused("pods") }));
+        assert_eq!(reason(&pods, FAR_ENDS), None, "that is the watch's complaint");
         pods.far_ends_told(&Err(refused("services")));
         pods.far_ends_told(&Err(refused("pods")));
         assert_eq!(reason(&pods, FAR_ENDS).unwrap(), "may not list pods; may not list services");

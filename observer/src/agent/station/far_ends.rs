@@ -126,7 +126,9 @@ impl Station {
         self.ledger.settle_far_ends();
         let now_ns = monotonic_ns();
         let is_heavy = |flow: &Flow, books: &FlowBooks| {
+            // The node's own are told of.
             books.bytes() >= HEAVY_BYTES
+                && flow.scope != Scope::Node as u8
                 && !flow.is_rest()
                 && now_ns.saturating_sub(books.active_ns) < LATELY_NS
                 && self.ledger.is_open(flow)
