@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 pub mod causes;
+pub mod dns;
 pub mod flows;
 pub mod histogram;
 pub mod waited;
@@ -294,6 +295,12 @@ pub enum Drop {
     TcpSlotTable = 16,
     /// Traffic in no flow at all, since the table of flows had no room even without far ends, or a socket got no storage.
     FlowLost = 17,
+    /// DNS messages that are in no count, since the table of those who ask was full.
+    DnsTable = 18,
+    /// DNS questions of which nobody will know how long they waited, since too many were open.
+    DnsQuestionTable = 19,
+    /// How often a DNS connection over TCP could not be followed: a part of it was missing, or was no DNS.
+    DnsStream = 20,
 }
 
 impl Drop {
@@ -317,6 +324,9 @@ impl Drop {
         Self::TcpNoSlot,
         Self::TcpSlotTable,
         Self::FlowLost,
+        Self::DnsTable,
+        Self::DnsQuestionTable,
+        Self::DnsStream,
     ];
 
     /// The value of the `reason` label.
@@ -340,12 +350,15 @@ impl Drop {
             Self::TcpNoSlot => "tcp_no_slot",
             Self::TcpSlotTable => "tcp_slot_table",
             Self::FlowLost => "flow_lost",
+            Self::DnsTable => "dns_table",
+            Self::DnsQuestionTable => "dns_question_table",
+            Self::DnsStream => "dns_stream",
         }
     }
 }
 
 /// How many reasons the programs count.
-pub const DROPS: usize = 18;
+pub const DROPS: usize = 21;
 
 const _: () = assert!(size_of::<NetBook>() == 192 && size_of::<SchedBook>() == 128);
 const _: () = assert!(size_of::<CachedSlot>() == 16 && size_of::<CgroupEvent>() == 16);

@@ -10,12 +10,15 @@
 
 mod blame;
 mod cgroups;
+mod courses;
 mod drops;
 mod lasting;
 mod migration;
 mod net;
 mod offsets;
 mod open_sockets;
+mod packet;
+mod questions;
 mod sched;
 mod slots;
 mod sockets;
@@ -32,14 +35,14 @@ use aya_ebpf::{
 /// A packet that a socket sends: after routing, before segmentation.
 #[cgroup_skb(egress)]
 fn observer_egress(ctx: SkBuffContext) -> i32 {
-    net::book(&ctx, net::Direction::Transmit);
+    net::book(&ctx, packet::Direction::Transmit);
     PASS
 }
 
 /// A packet that a socket receives: after reassembly.
 #[cgroup_skb(ingress)]
 fn observer_ingress(ctx: SkBuffContext) -> i32 {
-    net::book(&ctx, net::Direction::Receive);
+    net::book(&ctx, packet::Direction::Receive);
     PASS
 }
 

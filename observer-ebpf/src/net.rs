@@ -4,39 +4,30 @@
 
 use crate::{
     drops,
+    packet::{Direction, PacketEnd, addresses, mapped_words, packet_end, packet_far_end, segmented, unpack},
+    questions,
     slots::{self, NoSlot},
     sockets::{self, storage},
 };
 use aya_ebpf::{
     bindings::{__sk_buff, BPF_SK_STORAGE_GET_F_CREATE, bpf_sock},
-    helpers::{
-        bpf_get_smp_processor_id,
-        generated::{bpf_skb_cgroup_id, bpf_skb_load_bytes},
-    },
+    helpers::{bpf_get_smp_processor_id, generated::bpf_skb_cgroup_id},
     macros::map,
     maps::{LpmTrie, lpm_trie::Key},
     programs::SkBuffContext,
 };
-use core::{mem::MaybeUninit, ptr::read_volatile};
+use core::ptr::read_volatile;
 use observer_ebpf::{
     Address, Drop, MAX_SCOPE_PREFIXES, SCOPES, Scope, Traffic, UNATTRIBUTED_SLOT,
     flows::{
         AddressWords, FlowKey, INBOUND, OUTBOUND, PEER_KNOWN, PEER_SCOPE, PEER_SENT, SocketBook, TCP, UNDECIDED,
         address_of, mix_ipv6, peer_key,
     },
-    wire,
 };
 
 /// Which addresses are in which [`Scope`]; the rest is [`Scope::Internet`].
 #[map]
 static SCOPE_PREFIXES: LpmTrie<Address, u32> = LpmTrie::with_max_entries(MAX_SCOPE_PREFIXES, 0);
-
-/// Which way a packet goes; so, which of its addresses is the far end's.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Direction {
-    Transmit,
-    Receive,
-}
 
 impl Direction {
     /// What a scope that a packet of this direction decided is marked with.
@@ -50,8 +41,6 @@ impl Direction {
 
 const AF_INET: u32 = 2;
 const AF_INET6: u32 = 10;
-const IPV4_HEADER: u32 = 20;
-const IPV6_HEADER: u32 = 40;
 
 /// Books one packet.
 #[inline(always)]
@@ -70,9 +59,11 @@ pub(crate) fn book(ctx: &SkBuffContext, direction: Direction) {
         // There may be one now.
         socket = storage(sk, core::ptr::null_mut(), 0);
     }
+    let mut asks = place & ASKS != 0;
     if place & STRANGER != 0 {
         // SAFETY: only a socket with storage has strangers.
-        if let Some(key) = unsafe { stranger(skb, socket, place, direction) } {
+        if let Some((key, port)) = unsafe { stranger(skb, socket, place, direction) } {
+            asks = questions::is_asked_at(port);
             sockets::book_stranger(key, direction, bytes, packets);
         }
     } else if !socket.is_null() {
@@ -90,6 +81,10 @@ pub(crate) fn book(ctx: &SkBuffContext, direction: Direction) {
     let Some(book) = slots::net_book((place >> 8) as u32, cpu).filter(|_| scope < SCOPES) else { return };
     // SAFETY: the map's value; the scope was compared.
     unsafe { sockets::count((&raw mut (*book).scopes).cast::<Traffic>().add(scope), direction, bytes, packets) }
+    if known.is_none() && asks && !socket.is_null() {
+        // SAFETY: the socket's storage.
+        questions::observer_dns_packet(skb, unsafe { owner(socket, place) }, direction as u32);
+    }
 }
 
 /// The key of a far end whose address does not lie in place: remembered for nobody.
@@ -100,6 +95,9 @@ type Place = u64;
 
 /// Marks the place of a packet of a socket without connection whose far end is not the socket's first: its traffic is not the book's.
 const STRANGER: Place = 1 << 62;
+
+/// Marks the place of a packet of a socket whose first far end is asked for names: none of its packets takes the usual way.
+const ASKS: Place = 1 << 61;
 
 /// The place as the socket remembers it, if all of it still holds.
 #[inline(always)]
@@ -165,45 +163,6 @@ fn connected_address(sk: *mut bpf_sock) -> Option<AddressWords> {
     None
 }
 
-/// The far end's address in a packet, wherever the header lies.
-#[inline(always)]
-fn packet_address(skb: *mut __sk_buff, is_v4: bool, direction: Direction) -> AddressWords {
-    let is_sent = direction == Direction::Transmit;
-    if is_v4 {
-        return mapped_words(load(skb, if is_sent { 16 } else { 12 }).unwrap_or(0));
-    }
-    load(skb, if is_sent { 24 } else { 8 }).unwrap_or_default()
-}
-
-/// An IPv4 address as it lies in memory, mapped into IPv6.
-#[inline(always)]
-pub(crate) fn mapped_words(address: u32) -> AddressWords {
-    [0, 0xffff_0000 | (u64::from(address) << 32)]
-}
-
-/// The address in the packet's header in place.
-#[inline(always)]
-fn packet_far_end(skb: *mut __sk_buff, direction: Direction) -> Option<u32> {
-    // SAFETY: the context of the program; the verifier turns these into packet pointers.
-    let (start, end) = unsafe { ((*skb).data as usize, (*skb).data_end as usize) };
-    if start + IPV4_HEADER as usize > end {
-        return None;
-    }
-    let header = start as *const u8;
-    // SAFETY: the verifier holds each access against the bound checked before it.
-    unsafe {
-        if *header >> 4 == 4 {
-            return Some(*header.add(if direction == Direction::Transmit { 16 } else { 12 }).cast::<u32>());
-        }
-        if start + IPV6_HEADER as usize > end {
-            return None;
-        }
-        let address = header.add(if direction == Direction::Transmit { 24 } else { 8 }).cast::<u32>();
-        let half = |at: usize| u64::from(*address.add(at)) | (u64::from(*address.add(at + 1)) << 32);
-        Some(mix_ipv6(half(0), half(2)))
-    }
-}
-
 /// The way of a socket's first packet, of another far end than last time, and of changed slots or address ranges.
 #[inline(never)]
 fn settle(skb: *mut __sk_buff, sk: *mut bpf_sock, known: *mut SocketBook, key: u64, direction: Direction) -> Place {
@@ -226,6 +185,10 @@ fn settle(skb: *mut __sk_buff, sk: *mut bpf_sock, known: *mut SocketBook, key: u
     // compares them again.
     unsafe {
         let scope = decide(skb, sk, socket, key, (scope, direction));
+        let asks = scope & STRANGER == 0
+            && questions::is_asked_at((*socket).remote_port)
+            && (connected_to(sk).is_some() || questions::is_asked_at(packet_end(skb, direction).remote_port));
+        let scope = if asks { scope | ASKS } else { scope };
         let (cgroup, slot) = ((*socket).cgroup, (*socket).slot);
         if slots::owner(slot) == cgroup {
             return place(slot, scope);
@@ -293,7 +256,8 @@ unsafe fn decide(
             }
             introduce(skb, sk, socket, direction);
         }
-        let known = if (*socket).is_released == 0 { key } else { key & !PEER_KNOWN };
+        let is_unusual = (*socket).is_released != 0 || questions::is_asked_at((*socket).remote_port);
+        let known = if is_unusual { key & !PEER_KNOWN } else { key };
         (*socket).peer = known | shown;
     }
     shown
@@ -327,7 +291,7 @@ unsafe fn introduce(skb: *mut __sk_buff, sk: *mut bpf_sock, socket: *mut SocketB
     }
 }
 
-/// The flow of a packet that is not for, or from, the far end that its socket remembers.
+/// The flow of a packet that is not for, or from, the far end that its socket remembers, and the far end's port.
 ///
 /// # Safety
 /// `socket` must be a socket's storage, or null.
@@ -337,43 +301,37 @@ unsafe fn stranger(
     socket: *const SocketBook,
     place: Place,
     direction: Direction,
-) -> Option<FlowKey> {
+) -> Option<(FlowKey, u16)> {
     if socket.is_null() {
         return None;
     }
     let PacketEnd { address, local_port, remote_port } = packet_end(skb, direction);
     // SAFETY: as above.
-    let book = unsafe { &*socket };
-    let slot = (place >> 8) as u32;
-    Some(FlowKey {
-        cgroup: if slot == UNATTRIBUTED_SLOT { 0 } else { book.cgroup },
+    let (book, cgroup) = unsafe { (&*socket, owner(socket, place)) };
+    let key = FlowKey {
+        cgroup,
         remote: address,
         port: book.port(local_port, remote_port),
         protocol: book.protocol,
         direction: if book.direction == OUTBOUND { OUTBOUND } else { INBOUND },
         scope: (place & PEER_SCOPE) as u8,
         padding: [0; 3],
-    })
+    };
+    Some((key, remote_port))
+}
+
+/// The cgroup that a packet at a place is booked on; 0 is nobody's.
+///
+/// # Safety
+/// `socket` must be a socket's storage.
+#[inline(always)]
+unsafe fn owner(socket: *const SocketBook, place: Place) -> u64 {
+    // SAFETY: as above.
+    if (place >> 8) as u32 == UNATTRIBUTED_SLOT { 0 } else { unsafe { (*socket).cgroup } }
 }
 
 /// Ports from here on are the system's to give, as Linux has it where nothing else is said.
 const EPHEMERAL: u16 = 32_768;
-
-/// What a packet shows of its far end.
-struct PacketEnd {
-    address: AddressWords,
-    local_port: u16,
-    remote_port: u16,
-}
-
-#[inline(always)]
-fn packet_end(skb: *mut __sk_buff, direction: Direction) -> PacketEnd {
-    let is_v4 = load::<u8>(skb, 0).unwrap_or(0) >> 4 == 4;
-    let [source, destination] = packet_ports(skb, protocol(skb, is_v4), is_v4);
-    let (local_port, remote_port) =
-        if direction == Direction::Transmit { (source, destination) } else { (destination, source) };
-    PacketEnd { address: packet_address(skb, is_v4, direction), local_port, remote_port }
-}
 
 #[inline(always)]
 fn place(slot: u32, scope: u64) -> Place {
@@ -414,113 +372,4 @@ pub(crate) fn scope_between(own: AddressWords, far: AddressWords) -> u64 {
     let known = SCOPE_PREFIXES.get(Key::new(128, address_of(far)));
     let scope = known.map_or(Scope::Internet as u64, |scope| u64::from(*scope));
     if own == far { scope.min(Scope::Node as u64) } else { scope.min(Scope::Internet as u64) }
-}
-
-/// Source and destination, IPv4 mapped into IPv6.
-#[inline(always)]
-fn addresses(skb: *mut __sk_buff) -> Option<(AddressWords, AddressWords)> {
-    let version: u8 = load(skb, 0)?;
-    if version >> 4 == 4 {
-        let pair: [u32; 2] = load(skb, 12)?;
-        return Some((mapped_words(pair[0]), mapped_words(pair[1])));
-    }
-    let pair: [AddressWords; 2] = load(skb, 8)?;
-    Some((pair[0], pair[1]))
-}
-
-/// The transport protocol's number; where IPv6 has other headers before it, the first one's.
-#[inline(always)]
-fn protocol(skb: *mut __sk_buff, is_v4: bool) -> u8 {
-    load(skb, if is_v4 { 9 } else { 6 }).unwrap_or(0)
-}
-
-/// The ports of source and destination, where the protocol has them.
-#[inline(always)]
-fn packet_ports(skb: *mut __sk_buff, protocol: u8, is_v4: bool) -> [u16; 2] {
-    if protocol != TCP && protocol != UDP && protocol != SCTP {
-        return [0; 2];
-    }
-    let at = if is_v4 { u32::from(load::<u8>(skb, 0).unwrap_or(0) & 0xf) * 4 } else { IPV6_HEADER };
-    load::<[u16; 2]>(skb, at).unwrap_or_default().map(u16::from_be)
-}
-
-/// Bytes and packets on the wire of a packet that the device, or the stack behind this hook, cuts into segments.
-#[inline(never)]
-fn segmented(skb: *mut __sk_buff) -> u64 {
-    // SAFETY: the context of the program.
-    let (bytes, gso_size, gso_segs) = unsafe { ((*skb).len, (*skb).gso_size, (*skb).gso_segs) };
-    let Some((headers, removed)) = headers(skb) else {
-        drops::count(Drop::PacketUnreadable);
-        return pack(u64::from(bytes), 1);
-    };
-    let (bytes, packets) = wire::on_the_wire(bytes.saturating_sub(removed), headers, gso_size, gso_segs);
-    pack(bytes, packets)
-}
-
-/// Bytes and packets of one `sk_buff` in a word: a function of its own has one register to return.
-#[inline(always)]
-fn pack(bytes: u64, packets: u64) -> u64 {
-    (bytes << PACKETS_BITS) | packets
-}
-
-#[inline(always)]
-fn unpack(word: u64) -> (u64, u64) {
-    (word >> PACKETS_BITS, word & ((1 << PACKETS_BITS) - 1))
-}
-
-/// More than the segments that 2^20 bytes can be cut into.
-const PACKETS_BITS: u32 = 24;
-
-const UDP: u8 = 17;
-const SCTP: u8 = 132;
-const HOP_BY_HOP: u8 = 0;
-const ROUTING: u8 = 43;
-const DESTINATION_OPTIONS: u8 = 60;
-const JUMBO: u8 = 0xc2;
-
-/// The bytes of headers that each segment repeats, and of those that segmentation takes away: IPv6 packets beyond
-/// 64 KiB carry a jumbo option of 8 bytes only until they are cut.
-#[inline(always)]
-fn headers(skb: *mut __sk_buff) -> Option<(u32, u32)> {
-    let version: u8 = load(skb, 0)?;
-    if version >> 4 == 4 {
-        let at = u32::from(version & 0xf) * 4;
-        return Some((at + transport_header(skb, load(skb, 9)?, at)?, 0));
-    }
-    let mut next: u8 = load(skb, 6)?;
-    let mut at = IPV6_HEADER;
-    let mut removed = 0;
-    for _ in 0..4 {
-        if next != HOP_BY_HOP && next != ROUTING && next != DESTINATION_OPTIONS {
-            break;
-        }
-        let [following, eights, option]: [u8; 3] = load(skb, at)?;
-        if next == HOP_BY_HOP && option == JUMBO && eights == 0 {
-            removed = 8;
-        }
-        at += (u32::from(eights) + 1) * 8;
-        next = following;
-    }
-    Some((at - removed + transport_header(skb, next, at)?, removed))
-}
-
-#[inline(always)]
-fn transport_header(skb: *mut __sk_buff, protocol: u8, at: u32) -> Option<u32> {
-    Some(match protocol {
-        TCP => u32::from(load::<u8>(skb, at + 12)? >> 4) * 4,
-        UDP => 8,
-        SCTP => 12,
-        _ => 0,
-    })
-}
-
-/// Copies bytes out of the packet, wherever they lie.
-#[inline(always)]
-fn load<T: Copy>(skb: *mut __sk_buff, at: u32) -> Option<T> {
-    let mut value = MaybeUninit::<T>::uninit();
-    // SAFETY: the helper writes all of `value` or fails; every `T` used here is plain bytes.
-    unsafe {
-        (bpf_skb_load_bytes(skb.cast(), at, value.as_mut_ptr().cast(), size_of::<T>() as u32) == 0)
-            .then(|| value.assume_init())
-    }
 }

@@ -3,8 +3,8 @@
 
 use crate::{
     drops::{self, add, take_away},
-    net::Direction,
     offsets::{SOCK_BACKLOG, TCP_BYTES_ACKED, TCP_ROUND_TRIP, TCP_TOTAL_RETRANS, peek},
+    packet::Direction,
     slots,
 };
 use aya_ebpf::{

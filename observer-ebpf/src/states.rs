@@ -7,7 +7,7 @@ use crate::{
         SOCK_CGROUP, SOCK_FAMILY, SOCK_PORT, SOCK_PROTOCOL, SOCK_REMOTE_PORT, SOCK_REMOTE_V4, SOCK_REMOTE_V6, SOCK_V4,
         SOCK_V6, cgroup_id, field,
     },
-    slots,
+    packet, slots,
     sockets::{self, storage},
 };
 use aya_ebpf::{bindings::BPF_SK_STORAGE_GET_F_CREATE, programs::BtfTracePointContext};
@@ -82,7 +82,7 @@ unsafe fn accepted(sk: *const u8) {
         let family: u16 = field(sk, &SOCK_FAMILY);
         let (own, remote, mixed): (AddressWords, AddressWords, u32) = if family == AF_INET {
             let remote: u32 = field(sk, &SOCK_REMOTE_V4);
-            (net::mapped_words(field(sk, &SOCK_V4)), net::mapped_words(remote), remote)
+            (packet::mapped_words(field(sk, &SOCK_V4)), packet::mapped_words(remote), remote)
         } else if family == AF_INET6 {
             let remote = words(sk.add(SOCK_REMOTE_V6.load() as usize));
             (words(sk.add(SOCK_V6.load() as usize)), remote, mix_ipv6(remote[0], remote[1]))

@@ -5,6 +5,7 @@
 mod books;
 mod clock;
 mod directory;
+mod dns;
 mod far_ends;
 mod homes;
 mod memory;

@@ -1,7 +1,7 @@
 //! `observer whois`: who has an address, and who had it then. It asks the API of the debug listener and nothing else.
 
 use super::{FAILED, Output, client, complain, exit_code, time};
-use crate::server::{FarEnd, WhoisAnswer, address_of, moment_of};
+use crate::server::{FarEnd, LookedUpRow, WhoisAnswer, address_of, moment_of};
 use clap::Args;
 use std::{fmt::Write as _, process::ExitCode};
 
@@ -62,11 +62,13 @@ fn target(arguments: &Arguments) -> String {
 
 /// All in one line.
 fn line(answer: &WhoisAnswer) -> String {
-    let WhoisAnswer { node, address, port, at_unix_seconds, scope, holder, others, missing } = answer;
+    let WhoisAnswer { node, address, port, at_unix_seconds, scope, holder, others, looked_up, missing } = answer;
     let port = port.map(|port| format!(" port {port}")).unwrap_or_default();
     let mut text = format!("{address}{port} ({scope}): ");
     match holder {
         Some(holder) => text.push_str(&described(holder)),
+        // A name is who it is to those who looked it up.
+        None if !looked_up.is_empty() => text.push_str("known by its names"),
         None => {
             let _ = write!(text, "nobody that the agent of {node} knows of at {} UTC", time::second(*at_unix_seconds));
         }
@@ -74,6 +76,10 @@ fn line(answer: &WhoisAnswer) -> String {
     for (at, other) in others.iter().enumerate() {
         text.push_str(if at == 0 { "; it was or is also " } else { ", and " });
         text.push_str(&described(other));
+    }
+    for (at, LookedUpRow { name, entity, as_of_unix_seconds }) in looked_up.iter().enumerate() {
+        text.push_str(if at == 0 { "; looked up as " } else { ", and as " });
+        let _ = write!(text, "{name} by {entity}, as of {}", time::second(*as_of_unix_seconds));
     }
     if let Some(missing) = missing {
         let _ = write!(text, "; not all may be known: {missing}");

@@ -284,6 +284,7 @@ impl Totals {
         let Self { traffic, tcp, waits, wait_ns, run_ns, uninterruptible_ns, caused_ns } = self;
         Added {
             cgroup,
+            dns: None,
             traffic: std::array::from_fn(|scope| {
                 let (now, then) = (&traffic[scope], &before.traffic[scope]);
                 Traffic {

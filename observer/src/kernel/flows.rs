@@ -1,17 +1,15 @@
 //! What sockets have carried, by far end: those that have closed from two tables in turn, those that are open from an iterator over
 //! their storage. Neither needs a privilege once it is set up.
 
-use super::{shared::SharedArray, sys};
-use aya::maps::MapData;
+use super::{in_turn::InTurn, sys};
 use observer_ebpf::{
     Traffic, UNATTRIBUTED_SLOT,
-    flows::{ADDED, FlowKey, FlowSum, IN_TABLES, SocketBook, SocketState},
+    flows::{FlowKey, FlowSum, SocketBook, SocketState},
 };
 use std::{
     fs::File,
     io::{self, Read as _},
     os::fd::{AsFd as _, BorrowedFd, OwnedFd},
-    sync::atomic::Ordering,
 };
 
 /// As much as the kernel hands out at once.
@@ -19,87 +17,23 @@ const BUFFER_BYTES: usize = 32 * 1024;
 const BOOK_BYTES: usize = size_of::<SocketBook>();
 const RECORD_BYTES: usize = BOOK_BYTES + size_of::<SocketState>();
 
-/// How long a table rests before it is emptied: longer than a program takes that may still add to it, also one whose task is kept from
-/// running meanwhile.
-const REST_NS: u64 = 900_000_000;
-
-/// The tables of closed sockets.
-pub(super) struct ClosedFlows {
-    tables: [OwnedFd; 2],
-    /// How much has been added to them, and what is in them.
-    counts: SharedArray<u64>,
-    /// How much had been added when each table was last turned away from, and when that one was emptied.
-    turned: [u64; 2],
-    fetched: [u64; 2],
-    /// When the programs last turned away from a table, and the time before.
-    turned_ns: u64,
-    turned_before_ns: u64,
-    keys: Vec<Key>,
-    sums: Vec<Sum>,
-}
+/// The flows of sockets that have closed.
+pub(super) type ClosedFlows = InTurn<Key, Sum>;
 
 /// [`FlowKey`] as aya wants it.
 #[derive(Clone, Copy, Default)]
 #[repr(transparent)]
-struct Key(FlowKey);
+pub(super) struct Key(pub(super) FlowKey);
 
 /// [`FlowSum`] as aya wants it.
 #[derive(Clone, Copy, Default)]
 #[repr(transparent)]
-struct Sum(FlowSum);
+pub(super) struct Sum(pub(super) FlowSum);
 
 // SAFETY: plain data without gaps.
 unsafe impl aya::Pod for Key {}
 // SAFETY: as above.
 unsafe impl aya::Pod for Sum {}
-
-impl ClosedFlows {
-    pub(super) fn new(even: &MapData, odd: &MapData, counts: SharedArray<u64>) -> io::Result<Self> {
-        let table = |data: &MapData| data.fd().as_fd().try_clone_to_owned();
-        Ok(Self {
-            tables: [table(even)?, table(odd)?],
-            counts,
-            turned: [0; 2],
-            fetched: [0; 2],
-            turned_ns: 0,
-            turned_before_ns: 0,
-            keys: Vec::new(),
-            sums: Vec::new(),
-        })
-    }
-
-    /// Whether a table has rested long enough to be emptied.
-    pub(super) fn is_due(&self, now_ns: u64) -> bool {
-        now_ns.saturating_sub(self.turned_ns) >= REST_NS
-    }
-
-    /// Since when what is in the table that rests was handed over.
-    pub(super) fn rests_from_ns(&self) -> u64 {
-        self.turned_before_ns
-    }
-
-    /// Takes everything out of the table that is not added to, given how often the tables have been changed.
-    pub(super) fn fetch(&mut self, epoch: u64, into: &mut Vec<(FlowKey, FlowSum)>) -> io::Result<()> {
-        let resting = usize::from(epoch & 1 == 0);
-        if self.turned[resting] == self.fetched[resting] {
-            return Ok(());
-        }
-        let fetched = sys::take_hash(self.tables[resting].as_fd(), &mut self.keys, &mut self.sums);
-        // What came before an error is not there any more.
-        into.extend(self.keys.iter().zip(&self.sums).map(|(Key(key), Sum(sum))| (*key, *sum)));
-        fetched?;
-        self.counts.words(IN_TABLES as usize + resting)?[0].store(0, Ordering::Release);
-        self.fetched[resting] = self.turned[resting];
-        Ok(())
-    }
-
-    /// Notes that the programs turn away from the table that was added to in this epoch.
-    pub(super) fn turn(&mut self, epoch: u64, now_ns: u64) -> io::Result<()> {
-        self.turned[usize::from(epoch & 1 != 0)] = self.counts.words(ADDED as usize)?[0].load(Ordering::Acquire);
-        (self.turned_before_ns, self.turned_ns) = (self.turned_ns, now_ns);
-        Ok(())
-    }
-}
 
 /// An open socket: what it carried to and from its far end since it was told of last, and how it is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

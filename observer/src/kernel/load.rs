@@ -3,8 +3,10 @@
 
 use super::{
     books::{SlotBooks, SlotMaps},
+    dns::{self, Answers, DnsBooks, OpenQuestions},
     events::Events,
-    flows::{ClosedFlows, OpenSocket, OpenSockets},
+    flows::{ClosedFlows, Key, OpenSocket, OpenSockets, Sum},
+    in_turn::InTurn,
     lasting::LastingTasks,
     offsets::{Global, program},
     programs::{self, PROGRAMS, ProgramState},
@@ -27,6 +29,7 @@ use aya_obj::generated::bpf_prog_info;
 use observer_ebpf::{
     Address, DROPS, NetBook, SLOT_CACHE_ENTRIES, SchedBook, Scope, THROTTLES_PER_CPU,
     causes::CauseBook,
+    dns::COUNTS,
     flows::{FLOW_COUNTS, FlowKey, FlowSum},
 };
 use std::{
@@ -96,6 +99,7 @@ pub struct Kernel {
     turns: MapData,
     lasting: Option<LastingTasks>,
     closed_flows: ClosedFlows,
+    dns: DnsTables,
     sockets: MapData,
     open_sockets: Option<OpenSockets>,
     scopes: (ScopeTable, LpmTrie<MapData, Address, u32>),
@@ -118,7 +122,7 @@ impl Kernel {
             down_because: fields.and_then(|_| entry.load(&mut ebpf, &targets)).err(),
         });
         let states = states.collect();
-        let Tables { books, sleeps, wait_pairs, turns, closed_flows, sockets, scopes, events } =
+        let Tables { books, sleeps, wait_pairs, turns, closed_flows, dns, sockets, scopes, events } =
             open_maps(&mut ebpf, cpus, options.slots)?;
         let kernel = Self {
             #[cfg(feature = "kernel-log")]
@@ -135,6 +139,7 @@ impl Kernel {
             turns,
             lasting: None,
             closed_flows,
+            dns,
             sockets,
             open_sockets: None,
             scopes: (ScopeTable::default(), scopes),
@@ -161,17 +166,30 @@ impl Kernel {
         self.closed_flows.rests_from_ns()
     }
 
-    /// Adds the flows of sockets that have closed, and empties the table that rests, if that has rested for a second; the other one rests
-    /// from now on.
-    pub fn fetch_closed_flows(&mut self, now_ns: u64, into: &mut Vec<(FlowKey, FlowSum)>) -> io::Result<()> {
+    /// Adds the flows of sockets that have closed and what was asked of DNS servers, and empties the tables that rest, if they have rested
+    /// for a second; the other ones rest from now on.
+    pub fn fetch_what_rests(&mut self, now_ns: u64, sample: &mut Sample) -> io::Result<()> {
         if !self.closed_flows.is_due(now_ns) {
             return Ok(());
         }
         let epoch = self.books.flow_epoch()?;
-        let fetched = self.closed_flows.fetch(epoch, into);
+        let Sample { added, flows, .. } = &mut *sample;
+        let flows = self.closed_flows.fetch(epoch, |Key(key), Sum(sum)| flows.push((key, sum)));
+        let asked = self.dns.books.fetch(epoch, |cgroup, book| added.push(dns::added(cgroup, book)));
         self.books.turn_flows()?;
         self.closed_flows.turn(epoch, now_ns)?;
-        fetched
+        self.dns.books.turn(epoch, now_ns)?;
+        flows.and(asked).and(self.dns.questions.give_up(now_ns, sample))
+    }
+
+    /// Hands on what DNS servers answered since the last time: the cgroup that asked, and the message as far as it is told.
+    pub fn drain_dns_answers(&mut self, each: impl FnMut(u64, &[u8])) {
+        self.dns.answers.drain(each);
+    }
+
+    /// DNS questions that were open at the last look, and answers whose names nobody read, since there were too many.
+    pub fn dns_facts(&mut self) -> io::Result<(u64, u64)> {
+        Ok((self.dns.questions.open(), self.dns.questions.untold()?))
     }
 
     /// One look at every open socket that has carried anything; adds what they have carried since the last look. Without the
@@ -297,6 +315,8 @@ fn create_maps<'a>(
         .map_max_entries("FREE_SLOTS", options.slots)
         .map_max_entries("OWNERS", options.slots)
         .map_max_entries("TCP", options.slots)
+        .map_max_entries("DNS_EVEN", options.slots)
+        .map_max_entries("DNS_ODD", options.slots)
         .map_max_entries("NET", options.slots * cpus)
         .map_max_entries("SCHED", options.slots * cpus)
         .map_max_entries("CAUSES", options.slots * cpus)
@@ -329,6 +349,13 @@ fn lacks_memory(error: &EbpfError) -> bool {
     false
 }
 
+/// What is read of DNS.
+struct DnsTables {
+    books: DnsBooks,
+    questions: OpenQuestions,
+    answers: Answers,
+}
+
 /// What is read of the maps.
 struct Tables {
     books: SlotBooks,
@@ -336,6 +363,7 @@ struct Tables {
     wait_pairs: WaitPairs,
     turns: MapData,
     closed_flows: ClosedFlows,
+    dns: DnsTables,
     sockets: MapData,
     scopes: LpmTrie<MapData, Address, u32>,
     events: Events,
@@ -356,45 +384,69 @@ fn open_maps(ebpf: &mut Ebpf, cpus: u32, slots: u32) -> Result<Tables, LoadError
     };
     let books = SlotBooks::new(maps, cpus, slots).map_err(|error| LoadError::Map("FREE_SLOTS", error))?;
     let begun = share(ebpf, "SLEEPS_BEGUN", 1)?;
-    let sleeps = take(ebpf, "SLEEPS", |map| match map {
-        Map::HashMap(data) => OpenSleeps::new(data, begun),
-        _ => Err(MapError::InvalidMapType { map_type: 0 }),
-    })?;
+    let sleeps = take(ebpf, "SLEEPS", |map| OpenSleeps::new(hash(map)?, begun))?;
     let booked = share(ebpf, "WAIT_PAIRS_BOOKED", 1)?;
-    let wait_pairs = take(ebpf, "WAIT_PAIRS", |map| match map {
-        Map::HashMap(data) => WaitPairs::new(&data, booked).map_err(MapError::IoError),
-        _ => Err(MapError::InvalidMapType { map_type: 0 }),
-    })?;
+    let wait_pairs = take(ebpf, "WAIT_PAIRS", |map| WaitPairs::new(&hash(map)?, booked).map_err(MapError::IoError))?;
     let turns = take(ebpf, "TURNS", |map| match map {
         Map::Array(data) => Ok(data),
         _ => Err(MapError::InvalidMapType { map_type: 0 }),
     })?;
-    let hash = |map| match map {
-        Map::HashMap(data) => Ok(data),
-        _ => Err(MapError::InvalidMapType { map_type: 0 }),
-    };
-    let (even, odd) = (take(ebpf, "FLOWS_EVEN", hash)?, take(ebpf, "FLOWS_ODD", hash)?);
     let counts = share(ebpf, "FLOWS_BOOKED", FLOW_COUNTS as usize)?;
-    let closed_flows = ClosedFlows::new(&even, &odd, counts)
-        .map_err(|error| LoadError::Map("FLOWS_EVEN", MapError::IoError(error)))?;
+    let closed_flows = in_turn(ebpf, ["FLOWS_EVEN", "FLOWS_ODD"], counts)?;
+    let [counts, more_counts] = share_with(ebpf, "DNS_BOOKED", COUNTS as usize)?;
+    let dns = DnsTables {
+        books: in_turn(ebpf, ["DNS_EVEN", "DNS_ODD"], counts)?,
+        questions: take(ebpf, "DNS_QUESTIONS", |map| OpenQuestions::new(hash(map)?, more_counts))?,
+        answers: Answers::new(take(ebpf, "DNS_ANSWERS", RingBuf::try_from)?),
+    };
     let sockets = take(ebpf, "SOCKETS", |map| match map {
         Map::SkStorage(data) => Ok(data),
         _ => Err(MapError::InvalidMapType { map_type: 0 }),
     })?;
     let scopes = take(ebpf, "SCOPE_PREFIXES", LpmTrie::try_from)?;
     let events = Events::new(take(ebpf, "EVENTS", RingBuf::try_from)?);
-    Ok(Tables { books, sleeps, wait_pairs, turns, closed_flows, sockets, scopes, events })
+    Ok(Tables { books, sleeps, wait_pairs, turns, closed_flows, dns, sockets, scopes, events })
 }
 
 fn take<T>(ebpf: &mut Ebpf, name: &'static str, open: impl FnOnce(Map) -> Result<T, MapError>) -> Result<T, LoadError> {
     open(find(ebpf, name)?).map_err(|error| LoadError::Map(name, error))
 }
 
+fn hash(map: Map) -> Result<MapData, MapError> {
+    match map {
+        Map::HashMap(data) => Ok(data),
+        _ => Err(MapError::InvalidMapType { map_type: 0 }),
+    }
+}
+
+/// Two tables that are added to in turn.
+fn in_turn<K: aya::Pod + Default, V: aya::Pod + Default>(
+    ebpf: &mut Ebpf,
+    [even, odd]: [&'static str; 2],
+    counts: SharedArray<u64>,
+) -> Result<InTurn<K, V>, LoadError> {
+    let (first, second) = (take(ebpf, even, hash)?, take(ebpf, odd, hash)?);
+    InTurn::new(&first, &second, counts).map_err(|error| LoadError::Map(even, MapError::IoError(error)))
+}
+
 fn share<T>(ebpf: &mut Ebpf, name: &'static str, entries: usize) -> Result<SharedArray<T>, LoadError> {
+    let [shared] = share_with(ebpf, name, entries)?;
+    Ok(shared)
+}
+
+/// As many handles of one array as there are who read it.
+fn share_with<T, const READERS: usize>(
+    ebpf: &mut Ebpf,
+    name: &'static str,
+    entries: usize,
+) -> Result<[SharedArray<T>; READERS], LoadError> {
     let Map::Array(data) = find(ebpf, name)? else {
         return Err(LoadError::Map(name, MapError::InvalidMapType { map_type: 0 }));
     };
-    SharedArray::new(data.fd().as_fd(), entries).map_err(|error| LoadError::Share(name, error))
+    let handle = |_| SharedArray::new(data.fd().as_fd(), entries);
+    let handles: io::Result<Vec<_>> = (0..READERS).map(handle).collect();
+    let handles = handles.map_err(|error| LoadError::Share(name, error))?;
+    handles.try_into().map_err(|_| LoadError::Share(name, io::Error::other("not as many handles as asked for")))
 }
 
 fn find(ebpf: &mut Ebpf, name: &'static str) -> Result<Map, LoadError> {

@@ -3,8 +3,10 @@
 
 mod books;
 pub mod btf;
+mod dns;
 mod events;
 mod flows;
+mod in_turn;
 mod lasting;
 mod load;
 pub mod lock;

@@ -7,6 +7,7 @@ use super::{
     flows::Flows,
     holding::{BeforeTheWindows, Held},
     identity::identify,
+    looked_up::LookedUp,
     node_ports::NodePorts,
     pods::Pods,
     tenancies::Tenancies,
@@ -34,6 +35,7 @@ pub struct Ledger {
     pub(super) flows: Flows,
     pub(super) tenancies: Tenancies,
     pub(super) node_ports: NodePorts,
+    pub(super) looked_up: LookedUp,
     next_id: u64,
     /// What lasted at the last reading of that, by task.
     pub(super) held: Vec<Held>,
@@ -64,6 +66,7 @@ impl Default for Ledger {
             flows: Flows::default(),
             tenancies: Tenancies::default(),
             node_ports: NodePorts::default(),
+            looked_up: LookedUp::default(),
             next_id: 0,
             held: Vec::new(),
             ended: Vec::new(),
@@ -224,6 +227,7 @@ impl Ledger {
             let there: HashSet<EntityId> = self.entities.iter().map(|entity| entity.id).collect();
             self.pairs.retain(|id| there.contains(&id));
             self.flows.retain(|id| there.contains(&id));
+            self.looked_up.retain(|id| there.contains(&id));
         }
         self.workloads.expire(now_ns);
     }

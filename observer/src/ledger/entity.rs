@@ -1,7 +1,7 @@
 //! An entity with its books.
 
 use super::{Added, CAUSES, Connections, Identity, MemoryUse, Pressure, Recent};
-use observer_ebpf::{SCOPES, TcpBook, Traffic, histogram};
+use observer_ebpf::{SCOPES, TcpBook, Traffic, dns::DnsBook, histogram};
 
 /// Never reused while the agent runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -33,6 +33,8 @@ pub struct Books {
     pub traffic: [Traffic; SCOPES],
     /// What went wrong with its TCP connections.
     pub tcp: TcpBook,
+    /// What it asked DNS servers, once it has.
+    pub dns: Option<Box<DnsBook>>,
     /// Waits for a CPU by [`histogram::bucket`].
     pub waits: [u64; histogram::BUCKETS],
     /// Nanoseconds waited.
@@ -74,11 +76,12 @@ pub struct Throttling {
 impl Books {
     /// Adds a reading.
     pub(super) fn add(&mut self, added: &Added) {
-        let Added { cgroup: _, traffic, tcp, waits, wait_ns, run_ns, uninterruptible_ns, caused_ns } = added;
+        let Added { cgroup: _, traffic, tcp, dns, waits, wait_ns, run_ns, uninterruptible_ns, caused_ns } = added;
         for (sum, more) in self.traffic.iter_mut().zip(traffic) {
             add_traffic(sum, more);
         }
         add_tcp(&mut self.tcp, tcp);
+        add_dns(&mut self.dns, dns.as_deref());
         for (sum, more) in self.waits.iter_mut().zip(waits) {
             *sum += u64::from(*more);
         }
@@ -92,12 +95,13 @@ impl Books {
 
     /// Adds other books to these.
     pub(super) fn merge(&mut self, other: &Self) {
-        let Self { traffic, tcp, waits, wait_ns, run_ns, uninterruptible_ns, caused_ns, cpu, pressure, oom_kills } =
+        let Self { traffic, tcp, dns, waits, wait_ns, run_ns, uninterruptible_ns, caused_ns, cpu, pressure, oom_kills } =
             other;
         for (sum, more) in self.traffic.iter_mut().zip(traffic) {
             add_traffic(sum, more);
         }
         add_tcp(&mut self.tcp, tcp);
+        add_dns(&mut self.dns, dns.as_deref());
         for (sum, more) in self.waits.iter_mut().zip(waits) {
             *sum += more;
         }
@@ -139,6 +143,12 @@ fn add_tcp(sum: &mut TcpBook, more: &TcpBook) {
     sum.transmit_resets += transmit_resets;
     sum.receive_resets += receive_resets;
     sum.failed_connects += failed_connects;
+}
+
+fn add_dns(sum: &mut Option<Box<DnsBook>>, more: Option<&DnsBook>) {
+    if let Some(more) = more {
+        sum.get_or_insert_default().add(more);
+    }
 }
 
 impl CpuUsage {

@@ -59,6 +59,7 @@ impl Ledger {
         self.accounts[to].absorb(account);
         self.pairs.rename(self.entities[from].id, self.entities[to].id);
         self.flows.rename(self.entities[from].id, self.entities[to].id);
+        self.looked_up.rename(self.entities[from].id, self.entities[to].id);
     }
 
     /// Books what an entity of a pod with names has counted so far on its workload, and from now on all else.

@@ -4,6 +4,7 @@ use super::By;
 use observer_ebpf::{
     SCOPES, TcpBook, Traffic,
     causes::CAUSES,
+    dns::DnsBook,
     flows::{FlowKey, FlowSum},
     histogram,
 };
@@ -86,6 +87,8 @@ pub struct Added {
     pub traffic: [Traffic; SCOPES],
     /// What went wrong with its TCP connections.
     pub tcp: TcpBook,
+    /// What it asked DNS servers, if anything.
+    pub dns: Option<Box<DnsBook>>,
     /// Waits by bucket.
     pub waits: [u32; histogram::BUCKETS],
     /// Nanoseconds waited.

@@ -58,6 +58,8 @@ impl Section {
             | Series::PerEntity(_)
             | Series::Connections
             | Series::Waits
+            | Series::DnsResponses
+            | Series::DnsWaits
             | Series::Caused
             | Series::Stalls => Self::Entities,
             Series::PerWorkloadScope(_) | Series::PerWorkload(_) | Series::PerPod | Series::PerResource(_) => {
@@ -134,6 +136,8 @@ fn write_label_values(text: &mut String) -> fmt::Result {
         "| `cgroup_gone` | packets, waits and sleeps on `unattributed` because nobody knew their cgroup's name any more |\n\
          | `flow_forgotten` | flows whose far ends were forgotten, since there were more than `--max-flows`: their traffic is in their entity's sums |\n\
          | `address_forgotten` | addresses whose holders were forgotten, since there were more than 8192, or 2048 pods in nodes' networks: flows to them lose their names |\n\
+         | `dns_answer_unread` | answers of DNS servers that were counted, and whose names nobody read, since there were too many in a second |\n\
+         | `dns_name_forgotten` | names that entities looked up and that were forgotten, since there were more than 8192 addresses: flows to them lose their names |\n\
          | `wait_pair_ledger` | waits booked by cause, but on no pair of victim and culprit: the agent keeps 8192 pairs |\n\
          | `sleep_unconfirmed` | uninterruptible sleeps not counted: for an hour nobody could tell whether the task still slept |"
     )?;
@@ -194,6 +198,16 @@ const fn drop_meaning(reason: Drop) -> &'static str {
         Drop::FlowLost => {
             "traffic in no flow at all: more far ends closed in a second than the table holds, with nobody's room left, or a socket got \
              no storage; it is in its entity's sums"
+        }
+        Drop::DnsTable => {
+            "DNS messages in no count: more cgroups asked in a second than there are slots, or there was no memory"
+        }
+        Drop::DnsQuestionTable => {
+            "DNS questions of which nobody knows how long they waited, or whether they were answered: more than 8192 were open"
+        }
+        Drop::DnsStream => {
+            "how often the DNS messages of a TCP connection could not be told apart for a while: a segment came late or not at all, \
+             or what was spoken is no DNS"
         }
         Drop::FlowTable => {
             "far ends that are not told of: more closed in a second than the table holds; their traffic is in their entity's sums, and in its flow without a far end"

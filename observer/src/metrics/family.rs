@@ -146,6 +146,10 @@ pub enum Series {
     Connections,
     /// The wait histogram of each entity that ever waited.
     Waits,
+    /// Each entity and each response code that DNS servers answered it with.
+    DnsResponses,
+    /// The histogram of how long each entity that asked DNS servers waited for answers.
+    DnsWaits,
     /// Each entity and each kind of cause for which it waited.
     Caused,
     /// Each entity, each resource that its tasks were stalled for, and whether some or all of them were.
@@ -195,7 +199,8 @@ impl Series {
             Self::PerScope(_) => &["node", ENTITY, "scope"],
             Self::PerEntity(_) => &["node", ENTITY],
             Self::Connections => &["node", ENTITY, "scope", "direction"],
-            Self::Waits => &["node", ENTITY, "le"],
+            Self::Waits | Self::DnsWaits => &["node", ENTITY, "le"],
+            Self::DnsResponses => &["node", ENTITY, "rcode"],
             Self::Caused => &["node", ENTITY, "by"],
             Self::Stalls => &["node", ENTITY, "resource", "kind"],
             Self::PerWorkloadScope(_) => &["node", "namespace", "workload", "workload_type", "scope"],

@@ -7,7 +7,11 @@ use crate::ledger::{
     AgentFacts, Books, Bounds, CAUSES, ContainerResources, Device, Entity, HistoryFacts, Identity, KubeFacts, MapFacts,
     NodeFacts, PodFacts, Pressure, ProgramFacts, Snapshot, Workload,
 };
-use observer_ebpf::{SCOPES, Traffic, histogram};
+use observer_ebpf::{
+    SCOPES, Traffic,
+    dns::{DnsBook, FIRST_BOUND, RCODES},
+    histogram,
+};
 
 /// The version in `observer_build_info`.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -40,6 +44,16 @@ const CONNECTION_LABELS: [[&str; 2]; SCOPES] = [
 /// What follows an entity's labels in a series of each cause.
 const CAUSE_LABELS: [&str; CAUSES] =
     [",by=\"same_container\"", ",by=\"same_pod\"", ",by=\"other_pod\"", ",by=\"host\"", ",by=\"throttled\""];
+/// What follows an entity's labels in a series of each response code.
+const RCODE_LABELS: [&str; RCODES] = [
+    ",rcode=\"NOERROR\"",
+    ",rcode=\"FORMERR\"",
+    ",rcode=\"SERVFAIL\"",
+    ",rcode=\"NXDOMAIN\"",
+    ",rcode=\"NOTIMP\"",
+    ",rcode=\"REFUSED\"",
+    ",rcode=\"other\"",
+];
 /// What follows an entity's labels in each exported bucket, written as Prometheus normalises it.
 pub(super) const BOUND_LABELS: [&str; histogram::EXPORTED] = [
     ",le=\"1.024e-06\"",
@@ -87,6 +101,8 @@ impl Samples<'_> {
             Series::PerEntity(read) => self.entities(page, name, read),
             Series::Connections => self.connections(page, name),
             Series::Waits => self.waits(page, name),
+            Series::DnsResponses => self.dns_responses(page, name),
+            Series::DnsWaits => self.dns_waits(page, name),
             Series::Caused => self.caused(page, name),
             Series::Stalls => self.stalls(page, name),
             Series::PerWorkloadScope(read) => self.workload_scopes(page, name, read),
@@ -219,6 +235,26 @@ impl Samples<'_> {
         }
     }
 
+    fn dns_responses(self, page: &mut Page<'_>, name: &str) {
+        for (dns, labels) in self.asking() {
+            for (count, rcode) in dns.responses.iter().zip(RCODE_LABELS).filter(|(count, _)| **count > 0) {
+                page.sample([name, ""], labels, rcode, Value::Count(*count));
+            }
+        }
+    }
+
+    fn dns_waits(self, page: &mut Page<'_>, name: &str) {
+        for (dns, labels) in self.asking() {
+            let bounds = BOUND_LABELS[FIRST_BOUND..].iter().copied().zip(dns.waits.iter().copied());
+            write_histogram(page, name, labels, bounds, (dns.waits.iter().sum(), dns.waited_ns));
+        }
+    }
+
+    /// What those asked DNS servers that did.
+    fn asking(&self) -> impl Iterator<Item = (&DnsBook, &[u8])> {
+        self.shown().filter_map(|(entity, labels)| Some((entity.books.dns.as_deref()?, labels)))
+    }
+
     fn caused(self, page: &mut Page<'_>, name: &str) {
         for (entity, labels) in self.shown() {
             for (ns, by) in entity.books.caused_ns.iter().zip(CAUSE_LABELS).filter(|(ns, _)| **ns > 0) {
@@ -318,17 +354,20 @@ fn write_scopes(page: &mut Page<'_>, name: &str, labels: &[u8], books: &Books, r
 }
 
 /// More series than an entity can have.
-pub const MOST_SERIES: u64 = 100;
+pub const MOST_SERIES: u64 = 128;
 
 /// How many series an entity has on a page.
 pub fn series_of(entity: &Entity) -> usize {
     let scopes = entity.books.traffic.iter().filter(|traffic| **traffic != Traffic::default()).count();
     let waits = if entity.books.waits.iter().any(|count| *count > 0) { BOUND_LABELS.len() + 3 } else { 0 };
     let causes = entity.books.caused_ns.iter().filter(|ns| **ns > 0).count();
+    let dns = entity.books.dns.as_deref();
     let series = |family: &Family| match family.series {
         Series::PerScope(_) => scopes,
         Series::Waits => waits,
         Series::Caused => causes,
+        Series::DnsResponses => dns.map_or(0, |dns| dns.responses.iter().filter(|count| **count > 0).count()),
+        Series::DnsWaits => dns.map_or(0, |dns| dns.waits.len() + 2),
         Series::Stalls => stalls(entity).into_iter().flatten().flatten().count(),
         Series::Connections => entity.connections.as_flattened().iter().flatten().count(),
         Series::PerEntity(read) => usize::from(read(entity, u64::MAX).is_some()),
@@ -348,17 +387,31 @@ fn write_waits(page: &mut Page<'_>, name: &str, labels: &[u8], books: &Books) {
     if count == 0 {
         return;
     }
-    let mut below = 0;
     let mut buckets = books.waits.as_slice();
-    for (exported, bound) in BOUND_LABELS.into_iter().enumerate() {
+    let bounds = BOUND_LABELS.into_iter().enumerate().map(|(exported, bound)| {
         // The first exported bound is the kernel's first; each other closes two of the kernel's buckets.
         let (closed, rest) = buckets.split_at(if exported == 0 { 1 } else { BUCKETS_PER_BOUND });
-        below += closed.iter().sum::<u64>();
         buckets = rest;
+        (bound, closed.iter().sum())
+    });
+    write_histogram(page, name, labels, bounds, (count, books.wait_ns));
+}
+
+/// A histogram, given each bound with what is between it and the one before; of all together, how many there are and how long.
+fn write_histogram(
+    page: &mut Page<'_>,
+    name: &str,
+    labels: &[u8],
+    bounds: impl Iterator<Item = (&'static str, u64)>,
+    (count, sum_ns): (u64, u64),
+) {
+    let mut below = 0;
+    for (bound, between) in bounds {
+        below += between;
         page.sample([name, "_bucket"], labels, bound, Value::Count(below));
     }
     page.sample([name, "_bucket"], labels, ",le=\"+Inf\"", Value::Count(count));
-    page.sample([name, "_sum"], labels, "", Value::Nanoseconds(books.wait_ns));
+    page.sample([name, "_sum"], labels, "", Value::Nanoseconds(sum_ns));
     page.sample([name, "_count"], labels, "", Value::Count(count));
 }
 
@@ -366,12 +419,19 @@ fn write_waits(page: &mut Page<'_>, name: &str, labels: &[u8], books: &Books) {
 mod tests {
     use super::*;
     use crate::ledger::By;
-    use observer_ebpf::Scope;
+    use observer_ebpf::{Scope, dns::RCODE_NAMES};
 
     #[test]
     fn the_scope_labels_are_the_scopes() {
         for scope in Scope::ALL {
             assert_eq!(SCOPE_LABELS[scope as usize], format!(",scope=\"{}\"", scope.label()));
+        }
+    }
+
+    #[test]
+    fn the_response_codes_are_the_kernels() {
+        for (label, name) in RCODE_LABELS.iter().zip(RCODE_NAMES) {
+            assert_eq!(*label, format!(",rcode=\"{name}\""));
         }
     }
 

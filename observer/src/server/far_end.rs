@@ -1,18 +1,18 @@
 //! Whose an address is, as the API tells it.
 
-use crate::ledger::{Holder, OnNode, PodHolder, Tenancy, Whose};
+use crate::ledger::{Holder, LookedUpName, OnNode, PodHolder, Tenancy, Whose};
 use serde::{Deserialize, Serialize};
 
 /// Who has, or had, an address.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct FarEnd {
-    /// `pod`, `service` or `node`.
+    /// `pod`, `service` or `node`; `dns` where only a name is known that was looked up.
     pub kind: String,
     /// The pod's or the service's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub namespace: Option<String>,
-    /// The pod's, the service's or the node's.
+    /// The pod's, the service's or the node's; of `dns` the name that this end looked up.
     pub name: String,
     /// The pod's workload.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -72,6 +72,16 @@ impl FarEnd {
             until_unix_seconds: *until_unix_seconds,
             as_of_unix_seconds: (!is_followed && !is_over).then_some(*as_of_unix_seconds),
             ..named
+        }
+    }
+
+    /// A name by which it was looked up.
+    pub(super) fn looked_up(LookedUpName { name, as_of_unix_seconds }: &LookedUpName) -> Self {
+        Self {
+            kind: "dns".into(),
+            name: (**name).to_owned(),
+            as_of_unix_seconds: Some(*as_of_unix_seconds),
+            ..Self::default()
         }
     }
 

@@ -226,7 +226,8 @@ impl FlowsAnswer {
         let rows = all.iter().take(query.top).filter_map(|candidate| {
             let quiet_seconds = now.at_ns.saturating_sub(candidate.books.active_ns) / 1_000_000_000;
             let active = now_unix_seconds.saturating_sub(quiet_seconds);
-            let remote = ledger.far_end(&candidate.flow, active).map(FarEnd::of);
+            let held = ledger.far_end(&candidate.flow, active).map(FarEnd::of);
+            let remote = held.or_else(|| ledger.looked_up_name(&candidate.flow).map(FarEnd::looked_up));
             identities.get(&candidate.flow.entity).map(|identity| row(Who::from(*identity), remote, candidate))
         });
         Self {

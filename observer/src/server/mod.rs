@@ -49,4 +49,4 @@ pub use listen::{serve, serve_api, serve_within};
 pub use pairs::{Pair, PairsAnswer, PairsQuery};
 pub use source::{ApiSource, Source};
 pub use who::Who;
-pub use whois::{WhoisAnswer, WhoisQuery, address_of, moment_of};
+pub use whois::{LookedUpRow, WhoisAnswer, WhoisQuery, address_of, moment_of};

@@ -2,6 +2,7 @@
 
 use crate::ledger::Identity;
 use serde::{Deserialize, Serialize};
+use std::fmt::{self, Display};
 
 /// An entity by its labels; those that do not apply are left out.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,6 +49,15 @@ impl From<&Identity> for Who {
                 cgroup: None,
             },
         }
+    }
+}
+
+impl Display for Who {
+    /// As a request asks for it.
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let parts = [&self.namespace, &self.pod, &self.container, &self.cgroup];
+        let parts: Vec<_> = parts.into_iter().flatten().map(String::as_str).collect();
+        out.write_str(&parts.join("/"))
     }
 }
 

@@ -1,9 +1,9 @@
 //! `/api/v1/whois`: who has an address, and had it then.
 
-use super::FarEnd;
+use super::{FarEnd, Who};
 use crate::{
     history::ApiError,
-    ledger::{Holder, Ledger, Tenancy, Whose},
+    ledger::{EntityId, Holder, Ledger, LookedUpName, Tenancy, Whose},
 };
 use jiff::Timestamp;
 use observer_ebpf::Scope;
@@ -41,10 +41,27 @@ pub struct WhoisAnswer {
     /// Who else is known to have had it, before or after.
     #[serde(default)]
     pub others: Vec<FarEnd>,
+    /// By which names entities of this node looked the address up, the last first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub looked_up: Vec<LookedUpRow>,
     /// Why this may not be all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub missing: Option<String>,
 }
+
+/// A name by which an entity looked an address up.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LookedUpRow {
+    /// The name.
+    pub name: String,
+    /// Who looked it up.
+    pub entity: Who,
+    /// When it was last answered with the address.
+    pub as_of_unix_seconds: u64,
+}
+
+/// Names in an answer at the most.
+const MOST_NAMES: usize = 16;
 
 /// A moment: `2026-11-26T10:00:00Z`, or with another offset, or seconds since the epoch.
 ///
@@ -125,9 +142,22 @@ impl WhoisAnswer {
             scope: scope.label().into(),
             holder,
             others: others.collect(),
+            looked_up: looked_up(ledger, query.address),
             missing,
         }
     }
+}
+
+fn looked_up(ledger: &Ledger, address: IpAddr) -> Vec<LookedUpRow> {
+    let row = |(id, LookedUpName { name, as_of_unix_seconds }): (EntityId, &LookedUpName)| {
+        let entity = ledger.entities().iter().find(|entity| entity.id == id)?;
+        let (name, entity) = ((**name).to_owned(), Who::from(&entity.identity));
+        Some(LookedUpRow { name, entity, as_of_unix_seconds: *as_of_unix_seconds })
+    };
+    let mut rows: Vec<_> = ledger.names_looked_up(address).filter_map(row).collect();
+    rows.sort_by_key(|row| std::cmp::Reverse(row.as_of_unix_seconds));
+    rows.truncate(MOST_NAMES);
+    rows
 }
 
 #[cfg(test)]

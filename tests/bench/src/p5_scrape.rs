@@ -17,7 +17,7 @@ use observer::{
     ledger::{AgentFacts, Books, Entity, EntityId, Identity, MemoryUse, NodeFacts, Peak, Recent, Snapshot},
     metrics::Encoder,
 };
-use observer_ebpf::{SCOPES, TcpBook, Traffic, histogram};
+use observer_ebpf::{SCOPES, TcpBook, Traffic, dns::DnsBook, histogram};
 use std::{collections::BTreeMap, thread, time::Duration, time::Instant};
 
 const PODS: u32 = 250;
@@ -129,6 +129,14 @@ fn entity(number: u32) -> Entity {
         books.waits[bucket] = n * 1_000 / (bucket as u64 + 1);
     }
     books.tcp = TcpBook { retransmits: n * 17, transmit_resets: n, receive_resets: n * 3, failed_connects: n };
+    books.dns = Some(Box::new(DnsBook {
+        queries: n * 1_234,
+        // Found, not found, and now and then a server that fails.
+        responses: [n * 1_000, 0, n, n * 233, 0, 0, 0],
+        unanswered: 0,
+        waited_ns: n * 12_345_678_901,
+        waits: std::array::from_fn(|bucket| n * 1_234 / (bucket as u64 + 1)),
+    }));
     books.run_ns = n * 7_654_321_987;
     books.cpu = Some(observer::ledger::CpuUsage { usage_us: n * 7_654_321, throttling: None });
     books.oom_kills = Some(0);

@@ -23,6 +23,10 @@ impl Flow {
         self.0[field].as_f64().unwrap_or_default()
     }
 
+    pub(crate) fn of(&self, field: &str) -> &Value {
+        &self.0[field]
+    }
+
     pub(crate) fn text(&self, field: &str) -> &str {
         self.0[field].as_str().unwrap_or_default()
     }

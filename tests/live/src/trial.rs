@@ -66,7 +66,7 @@ impl Need {
 
 /// What every kernel has to show: known traffic and known waits, exactly. The rest takes minutes where instructions are
 /// emulated, and runs there with `OBSERVER_LONG=1`.
-const ON_EVERY_KERNEL: [&str; 16] = [
+const ON_EVERY_KERNEL: [&str; 17] = [
     "the_verifier_takes_every_program_and_would_take_one_of_twice_the_size",
     "devices_without_offloads_count_what_a_wire_carries",
     "tcp_v4_by_write_equals_the_devices_at_both_ends",
@@ -75,6 +75,7 @@ const ON_EVERY_KERNEL: [&str; 16] = [
     "udp_v6_equals_the_devices_at_both_ends",
     "tcp_v4_with_offloads_is_sent_as_it_is_received",
     "flows_of_both_protocols_and_families_add_up_to_the_devices",
+    "dns_questions_and_answers_are_as_many_as_the_server_says",
     "spinners_and_sleepers_on_one_cpu_wait_as_schedstat_says",
     "waits_that_go_on_on_another_cpu_are_whole",
     "a_vfork_parent_sleeps_as_long_as_its_child_lives_to_the_millisecond",

@@ -85,6 +85,9 @@ enum Action {
     /// Bring the cluster up, and down when standard input ends.
     #[command(hide = true)]
     Hold { mode: Mode },
+    /// Take down what is left of one that is not up any more.
+    #[command(hide = true)]
+    Tidy,
     /// The first process of the node.
     #[command(hide = true)]
     Node,
@@ -135,6 +138,7 @@ impl Action {
             Self::Start { part } => with("start", vec![part.name().into()]),
             Self::Stop { part } => with("stop", vec![part.name().into()]),
             Self::Hold { mode } => with("hold", vec![mode.name().into()]),
+            Self::Tidy => with("tidy", Vec::new()),
             Self::Node => with("node", Vec::new()),
         }
     }
@@ -150,6 +154,7 @@ impl Action {
             Self::Start { part } => control::ask(Request::Start(part)),
             Self::Stop { part } => control::ask(Request::Stop(part)),
             Self::Hold { mode } => hold::hold(workspace, mode),
+            Self::Tidy => down::remains(&mut say),
             Self::Node => node::run(workspace),
         }
     }
@@ -193,6 +198,7 @@ mod tests {
             &["load", "a.tar", "b.tar"],
             &["stop", "kube-apiserver"],
             &["hold", "hybrid"],
+            &["tidy"],
         ] {
             assert_eq!(as_root(line), line.iter().map(OsString::from).collect::<Vec<_>>());
         }

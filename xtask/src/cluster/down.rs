@@ -6,7 +6,7 @@ use super::{
     namespaces, network, node,
     process::Process,
     record::{self, Lock, Record, Step},
-    say, sysctls,
+    say, status, sysctls,
 };
 use crate::{progress, workspace::Workspace};
 use anyhow::{Context, Result, bail, ensure};
@@ -52,6 +52,30 @@ pub(super) fn quietly(workspace: &Workspace) -> Result<bool> {
     // One that a reboot has ended leaves its directory.
     remove_run(&layout.run())?;
     Ok(there)
+}
+
+/// Takes down what is left of one that is not up any more, its record with it; one that is up stays.
+///
+/// # Errors
+/// What could not be undone.
+pub(super) fn remains(say: &mut dyn FnMut(&str)) -> Result<()> {
+    if !record::is_there() || Record::read().is_some_and(|record| status::is_up(&record)) {
+        return Ok(());
+    }
+    let lock = Lock::take()?;
+    tidy(&lock, say)?;
+    Record::remove(lock)
+}
+
+/// Takes down what is left of one that is not up any more, for another to come up; one that is up stays.
+///
+/// # Errors
+/// What could not be undone.
+pub(super) fn tidy(lock: &Lock, say: &mut dyn FnMut(&str)) -> Result<()> {
+    let Some(record) = Record::read().filter(|record| !status::is_up(record)) else { return Ok(()) };
+    say("cluster: what an earlier one left is taken down first");
+    clean(Some(&record))?;
+    Record::clear(lock)
 }
 
 /// Undoes everything but the record. What fails does not keep the rest from being undone.

@@ -97,6 +97,18 @@ pub(crate) fn load(workspace: &Workspace, archive: &Path) -> Result<()> {
     progress::run("loading the image", command, &workspace.log("build-logs", "cluster-load")?)?.success().map(drop)
 }
 
+/// Takes down what is left of a cluster that is not up any more, such as one whose keeper was killed: what it changed is not this
+/// machine's own state.
+///
+/// # Errors
+/// What could not be undone.
+pub(crate) fn tidy(workspace: &Workspace) -> Result<()> {
+    let command = command::as_root(Privilege::of_this_process(), &["tidy".into()])?;
+    progress::run("tidying up after an earlier cluster", command, &workspace.log("build-logs", "cluster-tidy")?)?
+        .success()
+        .map(drop)
+}
+
 /// Says a line. Somebody who has read enough is no reason to stop half-way.
 fn say(line: &str) {
     let _ = writeln!(std::io::stdout(), "{line}");

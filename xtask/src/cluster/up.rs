@@ -35,9 +35,7 @@ pub(super) fn up(workspace: &Workspace, wanted: Option<Mode>, say: &mut dyn FnMu
         if status::is_up(&record) {
             return keep(&layout, &record, wanted, say);
         }
-        say("cluster: what an earlier one left is taken down first");
-        down::clean(Some(&record))?;
-        Record::clear(&lock)?;
+        down::tidy(&lock, say)?;
     }
     let possible = Hierarchies::of_this_machine().and_then(|hierarchies| {
         machine::verify(&hierarchies)?;

@@ -109,7 +109,10 @@ impl Guest {
         };
         let console = text(&directory.path().join("console"));
         let told = outcome.and_then(|output| Closing::read(&output, &nonce));
-        let closing = told.map_err(|error| failure(&self.kernel, &error, &console, &stuck, &running.complaints()))?;
+        let closing = told.map_err(|error| {
+            let failure = failure(&self.kernel, &error, &console, &stuck, &running.complaints());
+            if never_began(&console, &nonce) { failure.context(EmulatorFault) } else { failure }
+        })?;
         let archive = fs::read(directory.path().join("archive")).unwrap_or_default();
         ensure!(
             archive.len() == closing.archive,
@@ -209,6 +212,11 @@ fn failure(kernel: &Kernel, error: &Error, console: &str, stuck: &Stuck, complai
     if console.contains(STRAY_BREAKPOINT) || endless { failure.context(EmulatorFault) } else { failure }
 }
 
+/// Whether a guest neither came as far as its first program nor said why not: a kernel that cannot start panics.
+fn never_began(console: &str, nonce: &str) -> bool {
+    !console.contains(nonce) && !console.contains("Kernel panic")
+}
+
 /// A statically linked busybox of this machine.
 ///
 /// # Errors
@@ -232,6 +240,13 @@ fn nonce() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_guest_that_stops_while_it_starts_is_told_from_one_that_cannot_start() {
+        assert!(never_began("[1.2] acpi PNP0A03:00: fail to add MMCONFIG information\n", "n1"));
+        assert!(!never_began("[1.0] Kernel panic - not syncing: VFS\n", "n1"));
+        assert!(!never_began("[2.0] ready\nn1\n", "n1"));
+    }
 
     #[test]
     fn a_panic_is_told_from_a_fault_of_the_emulator() {

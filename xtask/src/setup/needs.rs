@@ -70,7 +70,7 @@ pub(crate) struct Need {
 }
 
 /// Every one. The eBPF tool-chain is chosen elsewhere; the C compiler and linker were there to build this program.
-pub(crate) static NEEDS: [Need; 12] = [
+pub(crate) static NEEDS: [Need; 14] = [
     install(
         "iproute2",
         &["ip"],
@@ -86,6 +86,8 @@ pub(crate) static NEEDS: [Need; 12] = [
     install("stress-ng", &["stress-ng"], "storms of tasks for the tests", &[Purpose::Live, Purpose::Kernels]),
     install("iperf3", &["iperf3"], "reports its own traffic, for the tests; not run as a service", &[Purpose::Live]),
     install("curl", &["curl"], "reports its own traffic, for the tests", &[Purpose::Live]),
+    install("dnsmasq-base", &["dnsmasq"], "answers names in the tests; not run as a service", &[Purpose::Live]),
+    install("dnsperf", &["dnsperf"], "asks for names in the tests, and reports what it was answered", &[Purpose::Live]),
     install("python3", &["python3"], "serves files by sendfile in the tests", &[Purpose::Live]),
     install("bpftool", &["bpftool"], "a second opinion on the kernel's BTF", &[Purpose::Unit]),
     Need {

@@ -61,6 +61,7 @@ struct Bed {
 
 /// Brings a cluster up, runs the tests in it, takes it down, and looks whether it is gone.
 fn in_mode(context: &Context<'_>, bed: Bed, image: &Path, log: &mut File) -> Result<Tally> {
+    cluster::tidy(context.workspace)?;
     let before = Census::take(context.workspace);
     let path = context.workspace.log("test-logs", &format!("cluster-{}", bed.mode.name()))?;
     let held = Held::start(bed.mode, |line| println!("  {line}"))?;

@@ -7,7 +7,7 @@ use crate::{
     ledger::{Ledger, MapFacts, Snapshot},
     metrics, procfs,
 };
-use observer_ebpf::{Drop, MAX_OPEN_SLEEPS};
+use observer_ebpf::{Drop, MAX_OPEN_SLEEPS, dns::MAX_QUESTIONS};
 use std::io;
 
 impl Station {
@@ -28,6 +28,7 @@ impl Station {
             self.node.devices.clear();
         }
         let drops = self.parts.kernel.books.drops()?;
+        let (questions, unread) = self.parts.kernel.dns_facts()?;
         let facts = &mut self.facts;
         facts.drops.clear();
         facts.drops.extend(Drop::ALL.iter().map(|reason| (reason.label(), drops[*reason as usize])));
@@ -35,12 +36,16 @@ impl Station {
         facts.drops.push(("wait_pair_ledger", self.ledger.pairs_left_out()));
         facts.drops.push(("flow_forgotten", self.ledger.flows_forgotten()));
         facts.drops.push(("address_forgotten", self.ledger.far_ends_left_out()));
+        facts.drops.push(("dns_name_forgotten", self.ledger.names_left_out()));
+        facts.drops.push(("dns_answer_unread", unread));
         facts.drops.push(("sleep_unconfirmed", self.parts.kernel.sleeps.given_up()));
         facts.programs = self.parts.kernel.programs();
         let (slots, max_slots) = self.parts.kernel.books.usage();
         facts.maps.clear();
         facts.maps.push(MapFacts { name: "CGROUP_SLOTS", entries: slots, max_entries: max_slots });
         facts.maps.push(MapFacts { name: "SLEEPS", entries: self.open_sleeps, max_entries: MAX_OPEN_SLEEPS.into() });
+        let max_questions = MAX_QUESTIONS.into();
+        facts.maps.push(MapFacts { name: "DNS_QUESTIONS", entries: questions, max_entries: max_questions });
         facts.history = self.parts.history.facts();
         facts.kube = self.parts.pods.as_ref().map(Pods::kube_facts);
         facts.process = procfs::process()?;

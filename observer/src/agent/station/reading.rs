@@ -2,7 +2,11 @@
 
 use super::{Moment, Parts, Station};
 use crate::{
-    agent::{clock::unix_ms, directory::membership_of},
+    agent::{
+        clock::{unix_ms, unix_seconds},
+        directory::membership_of,
+        dns,
+    },
     cgroup::{Cgroup, Tree, Walked},
     kernel::{Lifetime, Owners, Presence, TaskState, monotonic_ns, program, thread_ns},
     procfs::{self, TaskVantage},
@@ -52,8 +56,7 @@ impl Station {
         let age_ms = now_ns.saturating_sub(self.parts.kernel.closed_flows_from_ns()) / NS_IN_MILLISECOND;
         self.sample.flows_from_unix_seconds = Some(unix_ms().saturating_sub(age_ms) / 1000);
         // Before the slots: what it carried has been added to those, which have its entity.
-        let flows =
-            if window_ends { self.parts.kernel.fetch_closed_flows(now_ns, &mut self.sample.flows) } else { Ok(()) };
+        let flows = if window_ends { self.parts.kernel.fetch_what_rests(now_ns, &mut self.sample) } else { Ok(()) };
         let mut unknown = Vec::new();
         let mut slots = self.read_slots(now_ns, &mut unknown);
         let mut lasting = Ok(None);
@@ -80,6 +83,15 @@ impl Station {
         let walk = self.name(unknown, now_ns);
         let names = self.parts.directory();
         self.ledger.book(&self.sample, &names, now_ns);
+        if window_ends {
+            let (kernel, ledger, now) = (&mut self.parts.kernel, &mut self.ledger, unix_seconds());
+            kernel.drain_dns_answers(|cgroup, message| {
+                if let Some((name, addresses)) = dns::read(message) {
+                    ledger.looked_up(cgroup, &name, &addresses, now);
+                }
+            });
+        }
+        let names = self.parts.directory();
         // What lasts and cannot be read is what it was.
         if let Ok(Some(_)) = lasting {
             self.ledger.note_lasting(&self.sample.lasting, &names, now_ns);

@@ -5,6 +5,7 @@
 //! nothing that has no row.
 
 mod agent;
+mod dns;
 mod history;
 mod network;
 mod node;
@@ -20,6 +21,7 @@ use observer_ebpf::Traffic;
 pub fn families() -> impl Iterator<Item = &'static Family> + Clone {
     [
         network::FAMILIES,
+        dns::FAMILIES,
         tasks::FAMILIES,
         resources::FAMILIES,
         workloads::FAMILIES,

@@ -5,7 +5,7 @@ use crate::ledger::{
     Identity, KubeFacts, LoadAverages, MapFacts, MemoryUse, NodeFacts, PodFacts, PodNames, Pressure, ProcessFacts,
     ProgramFacts, Recent, Snapshot, Stall, Throttling, Workload, WorkloadId, WorkloadNames,
 };
-use observer_ebpf::{Drop, Scope, Traffic, histogram};
+use observer_ebpf::{Drop, Scope, Traffic, dns::DnsBook, histogram};
 use std::sync::Arc;
 
 /// What a [`Snapshot`] borrows.
@@ -127,6 +127,13 @@ fn busy_entity(id: u64, identity: Identity) -> Entity {
     for bucket in 0..histogram::BUCKETS {
         entity.books.waits[bucket] = 1000 * (id + 1) + bucket as u64;
     }
+    entity.books.dns = Some(Box::new(DnsBook {
+        queries: base + 30,
+        responses: std::array::from_fn(|rcode| base + 40 + rcode as u64),
+        unanswered: base + 50,
+        waited_ns: base + 60,
+        waits: std::array::from_fn(|bucket| base + 70 + bucket as u64),
+    }));
     entity.books.wait_ns = base * 7 + 123_456_789;
     entity.books.run_ns = base + 4;
     entity.books.caused_ns = std::array::from_fn(|by| base + 20 + by as u64);

@@ -100,7 +100,7 @@ fn add_up() -> Result<()> {
     Ok(())
 }
 
-fn port(address: &str) -> Result<u64> {
+pub(super) fn port(address: &str) -> Result<u64> {
     Ok(address.rsplit_once(':').context("no port")?.1.parse()?)
 }
 

@@ -3,6 +3,7 @@
 mod budget;
 mod cpu;
 mod culprits;
+mod dns;
 mod endings;
 mod ends;
 mod fixtures;
@@ -43,6 +44,7 @@ pub(crate) fn all() -> Vec<Trial> {
     all.extend(scopes::tests());
     all.extend(translated::tests());
     all.extend(flows::tests());
+    all.extend(dns::tests());
     all.extend(reports::tests());
     all.extend(whois::tests());
     all.extend(ownership::tests());

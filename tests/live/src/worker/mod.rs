@@ -4,6 +4,7 @@
 //! stdin ends it, and so does the death of the tests (of the guard only the former).
 
 pub(crate) mod connections;
+pub(crate) mod dns;
 mod guard;
 mod handle;
 mod handover;
@@ -77,6 +78,10 @@ enum Job {
     UdpSink(udp::Sink),
     /// Send datagrams.
     UdpTalk(udp::Talk),
+    /// Serve DNS.
+    DnsServe(dns::Serve),
+    /// Ask a DNS server.
+    DnsAsk(dns::Ask),
     /// Send echo requests.
     Ping(icmp::Ping),
     /// Keep a CPU busy.
@@ -153,6 +158,8 @@ fn work(options: Options) -> Result<()> {
         Job::Connections(job) => job.run(),
         Job::UdpSink(job) => job.run(),
         Job::UdpTalk(job) => job.run(),
+        Job::DnsServe(job) => job.run(),
+        Job::DnsAsk(job) => job.run(),
         Job::Ping(job) => job.run(),
         Job::Spin => tasks::spin(),
         Job::Nap => tasks::nap(),

@@ -1,0 +1,201 @@
+//! What a packet's headers tell. It begins with IP's, and may lie in pieces.
+
+use crate::drops;
+use aya_ebpf::{bindings::__sk_buff, helpers::generated::bpf_skb_load_bytes};
+use core::mem::MaybeUninit;
+use observer_ebpf::{
+    Drop,
+    flows::{AddressWords, TCP, mix_ipv6},
+    wire,
+};
+
+/// Which way a packet goes; so, which of its addresses is the far end's.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(u32)]
+pub(crate) enum Direction {
+    Transmit,
+    Receive,
+}
+
+impl Direction {
+    /// As a number, for functions that the verifier looks at by themselves: those take no other.
+    pub(crate) const fn of(number: u32) -> Self {
+        if number == Self::Transmit as u32 { Self::Transmit } else { Self::Receive }
+    }
+}
+
+const IPV4_HEADER: u32 = 20;
+const IPV6_HEADER: u32 = 40;
+
+/// The far end's address in a packet, wherever the header lies.
+#[inline(always)]
+fn packet_address(skb: *mut __sk_buff, is_v4: bool, direction: Direction) -> AddressWords {
+    let is_sent = direction == Direction::Transmit;
+    if is_v4 {
+        return mapped_words(load(skb, if is_sent { 16 } else { 12 }).unwrap_or(0));
+    }
+    load(skb, if is_sent { 24 } else { 8 }).unwrap_or_default()
+}
+
+/// An IPv4 address as it lies in memory, mapped into IPv6.
+#[inline(always)]
+pub(crate) fn mapped_words(address: u32) -> AddressWords {
+    [0, 0xffff_0000 | (u64::from(address) << 32)]
+}
+
+/// The address in the packet's header in place.
+#[inline(always)]
+pub(crate) fn packet_far_end(skb: *mut __sk_buff, direction: Direction) -> Option<u32> {
+    // SAFETY: the context of the program; the verifier turns these into packet pointers.
+    let (start, end) = unsafe { ((*skb).data as usize, (*skb).data_end as usize) };
+    if start + IPV4_HEADER as usize > end {
+        return None;
+    }
+    let header = start as *const u8;
+    // SAFETY: the verifier holds each access against the bound checked before it.
+    unsafe {
+        if *header >> 4 == 4 {
+            return Some(*header.add(if direction == Direction::Transmit { 16 } else { 12 }).cast::<u32>());
+        }
+        if start + IPV6_HEADER as usize > end {
+            return None;
+        }
+        let address = header.add(if direction == Direction::Transmit { 24 } else { 8 }).cast::<u32>();
+        let half = |at: usize| u64::from(*address.add(at)) | (u64::from(*address.add(at + 1)) << 32);
+        Some(mix_ipv6(half(0), half(2)))
+    }
+}
+
+/// What a packet shows of its far end.
+pub(crate) struct PacketEnd {
+    pub(crate) address: AddressWords,
+    pub(crate) local_port: u16,
+    pub(crate) remote_port: u16,
+}
+
+#[inline(always)]
+pub(crate) fn packet_end(skb: *mut __sk_buff, direction: Direction) -> PacketEnd {
+    let is_v4 = load::<u8>(skb, 0).unwrap_or(0) >> 4 == 4;
+    let [source, destination] = packet_ports(skb, protocol(skb, is_v4), is_v4);
+    let (local_port, remote_port) =
+        if direction == Direction::Transmit { (source, destination) } else { (destination, source) };
+    PacketEnd { address: packet_address(skb, is_v4, direction), local_port, remote_port }
+}
+
+/// Source and destination, IPv4 mapped into IPv6.
+#[inline(always)]
+pub(crate) fn addresses(skb: *mut __sk_buff) -> Option<(AddressWords, AddressWords)> {
+    let version: u8 = load(skb, 0)?;
+    if version >> 4 == 4 {
+        let pair: [u32; 2] = load(skb, 12)?;
+        return Some((mapped_words(pair[0]), mapped_words(pair[1])));
+    }
+    let pair: [AddressWords; 2] = load(skb, 8)?;
+    Some((pair[0], pair[1]))
+}
+
+/// The transport protocol's number; where IPv6 has other headers before it, the first one's.
+#[inline(always)]
+pub(crate) fn protocol(skb: *mut __sk_buff, is_v4: bool) -> u8 {
+    load(skb, if is_v4 { 9 } else { 6 }).unwrap_or(0)
+}
+
+/// The ports of source and destination, where the protocol has them.
+#[inline(always)]
+fn packet_ports(skb: *mut __sk_buff, protocol: u8, is_v4: bool) -> [u16; 2] {
+    if protocol != TCP && protocol != UDP && protocol != SCTP {
+        return [0; 2];
+    }
+    let at = if is_v4 { u32::from(load::<u8>(skb, 0).unwrap_or(0) & 0xf) * 4 } else { IPV6_HEADER };
+    load::<[u16; 2]>(skb, at).unwrap_or_default().map(u16::from_be)
+}
+
+/// The transport protocol's number and where its header begins; of IPv6 those right behind its own header.
+#[inline(always)]
+pub(crate) fn transport(skb: *mut __sk_buff) -> Option<(u8, u32)> {
+    let version: u8 = load(skb, 0)?;
+    let is_v4 = version >> 4 == 4;
+    Some((load(skb, if is_v4 { 9 } else { 6 })?, if is_v4 { u32::from(version & 0xf) * 4 } else { IPV6_HEADER }))
+}
+
+/// Bytes and packets on the wire of a packet that the device, or the stack behind this hook, cuts into segments.
+#[inline(never)]
+pub(crate) fn segmented(skb: *mut __sk_buff) -> u64 {
+    // SAFETY: the context of the program.
+    let (bytes, gso_size, gso_segs) = unsafe { ((*skb).len, (*skb).gso_size, (*skb).gso_segs) };
+    let Some((headers, removed)) = headers(skb) else {
+        drops::count(Drop::PacketUnreadable);
+        return pack(u64::from(bytes), 1);
+    };
+    let (bytes, packets) = wire::on_the_wire(bytes.saturating_sub(removed), headers, gso_size, gso_segs);
+    pack(bytes, packets)
+}
+
+/// Bytes and packets of one `sk_buff` in a word: a function of its own has one register to return.
+#[inline(always)]
+fn pack(bytes: u64, packets: u64) -> u64 {
+    (bytes << PACKETS_BITS) | packets
+}
+
+#[inline(always)]
+pub(crate) fn unpack(word: u64) -> (u64, u64) {
+    (word >> PACKETS_BITS, word & ((1 << PACKETS_BITS) - 1))
+}
+
+/// More than the segments that 2^20 bytes can be cut into.
+const PACKETS_BITS: u32 = 24;
+
+/// IP's number of UDP.
+pub(crate) const UDP: u8 = 17;
+const SCTP: u8 = 132;
+const HOP_BY_HOP: u8 = 0;
+const ROUTING: u8 = 43;
+const DESTINATION_OPTIONS: u8 = 60;
+const JUMBO: u8 = 0xc2;
+
+/// The bytes of headers that each segment repeats, and of those that segmentation takes away: IPv6 packets beyond
+/// 64 KiB carry a jumbo option of 8 bytes only until they are cut.
+#[inline(always)]
+fn headers(skb: *mut __sk_buff) -> Option<(u32, u32)> {
+    let version: u8 = load(skb, 0)?;
+    if version >> 4 == 4 {
+        let at = u32::from(version & 0xf) * 4;
+        return Some((at + transport_header(skb, load(skb, 9)?, at)?, 0));
+    }
+    let mut next: u8 = load(skb, 6)?;
+    let mut at = IPV6_HEADER;
+    let mut removed = 0;
+    for _ in 0..4 {
+        if next != HOP_BY_HOP && next != ROUTING && next != DESTINATION_OPTIONS {
+            break;
+        }
+        let [following, eights, option]: [u8; 3] = load(skb, at)?;
+        if next == HOP_BY_HOP && option == JUMBO && eights == 0 {
+            removed = 8;
+        }
+        at += (u32::from(eights) + 1) * 8;
+        next = following;
+    }
+    Some((at - removed + transport_header(skb, next, at)?, removed))
+}
+
+#[inline(always)]
+fn transport_header(skb: *mut __sk_buff, protocol: u8, at: u32) -> Option<u32> {
+    Some(match protocol {
+        TCP => u32::from(load::<u8>(skb, at + 12)? >> 4) * 4,
+        UDP => 8,
+        SCTP => 12,
+        _ => 0,
+    })
+}
+
+/// Copies bytes out of the packet, wherever they lie.
+#[inline(always)]
+pub(crate) fn load<T: Copy>(skb: *mut __sk_buff, at: u32) -> Option<T> {
+    let mut value = MaybeUninit::<T>::uninit();
+    // SAFETY: the helper writes all of `value` or fails; every `T` used here is plain bytes.
+    unsafe {
+        (bpf_skb_load_bytes(skb.cast(), at, value.as_mut_ptr().cast(), size_of::<T>() as u32) == 0)
+            .then(|| value.assume_init())
+    }
+}

@@ -1,0 +1,201 @@
+//! What is asked of DNS servers and what they answer: each message counted on the cgroup of the socket that asks. Packets that
+//! neither go to a server nor come from one do not get here.
+//!
+//! Functions that are not mangled are global to the verifier: it looks at each once, whatever it knows where they are called. They take
+//! the program's context and numbers.
+
+use crate::{
+    courses,
+    drops::{self, add},
+    packet::{self, Direction, UDP},
+    slots,
+};
+use aya_ebpf::{
+    bindings::{__sk_buff, BPF_F_MMAPABLE, BPF_F_NO_PREALLOC, BPF_NOEXIST, BPF_RB_NO_WAKEUP},
+    helpers::{
+        bpf_ktime_get_ns,
+        generated::{bpf_get_socket_cookie, bpf_skb_load_bytes},
+    },
+    macros::map,
+    maps::{Array, HashMap, RingBuf},
+};
+use observer_ebpf::{
+    DEFAULT_SLOTS, Drop,
+    dns::{
+        ANSWER_BYTES, ANSWER_RING_BYTES, ASKED, Answer, Asked, COUNTS, DnsBook, HEADER_BYTES, MAX_QUESTIONS, PORT,
+        Question, UNTOLD, bucket, is_answer, rcode_place,
+    },
+    flows::{ADDED, TCP},
+};
+
+/// Two tables in turn, as those of flows.
+#[map]
+static DNS_EVEN: HashMap<u64, DnsBook> = HashMap::with_max_entries(DEFAULT_SLOTS, BPF_F_NO_PREALLOC);
+#[map]
+static DNS_ODD: HashMap<u64, DnsBook> = HashMap::with_max_entries(DEFAULT_SLOTS, BPF_F_NO_PREALLOC);
+/// An empty book, which is too large for the stack of so many calls.
+#[map]
+static DNS_BLANK: Array<DnsBook> = Array::with_max_entries(1, 0);
+#[map]
+static DNS_BOOKED: Array<u64> = Array::with_max_entries(COUNTS, BPF_F_MMAPABLE);
+#[map]
+static DNS_QUESTIONS: HashMap<Question, Asked> = HashMap::with_max_entries(MAX_QUESTIONS, BPF_F_NO_PREALLOC);
+#[map]
+static DNS_ANSWERS: RingBuf = RingBuf::with_byte_size(ANSWER_RING_BYTES, 0);
+
+const EEXIST: i32 = 17;
+
+/// Whether a far end is a server.
+#[inline(always)]
+pub(crate) const fn is_asked_at(port: u16) -> bool {
+    port == PORT
+}
+
+/// Counts the messages of a packet to or from a server, on the cgroup of its socket.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub(crate) extern "C" fn observer_dns_packet(skb: *mut __sk_buff, cgroup: u64, direction: u32) -> u64 {
+    let Some((protocol, at)) = packet::transport(skb) else { return 0 };
+    if protocol == TCP {
+        courses::follow(skb, cgroup, direction, at);
+    } else if protocol == UDP {
+        let at = at + UDP_HEADER;
+        if let Some([id, flags]) = packet::load::<[u16; 2]>(skb, at) {
+            observer_dns_message(skb, cgroup, head(u16::from_be(id), u16::from_be(flags)), direction, at);
+        }
+    }
+    0
+}
+
+const UDP_HEADER: u32 = 8;
+
+/// Id and flags in a word.
+#[inline(always)]
+const fn head(id: u16, flags: u16) -> u32 {
+    ((id as u32) << 16) | flags as u32
+}
+
+/// Counts a message. `at` is where it begins in the packet, with its header; 0 if not in this packet.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub(crate) extern "C" fn observer_dns_message(
+    skb: *mut __sk_buff,
+    cgroup: u64,
+    head: u32,
+    direction: u32,
+    at: u32,
+) -> u64 {
+    let (id, flags) = (head >> 16, head as u16);
+    let answers = is_answer(flags);
+    if answers != (Direction::of(direction) == Direction::Receive) {
+        // Of a server that has its own questions come from the port at which it is asked.
+        return 0;
+    }
+    // SAFETY: the context of the program.
+    let socket = unsafe { bpf_get_socket_cookie(skb.cast()) };
+    let question = Question { socket, id: id.into() };
+    // SAFETY: the helper has no preconditions.
+    let now_ns = unsafe { bpf_ktime_get_ns() };
+    let book = book(cgroup);
+    if book.is_null() {
+        drops::count(Drop::DnsTable);
+    }
+    if answers {
+        answered(book, &question, flags, now_ns);
+        tell(skb, cgroup, at);
+    } else {
+        asked(book, &question, &Asked { cgroup, at_ns: now_ns });
+    }
+    count(ADDED);
+    0
+}
+
+/// One that is asked again before it was answered is as old as it was.
+#[inline(always)]
+fn asked(book: *mut DnsBook, question: &Question, asked: &Asked) {
+    if !book.is_null() {
+        // SAFETY: a map's value.
+        add(unsafe { &raw mut (*book).queries }, 1);
+    }
+    match DNS_QUESTIONS.insert(question, asked, u64::from(BPF_NOEXIST)) {
+        Ok(()) => count(ASKED),
+        Err(error) if error == -EEXIST => {}
+        Err(_) => drops::count(Drop::DnsQuestionTable),
+    }
+}
+
+#[inline(never)]
+fn answered(book: *mut DnsBook, question: *const Question, flags: u16, now_ns: u64) -> u64 {
+    // SAFETY: on the stack of `message`.
+    let question = unsafe { &*question };
+    let asked = DNS_QUESTIONS.get_ptr(question);
+    if book.is_null() {
+        return 0;
+    }
+    // SAFETY: a map's value.
+    unsafe { add((&raw mut (*book).responses).cast::<u64>().add(rcode_place(flags)), 1) };
+    let Some(asked) = asked else { return 0 };
+    // SAFETY: a map's value, which may be gone by now and then is still memory of the map's.
+    let waited_ns = now_ns.saturating_sub(unsafe { (*asked).at_ns });
+    if DNS_QUESTIONS.remove(question).is_err() {
+        // Somebody else was first.
+        return 0;
+    }
+    // SAFETY: a map's value.
+    unsafe {
+        add(&raw mut (*book).waited_ns, waited_ns);
+        add((&raw mut (*book).waits).cast::<u64>().add(bucket(waited_ns)), 1);
+    }
+    0
+}
+
+/// The book of a cgroup, in the table of this moment; null if there is no room.
+#[inline(never)]
+fn book(cgroup: u64) -> *mut DnsBook {
+    let books = if slots::control().flow_epoch & 1 == 0 { &DNS_EVEN } else { &DNS_ODD };
+    if let Some(book) = books.get_ptr_mut(cgroup) {
+        return book;
+    }
+    if let Some(blank) = DNS_BLANK.get(0) {
+        // Where another CPU is first, it is there as well.
+        let _ = books.insert(cgroup, blank, u64::from(BPF_NOEXIST));
+    }
+    books.get_ptr_mut(cgroup).unwrap_or(core::ptr::null_mut())
+}
+
+/// Hands an answer to user space, which knows what to read in it.
+#[inline(never)]
+fn tell(skb: *mut __sk_buff, cgroup: u64, at: u32) -> u64 {
+    // SAFETY: the context of the program.
+    let bytes = unsafe { (*skb).len }.wrapping_sub(at);
+    if at == 0 || bytes < HEADER_BYTES.into() || bytes > u32::from(u16::MAX) {
+        return 0;
+    }
+    let Some(mut record) = DNS_ANSWERS.reserve::<Answer>(0) else {
+        count(UNTOLD);
+        return 0;
+    };
+    let answer = record.as_mut_ptr();
+    // The verifier has to see that it is at least one, and no more than there is room for.
+    let last = core::hint::black_box((bytes - 1).min(ANSWER_BYTES as u32 - 1));
+    let bytes = (last & (ANSWER_BYTES as u32 - 1)) + 1;
+    // SAFETY: the record's memory; the helper writes `bytes` of it, which is at most as many as there are.
+    let copied = unsafe {
+        (*answer).cgroup = cgroup;
+        (*answer).bytes = bytes.into();
+        bpf_skb_load_bytes(skb.cast(), at, (&raw mut (*answer).message).cast(), bytes)
+    };
+    if copied == 0 {
+        record.submit(BPF_RB_NO_WAKEUP.into());
+    } else {
+        record.discard(BPF_RB_NO_WAKEUP.into());
+    }
+    0
+}
+
+#[inline(always)]
+fn count(what: u32) {
+    if let Some(counter) = DNS_BOOKED.get_ptr_mut(what) {
+        add(counter, 1);
+    }
+}
