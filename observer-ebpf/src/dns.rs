@@ -12,7 +12,7 @@ pub const PATIENCE_NS: u64 = 10_000_000_000;
 pub const HEADER_BYTES: u16 = 12;
 /// Kinds of answers: the response codes 0 to 5, and the rest.
 pub const RCODES: usize = 7;
-/// Every fourth bound of the [`histogram`], so steps of four from 65.536 us to 4.295 s, and one above all.
+/// Every second bound of the [`histogram`], so steps of four from 65.536 us to 4.295 s, and one above all.
 pub const BUCKETS: usize = histogram::EXPORTED + 1 - FIRST_BOUND;
 /// The first of the exported bounds of the histogram that there is a bucket for.
 pub const FIRST_BOUND: usize = 3;
@@ -27,8 +27,10 @@ pub const ANSWER_RING_BYTES: u32 = 128 * 1024;
 pub struct DnsBook {
     /// Messages sent that ask.
     pub queries: u64,
-    /// Messages received that answer, by [`rcode_place`].
+    /// Messages received that answer a question that is open, by [`rcode_place`].
     pub responses: [u64; RCODES],
+    /// Messages received that answer no question that is open.
+    pub unasked: u64,
     /// Questions that nobody answered within [`PATIENCE_NS`]; the programs do not count these.
     pub unanswered: u64,
     /// Nanoseconds from question to answer, together.
@@ -40,8 +42,9 @@ pub struct DnsBook {
 impl DnsBook {
     /// Adds other sums to these.
     pub fn add(&mut self, more: &Self) {
-        let Self { queries, responses, unanswered, waited_ns, waits } = more;
+        let Self { queries, responses, unasked, unanswered, waited_ns, waits } = more;
         self.queries += queries;
+        self.unasked += unasked;
         self.unanswered += unanswered;
         self.waited_ns += waited_ns;
         for (sum, more) in self.responses.iter_mut().zip(responses).chain(self.waits.iter_mut().zip(waits)) {
@@ -90,20 +93,85 @@ pub struct Course {
     pub next: u32,
     /// How many bytes of it are in `head`.
     pub have: u16,
-    /// [`LOST`], [`FOLLOWED`] or [`ALIEN`].
+    /// [`UNSEEN`], [`LOST`] or [`FOLLOWED`].
     pub state: u16,
     /// Its first bytes, the last in the lowest: length, id and flags.
     pub head: u64,
 }
 
+/// Nothing was seen of it.
+pub const UNSEEN: u16 = 0;
 /// Where the next message begins is not known.
-pub const LOST: u16 = 0;
+pub const LOST: u16 = 1;
 /// It is.
-pub const FOLLOWED: u16 = 1;
-/// What is spoken is not DNS.
-pub const ALIEN: u16 = 2;
+pub const FOLLOWED: u16 = 2;
 /// Bytes of a message that tell of it: its length, its id and its flags.
 pub const HEAD_BYTES: u16 = 6;
+/// Bytes of a message's length, which it begins with over TCP.
+pub const LENGTH_BYTES: u32 = 2;
+
+impl Course {
+    /// One whose next message begins there.
+    pub const fn from(next: u32) -> Self {
+        Self { next, have: 0, state: FOLLOWED, head: 0 }
+    }
+
+    /// The far end tells where it begins. It does so before anything else: whoever says so later is not to be believed.
+    pub const fn begins(&mut self, first: u32) {
+        if self.state == UNSEEN {
+            *self = Self::from(first);
+        }
+    }
+
+    /// From now on nobody knows where the next message begins.
+    pub const fn lose(&mut self) {
+        self.state = LOST;
+    }
+
+    /// Whether it is known where the next message begins.
+    pub const fn is_followed(&self) -> bool {
+        self.state == FOLLOWED
+    }
+
+    /// How far behind the first byte of a segment the byte is that is wanted next.
+    pub const fn ahead(&self, first: u32) -> u32 {
+        self.next.wrapping_add(self.have as u32).wrapping_sub(first)
+    }
+
+    /// Whether something is missing between what is wanted next and a segment.
+    pub const fn has_gap_before(&self, first: u32) -> bool {
+        self.ahead(first).cast_signed() < 0
+    }
+
+    /// Whether what is wanted next is in a segment of so many bytes.
+    pub const fn is_in(&self, first: u32, bytes: u32) -> bool {
+        self.ahead(first) < bytes
+    }
+
+    /// Takes one byte of a head that comes in pieces; whether it is whole now.
+    pub const fn take(&mut self, byte: u8) -> bool {
+        self.head = (self.head << 8) | byte as u64;
+        self.have += 1;
+        self.have >= HEAD_BYTES
+    }
+
+    /// How far behind the first byte of a segment the next message's header is, if it is in it.
+    pub const fn message_in(&self, first: u32) -> Option<u32> {
+        let ahead = self.next.wrapping_add(LENGTH_BYTES).wrapping_sub(first);
+        if ahead.cast_signed() < 0 { None } else { Some(ahead) }
+    }
+
+    /// Passes a message whose length, id and flags are these; false, and lost, if it cannot be one.
+    pub const fn passes(&mut self, head: u64) -> bool {
+        let length = (head >> 32) as u16;
+        if length < HEADER_BYTES {
+            self.lose();
+            return false;
+        }
+        *self = Self::from(self.next.wrapping_add(LENGTH_BYTES).wrapping_add(length as u32));
+        true
+    }
+}
 
 /// A TCP connection to a server.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -115,12 +183,30 @@ pub struct Stream {
     pub received: Course,
 }
 
+impl Stream {
+    /// This end begins a connection, or begins it once more: then what was sent with the beginning is sent again, too.
+    pub const fn begins(&mut self, first: u32) {
+        const BESIDE: u32 = 1 << 16;
+        if self.sent.state != FOLLOWED || self.sent.next.wrapping_sub(first) >= BESIDE {
+            self.sent = Course::from(first);
+            self.received = Course { next: 0, have: 0, state: UNSEEN, head: 0 };
+        }
+    }
+}
+
 /// Counts of the map `DNS_BOOKED`: the first three are those of [`FLOW_COUNTS`](crate::flows::FLOW_COUNTS).
 pub const COUNTS: u32 = 5;
 /// Questions that were entered.
 pub const ASKED: u32 = 3;
 /// Answers that were not told of, since the ring buffer was full.
 pub const UNTOLD: u32 = 4;
+
+/// Whether a message asks as questions over UDP do, by its flags and how many questions and answers it has: other things than DNS come
+/// from sockets as well.
+pub const fn is_plain_question(flags: u16, questions: u16, answers: u16) -> bool {
+    const OPCODE: u16 = 0x7800;
+    flags & OPCODE == 0 && questions == 1 && answers == 0
+}
 
 /// Whether a message answers, by its flags.
 pub const fn is_answer(flags: u16) -> bool {
@@ -163,12 +249,14 @@ const BOUNDS_NS: [u64; BUCKETS - 1] = {
     bounds
 };
 
-const _: () = assert!(size_of::<DnsBook>() == 160 && size_of::<Answer>() == 16 + ANSWER_BYTES);
+const _: () = assert!(size_of::<DnsBook>() == 168 && size_of::<Answer>() == 16 + ANSWER_BYTES);
 const _: () = assert!(size_of::<Course>() == 16 && size_of::<Question>() == 16 && size_of::<Asked>() == 16);
 
 #[cfg(test)]
 mod tests {
+    extern crate std;
     use super::*;
+    use std::{vec, vec::Vec};
 
     #[test]
     fn a_wait_of_exactly_a_bound_is_in_its_bucket() {
@@ -180,8 +268,98 @@ mod tests {
         assert_eq!(histogram::bound_ns(FIRST_BOUND * 2), Some(65_536));
     }
 
+    /// Follows a connection that consists of these segments, each with its sequence number; where each message of it begins.
+    fn followed(course: &mut Course, segments: &[(u32, &[u8])]) -> Vec<u32> {
+        let mut messages = Vec::new();
+        for (first, bytes) in segments {
+            while course.is_followed() && course.is_in(*first, bytes.len() as u32) {
+                if course.has_gap_before(*first) {
+                    course.lose();
+                    break;
+                }
+                let (at, next) = (course.ahead(*first) as usize, course.next);
+                if course.take(bytes[at]) && course.passes(course.head) {
+                    messages.push(next);
+                }
+            }
+            if course.is_followed() && course.has_gap_before(*first) {
+                course.lose();
+            }
+        }
+        messages
+    }
+
+    fn messages(lengths: &[u16]) -> Vec<u8> {
+        lengths.iter().flat_map(|length| [&length.to_be_bytes()[..], &vec![7; usize::from(*length)]].concat()).collect()
+    }
+
+    #[test]
+    fn messages_are_found_however_a_stream_is_cut_and_sent_again() {
+        let stream = messages(&[12, 300, 40]);
+        // The sequence numbers go round.
+        let first = u32::MAX - 20;
+        let expected = [0, 14, 316].map(|at: u32| first.wrapping_add(at));
+        for piece in 1..stream.len() {
+            let mut segments = Vec::new();
+            for (at, bytes) in stream.chunks(piece).enumerate() {
+                let segment = (first.wrapping_add((at * piece) as u32), bytes);
+                // Each comes twice.
+                segments.extend([segment, segment]);
+            }
+            let mut course = Course::from(first);
+            assert_eq!(followed(&mut course, &segments), expected, "{piece}");
+            assert_eq!((course.next, course.state), (first.wrapping_add(stream.len() as u32), FOLLOWED));
+        }
+    }
+
+    #[test]
+    fn what_is_missing_before_a_message_loses_it_and_what_is_missing_within_one_does_not() {
+        let stream = messages(&[100, 100]);
+        let part = |from: usize, to: usize| (from as u32, &stream[from..to]);
+        let mut course = Course::from(0);
+        // The second message's segment came before the first one's end.
+        assert_eq!(followed(&mut course, &[part(0, 50), part(102, 204), part(50, 102)]), [0, 102]);
+        let mut course = Course::from(0);
+        assert_eq!(followed(&mut course, &[part(0, 50), part(110, 204)]), [0]);
+        assert_eq!(course.state, LOST);
+        let mut short = Course::from(0);
+        assert_eq!(followed(&mut short, &[(0, &messages(&[11]))]), [0; 0]);
+        assert_eq!(short.state, LOST);
+    }
+
+    #[test]
+    fn a_connection_begins_once() {
+        let mut stream = Stream::default();
+        stream.begins(1000);
+        stream.received.begins(500);
+        stream.sent.next += 40;
+        let before = stream;
+        // Both say so again, and somebody else says so.
+        stream.begins(1000);
+        stream.received.begins(500);
+        stream.received.begins(77);
+        assert_eq!(stream, before);
+        // The socket connects again.
+        stream.begins(2_000_000_000);
+        assert_eq!((stream.sent.next, stream.received.state), (2_000_000_000, UNSEEN));
+    }
+
+    #[test]
+    fn a_message_is_told_by_where_its_header_is() {
+        let mut course = Course::from(1000);
+        assert_eq!(course.message_in(1000), Some(2));
+        assert_eq!(course.message_in(990), Some(12));
+        // The length came in the segment before.
+        assert_eq!(course.message_in(1002), Some(0));
+        assert_eq!(course.message_in(1003), None);
+        course.lose();
+        assert!(!course.is_followed());
+    }
+
     #[test]
     fn an_answer_is_told_by_its_flags() {
+        assert!(is_plain_question(0x0100, 1, 0) && is_plain_question(0x0120, 1, 0));
+        assert!(!is_plain_question(0x2000, 1, 0) && !is_plain_question(0x0100, 0, 0) && !is_plain_question(0, 1, 1));
         assert!(is_answer(0x8180) && !is_answer(0x0100));
         assert_eq!(RCODE_NAMES[rcode_place(0x8183)], "NXDOMAIN");
         assert_eq!(RCODE_NAMES[rcode_place(0x8185)], "REFUSED");

@@ -295,11 +295,11 @@ pub enum Drop {
     TcpSlotTable = 16,
     /// Traffic in no flow at all, since the table of flows had no room even without far ends, or a socket got no storage.
     FlowLost = 17,
-    /// DNS messages that are in no count, since the table of those who ask was full.
+    /// DNS messages that are in no count, since the table of those who ask was full, or there was no memory.
     DnsTable = 18,
     /// DNS questions of which nobody will know how long they waited, since too many were open.
     DnsQuestionTable = 19,
-    /// How often a DNS connection over TCP could not be followed: a part of it was missing, or was no DNS.
+    /// Segments of DNS connections over TCP in which messages could not be told apart.
     DnsStream = 20,
 }
 

@@ -63,7 +63,8 @@ pub(crate) fn book(ctx: &SkBuffContext, direction: Direction) {
     if place & STRANGER != 0 {
         // SAFETY: only a socket with storage has strangers.
         if let Some((key, port)) = unsafe { stranger(skb, socket, place, direction) } {
-            asks = questions::is_asked_at(port);
+            // SAFETY: as above.
+            asks = questions::is_asked_at(port) && unsafe { (*socket).direction } == OUTBOUND;
             sockets::book_stranger(key, direction, bytes, packets);
         }
     } else if !socket.is_null() {
@@ -185,9 +186,8 @@ fn settle(skb: *mut __sk_buff, sk: *mut bpf_sock, known: *mut SocketBook, key: u
     // compares them again.
     unsafe {
         let scope = decide(skb, sk, socket, key, (scope, direction));
-        let asks = scope & STRANGER == 0
-            && questions::is_asked_at((*socket).remote_port)
-            && (connected_to(sk).is_some() || questions::is_asked_at(packet_end(skb, direction).remote_port));
+        let asks =
+            scope & STRANGER == 0 && questions::is_asked_at((*socket).remote_port) && asks(skb, sk, socket, direction);
         let scope = if asks { scope | ASKS } else { scope };
         let (cgroup, slot) = ((*socket).cgroup, (*socket).slot);
         if slots::owner(slot) == cgroup {
@@ -204,6 +204,20 @@ fn settle(skb: *mut __sk_buff, sk: *mut bpf_sock, known: *mut SocketBook, key: u
         }
         place(slot.unwrap_or(UNATTRIBUTED_SLOT), scope)
     }
+}
+
+/// Whether a packet of a socket whose first far end is a server is to or from a server. What a server of something else gets from such a
+/// port is not.
+///
+/// # Safety
+/// `socket` must be the storage of `sk`, which is not null.
+#[inline(always)]
+unsafe fn asks(skb: *mut __sk_buff, sk: *mut bpf_sock, socket: *const SocketBook, direction: Direction) -> bool {
+    if connected_to(sk).is_some() {
+        return questions::is_asked_at(sockets::ports(sk).1);
+    }
+    // SAFETY: as above.
+    unsafe { (*socket).direction == OUTBOUND && questions::is_asked_at(packet_end(skb, direction).remote_port) }
 }
 
 /// Storage for a socket that has none. On a stack of its own: the kernel allows 512 bytes for all calls together.

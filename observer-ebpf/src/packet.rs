@@ -110,12 +110,15 @@ fn packet_ports(skb: *mut __sk_buff, protocol: u8, is_v4: bool) -> [u16; 2] {
     load::<[u16; 2]>(skb, at).unwrap_or_default().map(u16::from_be)
 }
 
-/// The transport protocol's number and where its header begins; of IPv6 those right behind its own header.
+/// The transport protocol's number and where its header begins.
 #[inline(always)]
 pub(crate) fn transport(skb: *mut __sk_buff) -> Option<(u8, u32)> {
     let version: u8 = load(skb, 0)?;
-    let is_v4 = version >> 4 == 4;
-    Some((load(skb, if is_v4 { 9 } else { 6 })?, if is_v4 { u32::from(version & 0xf) * 4 } else { IPV6_HEADER }))
+    if version >> 4 == 4 {
+        return Some((load(skb, 9)?, u32::from(version & 0xf) * 4));
+    }
+    let (protocol, at, _) = behind_extensions(skb)?;
+    Some((protocol, at))
 }
 
 /// Bytes and packets on the wire of a packet that the device, or the stack behind this hook, cuts into segments.
@@ -162,6 +165,13 @@ fn headers(skb: *mut __sk_buff) -> Option<(u32, u32)> {
         let at = u32::from(version & 0xf) * 4;
         return Some((at + transport_header(skb, load(skb, 9)?, at)?, 0));
     }
+    let (next, at, removed) = behind_extensions(skb)?;
+    Some((at - removed + transport_header(skb, next, at)?, removed))
+}
+
+/// Of an IPv6 packet: the protocol behind the other headers, where its header begins, and the bytes that segmentation takes away.
+#[inline(always)]
+fn behind_extensions(skb: *mut __sk_buff) -> Option<(u8, u32, u32)> {
     let mut next: u8 = load(skb, 6)?;
     let mut at = IPV6_HEADER;
     let mut removed = 0;
@@ -176,7 +186,7 @@ fn headers(skb: *mut __sk_buff) -> Option<(u32, u32)> {
         at += (u32::from(eights) + 1) * 8;
         next = following;
     }
-    Some((at - removed + transport_header(skb, next, at)?, removed))
+    Some((next, at, removed))
 }
 
 #[inline(always)]

@@ -11,7 +11,7 @@ use crate::{
     slots,
 };
 use aya_ebpf::{
-    bindings::{__sk_buff, BPF_F_MMAPABLE, BPF_F_NO_PREALLOC, BPF_NOEXIST, BPF_RB_NO_WAKEUP},
+    bindings::{__sk_buff, BPF_F_MMAPABLE, BPF_F_NO_PREALLOC, BPF_NOEXIST, BPF_RB_AVAIL_DATA, BPF_RB_NO_WAKEUP},
     helpers::{
         bpf_ktime_get_ns,
         generated::{bpf_get_socket_cookie, bpf_skb_load_bytes},
@@ -23,7 +23,7 @@ use observer_ebpf::{
     DEFAULT_SLOTS, Drop,
     dns::{
         ANSWER_BYTES, ANSWER_RING_BYTES, ASKED, Answer, Asked, COUNTS, DnsBook, HEADER_BYTES, MAX_QUESTIONS, PORT,
-        Question, UNTOLD, bucket, is_answer, rcode_place,
+        Question, UNTOLD, bucket, is_answer, is_plain_question, rcode_place,
     },
     flows::{ADDED, TCP},
 };
@@ -60,8 +60,10 @@ pub(crate) extern "C" fn observer_dns_packet(skb: *mut __sk_buff, cgroup: u64, d
         courses::follow(skb, cgroup, direction, at);
     } else if protocol == UDP {
         let at = at + UDP_HEADER;
-        if let Some([id, flags]) = packet::load::<[u16; 2]>(skb, at) {
-            observer_dns_message(skb, cgroup, head(u16::from_be(id), u16::from_be(flags)), direction, at);
+        let Some(words) = packet::load::<[u16; 4]>(skb, at) else { return 0 };
+        let [id, flags, questions, answers] = words.map(u16::from_be);
+        if is_answer(flags) || is_plain_question(flags, questions, answers) {
+            observer_dns_message(skb, cgroup, head(id, flags), direction, at);
         }
     }
     0
@@ -101,8 +103,9 @@ pub(crate) extern "C" fn observer_dns_message(
         drops::count(Drop::DnsTable);
     }
     if answers {
-        answered(book, &question, flags, now_ns);
-        tell(skb, cgroup, at);
+        if answered(book, &question, flags, now_ns) == ASKED_FOR {
+            tell(skb, cgroup, at);
+        }
     } else {
         asked(book, &question, &Asked { cgroup, at_ns: now_ns });
     }
@@ -124,29 +127,36 @@ fn asked(book: *mut DnsBook, question: &Question, asked: &Asked) {
     }
 }
 
+/// Answers of [`answered`].
+const ASKED_FOR: u64 = 1;
+const UNASKED: u64 = 0;
+
+/// Closes a question, if it is open: what comes late, comes twice or was never asked for is of no use to anybody.
 #[inline(never)]
 fn answered(book: *mut DnsBook, question: *const Question, flags: u16, now_ns: u64) -> u64 {
     // SAFETY: on the stack of `message`.
     let question = unsafe { &*question };
-    let asked = DNS_QUESTIONS.get_ptr(question);
-    if book.is_null() {
-        return 0;
-    }
-    // SAFETY: a map's value.
-    unsafe { add((&raw mut (*book).responses).cast::<u64>().add(rcode_place(flags)), 1) };
-    let Some(asked) = asked else { return 0 };
     // SAFETY: a map's value, which may be gone by now and then is still memory of the map's.
-    let waited_ns = now_ns.saturating_sub(unsafe { (*asked).at_ns });
-    if DNS_QUESTIONS.remove(question).is_err() {
-        // Somebody else was first.
-        return 0;
+    let at_ns = DNS_QUESTIONS.get_ptr(question).map(|asked| unsafe { (*asked).at_ns });
+    let is_asked_for = at_ns.is_some() && DNS_QUESTIONS.remove(question).is_ok();
+    if !is_asked_for {
+        if !book.is_null() {
+            // SAFETY: a map's value.
+            add(unsafe { &raw mut (*book).unasked }, 1);
+        }
+        return UNASKED;
     }
+    if book.is_null() {
+        return ASKED_FOR;
+    }
+    let waited_ns = now_ns.saturating_sub(at_ns.unwrap_or(now_ns));
     // SAFETY: a map's value.
     unsafe {
+        add((&raw mut (*book).responses).cast::<u64>().add(rcode_place(flags)), 1);
         add(&raw mut (*book).waited_ns, waited_ns);
         add((&raw mut (*book).waits).cast::<u64>().add(bucket(waited_ns)), 1);
     }
-    0
+    ASKED_FOR
 }
 
 /// The book of a cgroup, in the table of this moment; null if there is no room.
@@ -163,12 +173,20 @@ fn book(cgroup: u64) -> *mut DnsBook {
     books.get_ptr_mut(cgroup).unwrap_or(core::ptr::null_mut())
 }
 
-/// Hands an answer to user space, which knows what to read in it.
+/// Hands an answer to user space, which knows what to read in it. One without addresses only while there is room enough for others.
 #[inline(never)]
 fn tell(skb: *mut __sk_buff, cgroup: u64, at: u32) -> u64 {
     // SAFETY: the context of the program.
     let bytes = unsafe { (*skb).len }.wrapping_sub(at);
     if at == 0 || bytes < HEADER_BYTES.into() || bytes > u32::from(u16::MAX) {
+        count(UNTOLD);
+        return 0;
+    }
+    // Flags, questions, answers.
+    let words = packet::load::<[u16; 3]>(skb, at + 2).unwrap_or_default();
+    let is_empty = rcode_place(u16::from_be(words[0])) != 0 || words[2] == 0;
+    if is_empty && DNS_ANSWERS.query(BPF_RB_AVAIL_DATA.into()) > u64::from(ANSWER_RING_BYTES / 2) {
+        count(UNTOLD);
         return 0;
     }
     let Some(mut record) = DNS_ANSWERS.reserve::<Answer>(0) else {
@@ -188,6 +206,7 @@ fn tell(skb: *mut __sk_buff, cgroup: u64, at: u32) -> u64 {
     if copied == 0 {
         record.submit(BPF_RB_NO_WAKEUP.into());
     } else {
+        count(UNTOLD);
         record.discard(BPF_RB_NO_WAKEUP.into());
     }
     0

@@ -7,15 +7,13 @@ use domain::{
 use std::net::IpAddr;
 
 /// The name that was asked for, in lower case and without the last dot, and the addresses that it was answered with, whatever names are in
-/// between; nothing if there are none. A message that is cut tells as far as it goes.
+/// between. A message that is cut tells as far as it goes.
 pub(super) fn read(message: &[u8]) -> Option<(String, Vec<IpAddr>)> {
     let message = Message::from_slice(message).ok()?;
-    if message.is_error() {
-        return None;
-    }
     let question = message.first_question()?;
     let mut addresses = Vec::new();
-    for record in message.answer().ok()?.map_while(Result::ok) {
+    let records = if message.is_error() { None } else { message.answer().ok() };
+    for record in records.into_iter().flatten().map_while(Result::ok) {
         match record.rtype() {
             Rtype::A => addresses
                 .extend(record.into_record::<A>().ok().flatten().map(|record| IpAddr::V4(record.data().addr()))),
@@ -26,7 +24,7 @@ pub(super) fn read(message: &[u8]) -> Option<(String, Vec<IpAddr>)> {
     }
     let name = question.qname().to_string();
     let name = name.strip_suffix('.').unwrap_or(&name).to_ascii_lowercase();
-    (!addresses.is_empty()).then_some((name, addresses))
+    Some((name, addresses))
 }
 
 #[cfg(test)]
@@ -55,12 +53,13 @@ mod tests {
         let whole = answer();
         for bytes in 0..whole.len() {
             let told = read(&whole[..bytes]).map_or(0, |(_, addresses)| addresses.len());
+            assert_eq!(read(&whole[..bytes]).is_some(), bytes >= 29, "{bytes}");
             // The first address ends before the other one's 28 bytes.
             assert_eq!(told, usize::from(bytes >= whole.len() - 28), "{bytes}");
         }
         let mut error = whole.clone();
         error[3] = 0x83;
-        assert_eq!(read(&error), None);
+        assert_eq!(read(&error), Some(("www.example".into(), Vec::new())));
         // A name that goes round in circles.
         let mut circle = whole;
         circle[12..14].copy_from_slice(&[0xc0, 0x0c]);

@@ -3,7 +3,7 @@
 use super::{in_turn::InTurn, shared::SharedArray, sys};
 use crate::ledger::{Added, Sample};
 use aya::maps::{HashMap as BpfHashMap, Map, MapData, MapError, RingBuf};
-use observer_ebpf::dns::{ASKED, Asked, DnsBook, PATIENCE_NS, Question, UNTOLD};
+use observer_ebpf::dns::{ASKED, Asked, DnsBook, MAX_QUESTIONS, PATIENCE_NS, Question, UNTOLD};
 use std::{
     io,
     os::fd::{AsFd as _, OwnedFd},
@@ -25,6 +25,10 @@ unsafe impl aya::Pod for Book {}
 pub(super) fn added(cgroup: u64, Book(book): Book) -> Added {
     Added { cgroup, dns: Some(Box::new(book)), ..Added::default() }
 }
+
+/// How long a question is open when they are so many that there may soon be no room for others.
+const IMPATIENCE_NS: u64 = PATIENCE_NS / 5;
+const MANY: usize = MAX_QUESTIONS as usize / 2;
 
 /// The table of open questions.
 pub(super) struct OpenQuestions {
@@ -70,8 +74,9 @@ impl OpenQuestions {
         sys::read_hash(self.fd.as_fd(), &mut self.keys, &mut self.values)?;
         self.open = self.keys.len() as u64;
         self.empty_at = self.keys.is_empty().then_some(asked);
+        let patience_ns = if self.keys.len() > MANY { IMPATIENCE_NS } else { PATIENCE_NS };
         for (question, AskedValue(Asked { cgroup, at_ns })) in self.keys.iter().zip(&self.values) {
-            if now_ns.saturating_sub(*at_ns) < PATIENCE_NS {
+            if now_ns.saturating_sub(*at_ns) < patience_ns {
                 continue;
             }
             self.open -= 1;

@@ -94,7 +94,7 @@ impl Ledger {
         self.workloads.list()
     }
 
-    /// Packets, waits and sleeps that were booked to `unattributed` because nobody knew their cgroup any more.
+    /// Packets, waits, sleeps and DNS messages that were booked to `unattributed` because nobody knew their cgroup any more.
     pub fn nameless(&self) -> u64 {
         self.nameless
     }

@@ -32,7 +32,7 @@ pub use far_ends::{PodTold, Whose};
 pub use flows::{DEFAULT_MAX_FLOWS, Flow, FlowBooks, FlowView, OpenConnections};
 pub use holder::{Holder, PodHolder};
 pub use identity::{Cgroup, Identity, InPod, Names, PodNames, WorkloadNames};
-pub use looked_up::LookedUpName;
+pub use looked_up::{AskedName, LookedUpName};
 pub use node_ports::OnNode;
 pub use observer_ebpf::causes::{By, CAUSES};
 pub use peak::Peak;

@@ -115,10 +115,15 @@ impl Added {
         (sum(|traffic| traffic.transmit_bytes), sum(|traffic| traffic.receive_bytes))
     }
 
-    /// How many packets and waits these are, and one for uninterruptible sleep: what a drop reason counts when they have
-    /// no owner.
+    /// How many packets, waits and DNS messages these are, and one for uninterruptible sleep: what a drop reason counts when they
+    /// have no owner.
     pub fn events(&self) -> u64 {
         let packets: u64 = self.traffic.iter().map(|t| t.transmit_packets + t.receive_packets).sum();
-        packets + self.waits.iter().map(|w| u64::from(*w)).sum::<u64>() + u64::from(self.uninterruptible_ns > 0)
+        let messages = |dns: &DnsBook| dns.queries + dns.responses.iter().sum::<u64>() + dns.unasked + dns.unanswered;
+        let messages = self.dns.as_deref().map_or(0, messages);
+        packets
+            + messages
+            + self.waits.iter().map(|w| u64::from(*w)).sum::<u64>()
+            + u64::from(self.uninterruptible_ns > 0)
     }
 }

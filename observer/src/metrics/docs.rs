@@ -133,7 +133,7 @@ fn write_label_values(text: &mut String) -> fmt::Result {
     }
     writeln!(
         text,
-        "| `cgroup_gone` | packets, waits and sleeps on `unattributed` because nobody knew their cgroup's name any more |\n\
+        "| `cgroup_gone` | packets, waits, sleeps and DNS messages on `unattributed` because nobody knew their cgroup's name any more |\n\
          | `flow_forgotten` | flows whose far ends were forgotten, since there were more than `--max-flows`: their traffic is in their entity's sums |\n\
          | `address_forgotten` | addresses whose holders were forgotten, since there were more than 8192, or 2048 pods in nodes' networks: flows to them lose their names |\n\
          | `dns_answer_unread` | answers of DNS servers that were counted, and whose names nobody read, since there were too many in a second |\n\
@@ -206,8 +206,8 @@ const fn drop_meaning(reason: Drop) -> &'static str {
             "DNS questions of which nobody knows how long they waited, or whether they were answered: more than 8192 were open"
         }
         Drop::DnsStream => {
-            "how often the DNS messages of a TCP connection could not be told apart for a while: a segment came late or not at all, \
-             or what was spoken is no DNS"
+            "segments of TCP connections to port 53 in which DNS messages could not be told apart: one before came late, there were \
+             more than 512 in one packet, the connection is older than the agent, or what is spoken is no DNS"
         }
         Drop::FlowTable => {
             "far ends that are not told of: more closed in a second than the table holds; their traffic is in their entity's sums, and in its flow without a far end"

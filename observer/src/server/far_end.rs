@@ -76,10 +76,11 @@ impl FarEnd {
     }
 
     /// A name by which it was looked up.
-    pub(super) fn looked_up(LookedUpName { name, as_of_unix_seconds }: &LookedUpName) -> Self {
+    pub(super) fn looked_up(LookedUpName { name, since_unix_seconds, as_of_unix_seconds }: &LookedUpName) -> Self {
         Self {
             kind: "dns".into(),
             name: (**name).to_owned(),
+            since_unix_seconds: Some(*since_unix_seconds),
             as_of_unix_seconds: Some(*as_of_unix_seconds),
             ..Self::default()
         }

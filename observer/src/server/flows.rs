@@ -4,10 +4,10 @@ use super::{FarEnd, Who};
 use crate::{
     history::duration_of,
     kernel::program,
-    ledger::{EntityId, Flow, FlowBooks, FlowView, Identity, Ledger, OpenConnections, ProgramFacts},
+    ledger::{AskedName, EntityId, Flow, FlowBooks, FlowView, Identity, Ledger, OpenConnections, ProgramFacts},
 };
 use observer_ebpf::{
-    Scope,
+    Scope, dns,
     flows::{OUTBOUND, TCP, address_of},
 };
 use serde::{Deserialize, Serialize};
@@ -79,10 +79,25 @@ pub struct FlowRow {
     pub receive_bytes: u64,
     /// Packets received.
     pub receive_packets: u64,
+    /// Of what goes to a DNS server: the names that this end was answered the most often, by whichever server.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub names: Vec<NameRow>,
     /// What only TCP has.
     #[serde(default, flatten, skip_serializing_if = "Option::is_none")]
     pub tcp: Option<TcpRow>,
 }
+
+/// A name that an entity asks for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NameRow {
+    /// The name.
+    pub name: String,
+    /// Answers that were read, at most.
+    pub answers: u64,
+}
+
+/// Names of a flow at the most.
+const MOST_NAMES: usize = 5;
 
 /// A flow's connections.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -227,8 +242,10 @@ impl FlowsAnswer {
             let quiet_seconds = now.at_ns.saturating_sub(candidate.books.active_ns) / 1_000_000_000;
             let active = now_unix_seconds.saturating_sub(quiet_seconds);
             let held = ledger.far_end(&candidate.flow, active).map(FarEnd::of);
-            let remote = held.or_else(|| ledger.looked_up_name(&candidate.flow).map(FarEnd::looked_up));
-            identities.get(&candidate.flow.entity).map(|identity| row(Who::from(*identity), remote, candidate))
+            let remote = held.or_else(|| ledger.looked_up_name(&candidate.flow, active).map(FarEnd::looked_up));
+            let names = names(ledger, &candidate.flow);
+            let entity = identities.get(&candidate.flow.entity)?;
+            Some(FlowRow { names, ..row(Who::from(*entity), remote, candidate) })
         });
         Self {
             node: node.to_owned(),
@@ -247,6 +264,15 @@ fn missing(programs: &[ProgramFacts]) -> Vec<MissingProgram> {
     let needed = programs.iter().filter(|program| NEEDED.contains(&program.name));
     let down = needed.filter_map(|program| Some((program.name, program.down_because.as_ref()?)));
     down.map(|(program, reason)| MissingProgram { program: program.into(), reason: reason.clone() }).collect()
+}
+
+/// What is asked for, where a flow goes to a DNS server.
+fn names(ledger: &Ledger, flow: &Flow) -> Vec<NameRow> {
+    if flow.direction != OUTBOUND || flow.port != dns::PORT {
+        return Vec::new();
+    }
+    let names = ledger.names_asked(flow.entity).into_iter().take(MOST_NAMES);
+    names.map(|AskedName { name, answers }| NameRow { name: (**name).to_owned(), answers: *answers }).collect()
 }
 
 fn row(entity: Who, remote: Option<FarEnd>, Candidate { flow, books, open, rates }: &Candidate<'_>) -> FlowRow {
@@ -271,6 +297,7 @@ fn row(entity: Who, remote: Option<FarEnd>, Candidate { flow, books, open, rates
         transmit_packets: number(traffic.transmit_packets),
         receive_bytes: number(traffic.receive_bytes),
         receive_packets: number(traffic.receive_packets),
+        names: Vec::new(),
         tcp: (flow.protocol == TCP).then(|| TcpRow {
             connections,
             failed_connections: failed,

@@ -43,7 +43,7 @@ mod whois;
 
 pub use bind::{BindError, bind};
 pub use far_end::FarEnd;
-pub use flows::{FlowRow, FlowsAnswer, FlowsQuery, MissingProgram, TcpRow};
+pub use flows::{FlowRow, FlowsAnswer, FlowsQuery, MissingProgram, NameRow, TcpRow};
 pub use limits::Limits;
 pub use listen::{serve, serve_api, serve_within};
 pub use pairs::{Pair, PairsAnswer, PairsQuery};

@@ -41,7 +41,7 @@ pub struct WhoisAnswer {
     /// Who else is known to have had it, before or after.
     #[serde(default)]
     pub others: Vec<FarEnd>,
-    /// By which names entities of this node looked the address up, the last first.
+    /// By which names entities of this node had looked the address up by then, the last first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub looked_up: Vec<LookedUpRow>,
     /// Why this may not be all.
@@ -142,19 +142,19 @@ impl WhoisAnswer {
             scope: scope.label().into(),
             holder,
             others: others.collect(),
-            looked_up: looked_up(ledger, query.address),
+            looked_up: looked_up(ledger, query.address, at),
             missing,
         }
     }
 }
 
-fn looked_up(ledger: &Ledger, address: IpAddr) -> Vec<LookedUpRow> {
-    let row = |(id, LookedUpName { name, as_of_unix_seconds }): (EntityId, &LookedUpName)| {
+fn looked_up(ledger: &Ledger, address: IpAddr, then: u64) -> Vec<LookedUpRow> {
+    let row = |(id, LookedUpName { name, as_of_unix_seconds, .. }): (EntityId, &LookedUpName)| {
         let entity = ledger.entities().iter().find(|entity| entity.id == id)?;
         let (name, entity) = ((**name).to_owned(), Who::from(&entity.identity));
         Some(LookedUpRow { name, entity, as_of_unix_seconds: *as_of_unix_seconds })
     };
-    let mut rows: Vec<_> = ledger.names_looked_up(address).filter_map(row).collect();
+    let mut rows: Vec<_> = ledger.names_looked_up(address, then).filter_map(row).collect();
     rows.sort_by_key(|row| std::cmp::Reverse(row.as_of_unix_seconds));
     rows.truncate(MOST_NAMES);
     rows

@@ -133,6 +133,7 @@ fn entity(number: u32) -> Entity {
         queries: n * 1_234,
         // Found, not found, and now and then a server that fails.
         responses: [n * 1_000, 0, n, n * 233, 0, 0, 0],
+        unasked: 0,
         unanswered: 0,
         waited_ns: n * 12_345_678_901,
         waits: std::array::from_fn(|bucket| n * 1_234 / (bucket as u64 + 1)),

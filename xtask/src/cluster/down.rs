@@ -59,13 +59,20 @@ pub(super) fn quietly(workspace: &Workspace) -> Result<bool> {
 /// # Errors
 /// What could not be undone.
 pub(super) fn remains(say: &mut dyn FnMut(&str)) -> Result<()> {
-    if !record::is_there() || Record::read().is_some_and(|record| status::is_up(&record)) {
+    if !record::is_there() {
         return Ok(());
     }
     let lock = Lock::take()?;
-    tidy(&lock, say)?;
+    let record = Record::read();
+    if record.as_ref().is_some_and(status::is_up) {
+        return Ok(());
+    }
+    say(TIDIES);
+    clean(record.as_ref())?;
     Record::remove(lock)
 }
+
+const TIDIES: &str = "cluster: what an earlier one left is taken down first";
 
 /// Takes down what is left of one that is not up any more, for another to come up; one that is up stays.
 ///
@@ -73,7 +80,7 @@ pub(super) fn remains(say: &mut dyn FnMut(&str)) -> Result<()> {
 /// What could not be undone.
 pub(super) fn tidy(lock: &Lock, say: &mut dyn FnMut(&str)) -> Result<()> {
     let Some(record) = Record::read().filter(|record| !status::is_up(record)) else { return Ok(()) };
-    say("cluster: what an earlier one left is taken down first");
+    say(TIDIES);
     clean(Some(&record))?;
     Record::clear(lock)
 }

@@ -212,9 +212,9 @@ fn failure(kernel: &Kernel, error: &Error, console: &str, stuck: &Stuck, complai
     if console.contains(STRAY_BREAKPOINT) || endless { failure.context(EmulatorFault) } else { failure }
 }
 
-/// Whether a guest neither came as far as its first program nor said why not: a kernel that cannot start panics.
+/// Whether a guest's kernel began, and neither came as far as its first program nor said why not: one that cannot go on panics.
 fn never_began(console: &str, nonce: &str) -> bool {
-    !console.contains(nonce) && !console.contains("Kernel panic")
+    !console.trim().is_empty() && !console.contains(nonce) && !console.contains("Kernel panic")
 }
 
 /// A statically linked busybox of this machine.
@@ -244,6 +244,7 @@ mod tests {
     #[test]
     fn a_guest_that_stops_while_it_starts_is_told_from_one_that_cannot_start() {
         assert!(never_began("[1.2] acpi PNP0A03:00: fail to add MMCONFIG information\n", "n1"));
+        assert!(!never_began("", "n1"));
         assert!(!never_began("[1.0] Kernel panic - not syncing: VFS\n", "n1"));
         assert!(!never_began("[2.0] ready\nn1\n", "n1"));
     }

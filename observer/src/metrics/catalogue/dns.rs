@@ -2,6 +2,10 @@
 
 use crate::metrics::family::{Family, Kind, Room, Series, Unit, Value};
 
+fn unless_none(count: u64) -> Option<Value> {
+    (count > 0).then_some(Value::Count(count))
+}
+
 pub(super) static FAMILIES: &[Family] = &[
     Family {
         name: "observer_dns_queries_total",
@@ -18,7 +22,16 @@ pub(super) static FAMILIES: &[Family] = &[
         unit: Unit::Count,
         room: Room::Kernel,
         series: Series::DnsResponses,
-        help: "DNS messages that answered them, by response code; NXDOMAIN beyond NOERROR is a search list that is tried in vain.",
+        help: "DNS messages that answered a question that was open, by response code; NXDOMAIN beyond NOERROR is a search list that is tried in vain.",
+    },
+    Family {
+        name: "observer_dns_unasked_responses_total",
+        kind: Kind::Counter,
+        unit: Unit::Count,
+        room: Room::Kernel,
+        series: Series::PerEntity(|entity, _| unless_none(entity.books.dns.as_deref()?.unasked)),
+        help: "DNS messages from port 53 that answered no question that was open: they came too late, twice, from the second of several \
+               servers that were asked at once, or from somebody who was not asked.",
     },
     Family {
         name: "observer_dns_unanswered_total",
@@ -26,7 +39,7 @@ pub(super) static FAMILIES: &[Family] = &[
         unit: Unit::Count,
         room: Room::Kernel,
         series: Series::PerEntity(|entity, _| Some(Value::Count(entity.books.dns.as_deref()?.unanswered))),
-        help: "DNS questions that nobody answered within 10 seconds.",
+        help: "DNS questions that nobody answered within 10 seconds (within 2, while more than 4096 are open on the node).",
     },
     Family {
         name: "observer_dns_response_seconds",

@@ -130,6 +130,7 @@ fn busy_entity(id: u64, identity: Identity) -> Entity {
     entity.books.dns = Some(Box::new(DnsBook {
         queries: base + 30,
         responses: std::array::from_fn(|rcode| base + 40 + rcode as u64),
+        unasked: base + 49,
         unanswered: base + 50,
         waited_ns: base + 60,
         waits: std::array::from_fn(|bucket| base + 70 + bucket as u64),

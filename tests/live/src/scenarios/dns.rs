@@ -1,16 +1,17 @@
 //! What is asked of DNS servers: every question and every answer, over UDP and TCP, however they are cut, with their response codes and how
 //! long they took.
 
-use super::ends::Ends;
+use super::{ends::Ends, wire::any_port};
 use crate::{
     agent::{Agent, explain},
+    cgroup::Cgroup,
     flows::Flows,
     http,
     machine::{patience, wait_until},
-    netns::{Offloads, SERVER_V4, SERVER_V6, Wire},
+    netns::{CLIENT_V4, Offloads, SERVER_V4, SERVER_V6, Wire},
     page::{self, Page},
     trial::{Need, Place, test},
-    worker::{Worker, dns::SLOW},
+    worker::{Seat, Worker, dns::SLOW},
 };
 use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::Trial;
@@ -24,7 +25,9 @@ pub(super) fn tests() -> Vec<Trial> {
     vec![
         test("dns_questions_and_answers_are_as_many_as_the_server_says", Place::Both, NEEDS, counted),
         test("a_dns_answer_is_as_old_as_its_question", Place::Both, NEEDS, waited),
-        test("dns_over_tcp_is_counted_with_packets_lost_and_out_of_order", Place::Host, NEEDS, lossy),
+        test("dns_over_tcp_is_counted_with_packets_lost_and_what_is_missed_is_told", Place::Host, NEEDS, lossy),
+        test("dns_over_a_connection_older_than_the_agent_is_counted", Place::Both, &[Need::Root], older),
+        test("what_comes_from_port_53_and_was_not_asked_for_tells_nothing", Place::Both, NEEDS, forged),
         test("who_is_asked_books_no_questions", Place::Both, NEEDS, asked),
         test("a_flow_goes_by_the_name_that_its_entity_looked_up", Place::Both, NEEDS, named),
         test("dnsperf_and_dnsmasq_report_what_is_counted", Place::Host, DNSPERF, dnsperf),
@@ -38,6 +41,7 @@ struct Dns {
     responses: BTreeMap<String, u64>,
     timed: u64,
     waited_ns: u64,
+    unasked: u64,
     unanswered: u64,
 }
 
@@ -54,6 +58,7 @@ impl Dns {
             responses: responses.collect::<Result<_>>()?,
             timed: one("observer_dns_response_seconds_count")?,
             waited_ns: sum.first().map_or(Ok(0), page::Sample::nanoseconds)?,
+            unasked: one("observer_dns_unasked_responses_total")?,
             unanswered: one("observer_dns_unanswered_total")?,
         })
     }
@@ -109,7 +114,9 @@ fn counted() -> Result<()> {
             "tcp pieces.example.org 3",
             "tcp rcode-1.example.org 2",
             "tcp rcode-4.example.org 2",
-            "pipeline a.example.org 15",
+            "udp twice.example.org 3",
+            "pipeline a.example.org 16",
+            "pipeline a.example.org 300",
         ] {
             client.ask(line)?;
         }
@@ -119,15 +126,16 @@ fn counted() -> Result<()> {
         let (more_questions, more_answers) = served(server)?;
         (questions, answers) = (questions + more_questions, answers + more_answers);
     }
-    ensure!((questions, answers) == (2 * 71, 2 * 67), "the servers have {questions}, {answers}");
+    ensure!((questions, answers) == (2 * 375, 2 * 371), "the servers have {questions}, {answers}");
     let (dns, page) = Dns::after(&ends.agent, &ends.client.label, questions, answers)?;
     let outcome = || {
         ensure!(dns.queries == questions, "{dns:?}: the servers were asked {questions} times");
         ensure!(dns.answered() == answers && dns.timed == answers, "{dns:?}: the servers answered {answers} times");
-        let codes = [("FORMERR", 2), ("NOERROR", 49), ("NOTIMP", 2), ("NXDOMAIN", 8), ("REFUSED", 2), ("SERVFAIL", 3)];
+        let codes = [("FORMERR", 2), ("NOERROR", 353), ("NOTIMP", 2), ("NXDOMAIN", 8), ("REFUSED", 2), ("SERVFAIL", 3)];
         let mut expected: BTreeMap<_, _> = codes.map(|(code, count)| (code.to_owned(), 2 * count)).into();
         expected.insert("other".into(), 2);
         ensure!(dns.responses == expected, "{dns:?}");
+        ensure!(dns.unasked == 2 * 3, "three of each server came twice: {dns:?}");
         ensure!(dns.unanswered == 0, "nobody has waited for ten seconds: {dns:?}");
         for reason in ["dns_table", "dns_question_table", "dns_stream"] {
             ensure!(page.dropped(reason)? == 0, "{reason}");
@@ -175,7 +183,6 @@ fn lossy() -> Result<()> {
     client.ask("tcp a.example.org 1")?;
     let loss = ends.wire.lose_one_in(20)?;
     client.ask("tcp a.example.org 400")?;
-    drop(loss);
     let (questions, answers) = served(&mut server)?;
     ensure!((questions, answers) == (401, 401), "{questions}, {answers}");
     let (dns, page) = Dns::after(&ends.agent, &ends.client.label, questions, answers)?;
@@ -185,6 +192,67 @@ fn lossy() -> Result<()> {
         ensure!(page.dropped("dns_stream")? == 0);
         let again = page.sample_of("observer_tcp_retransmits_total", &ends.client.label)?;
         ensure!(again > 0, "nothing was sent again");
+        Ok(())
+    };
+    explain(&ends.agent, outcome())?;
+    // Now many messages are in flight, some of which begin in a segment that comes late.
+    for _ in 0..5 {
+        client.ask("pipeline a.example.org 200")?;
+    }
+    drop(loss);
+    let (questions, answers) = served(&mut server)?;
+    let (dns, page) = Dns::after(&ends.agent, &ends.client.label, questions, answers)?;
+    let missed = page.dropped("dns_stream")?;
+    ensure!(dns.queries <= questions && dns.answered() <= answers, "of {questions}, {answers}: {dns:?}");
+    let is_whole = (dns.queries, dns.answered()) == (questions, answers);
+    ensure!(is_whole || missed > 0, "of {questions}, {answers} nothing is said to be missing: {dns:?}");
+    Ok(())
+}
+
+/// A connection whose beginning nobody saw.
+fn older() -> Result<()> {
+    let folder = Cgroup::for_test()?;
+    let (client, server) = (folder.child("client")?, folder.child("server")?);
+    let bind = "127.53.0.1:53";
+    let _server = Worker::start(Seat::in_cgroup(&server), ["dns-serve", "--bind", bind])?;
+    let mut ask = Worker::start(Seat::in_cgroup(&client), ["dns-ask", "--to", bind])?;
+    ask.ask("tcp a.example.org 2")?;
+    let agent = Agent::start(&[])?;
+    ask.ask("tcp a.example.org 5")?;
+    ask.ask("pipeline a.example.org 40")?;
+    let (dns, page) = Dns::after(&agent, &client.label, 45, 45)?;
+    let outcome = || {
+        ensure!((dns.queries, dns.answered(), dns.timed) == (45, 45, 45), "{dns:?}");
+        ensure!(page.dropped("dns_stream")? == 0);
+        Ok(())
+    };
+    explain(&agent, outcome())
+}
+
+/// A service that sends back what it gets, and somebody who sends to it from the port at which DNS servers are asked.
+fn forged() -> Result<()> {
+    let ends = Ends::new(Wire::direct(Offloads::Off)?, &[])?;
+    let mut echo = ends.client_worker(&["udp-sink", "--bind", &any_port(CLIENT_V4)?, "--echo"])?;
+    let from = format!("{SERVER_V4}:53");
+    let to = echo.greeting.clone();
+    let mut forger = ends.server_worker(&["dns-ask", "--to", &to, "--from", &from])?;
+    forger.ask("forge at-203-0-113-66.example.org 50")?;
+    let came = wait_until(patience(Duration::from_secs(10)), || Ok(echo.ask("count")? == "100"))?;
+    ensure!(came, "not all came");
+    // And somebody who does ask, in the same cgroup: what is told of that is told after the rest.
+    let (_server, to) = server(&ends, SERVER_V6)?;
+    let mut client = ends.client_worker(&["dns-ask", "--to", &to])?;
+    client.ask("udp at-203-0-113-77.example.org 2")?;
+    let (dns, _) = Dns::after(&ends.agent, &ends.client.label, 2, 2)?;
+    let whois = |address: &str| -> Result<Value> {
+        let answer = http::get(ends.agent.debug_address()?, &format!("/api/v1/whois?address={address}"))?;
+        Ok(serde_json::from_str(answer.text()?)?)
+    };
+    let outcome = || {
+        ensure!((dns.queries, dns.answered(), dns.unasked) == (2, 2, 0), "{dns:?}");
+        ensure!(whois("203.0.113.77")?["looked_up"][0]["name"] == "at-203-0-113-77.example.org");
+        let told = whois("203.0.113.66")?;
+        ensure!(told["looked_up"].is_null(), "{told}");
         Ok(())
     };
     explain(&ends.agent, outcome())
@@ -198,7 +266,7 @@ fn asked() -> Result<()> {
     client.ask("udp a.example.org 3")?;
     client.ask("tcp a.example.org 3")?;
     // A forwarder may ask by the port at which it is asked.
-    let from = format!("{}:53", crate::netns::CLIENT_V4);
+    let from = format!("{CLIENT_V4}:53");
     let mut forwarder = ends.client_worker(&["dns-ask", "--to", &to, "--from", &from])?;
     forwarder.ask("udp a.example.org 2")?;
     let (dns, page) = Dns::after(&ends.agent, &ends.client.label, 8, 8)?;
@@ -237,6 +305,13 @@ fn named() -> Result<()> {
             ensure!(named["kind"] == "dns" && named["name"] == format!("{at}.{name}.example.org"), "{flow:?}");
             ensure!(named["as_of_unix_seconds"].as_u64().is_some_and(|second| second > 1_700_000_000), "{flow:?}");
         }
+        let (flows, _) = Flows::at_rest(&ends.agent, &ends.client.label)?;
+        let asks = flows.only(|flow| flow.text("protocol") == "udp")?;
+        let names = asks.of("names").as_array().context("no names")?;
+        let names = names.iter().map(|row| (row["name"].as_str().unwrap_or_default(), row["answers"].as_u64()));
+        let mut expected = [format!("{at}.first.example.org"), format!("{at}.second.example.org")].to_vec();
+        expected.push("rcode-3.third.example.org".into());
+        ensure!(names.eq(expected.iter().map(|name| (name.as_str(), Some(1)))), "{asks:?}");
         let (flows, _) = Flows::at_rest(&ends.agent, &ends.server.label)?;
         let unnamed = flows.all.iter().all(|flow| flow.of("remote").is_null());
         ensure!(unnamed, "the server looked nothing up: {:#?}", flows.all);

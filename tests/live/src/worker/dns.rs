@@ -2,7 +2,7 @@
 //! by hand, so that they can come in pieces.
 
 use super::{converse, not_understood};
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 use std::{
     io::{Read as _, Write as _},
     net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket},
@@ -27,7 +27,7 @@ const PAUSE: Duration = Duration::from_millis(2);
 const SINGLE_BYTES: usize = 9;
 
 /// Understands `count`: questions that came and answers that were sent so far. The first label of a name says what is answered: `rcode-N`
-/// that, `none` nothing, `slow` an address after a while, `pieces` (over TCP) one in pieces, `at-A-B-C-D` that address.
+/// that, `none` nothing, `twice` (over UDP) the same again, `slow` an address after a while, `pieces` (over TCP) one in pieces, `at-A-B-C-D` that address.
 #[derive(clap::Args)]
 pub(super) struct Serve {
     #[arg(long)]
@@ -52,6 +52,9 @@ impl Serve {
                 let (bytes, from) = datagrams.recv_from(&mut buffer)?;
                 if let Some(answer) = of_udp.answer(&buffer[..bytes]) {
                     datagrams.send_to(&answer, from)?;
+                    if first_label(&answer).as_deref() == Some("twice") {
+                        datagrams.send_to(&answer, from)?;
+                    }
                 }
             }
         });
@@ -76,28 +79,8 @@ impl Serve {
 impl Counts {
     fn answer(&self, question: &[u8]) -> Option<Vec<u8>> {
         self.questions.fetch_add(1, Ordering::AcqRel);
-        let label = first_label(question)?;
-        let words: Vec<_> = label.split('-').collect();
-        let mut rcode = 0;
-        let mut address = Ipv4Addr::new(203, 0, 113, 1);
-        match words[..] {
-            ["none"] => return None,
-            ["slow"] => thread::sleep(SLOW),
-            ["rcode", number] => rcode = number.parse().ok()?,
-            ["at", a, b, c, d] => address = format!("{a}.{b}.{c}.{d}").parse().ok()?,
-            _ => {}
-        }
+        let answer = answer(question)?;
         self.answers.fetch_add(1, Ordering::AcqRel);
-        let mut answer = question.to_vec();
-        (answer[2], answer[3]) = (0x81, 0x80 | rcode);
-        if rcode == 0 {
-            answer[7] = 1;
-            // The name that was asked for; a minute; four bytes.
-            answer.extend([0xc0, HEADER_BYTES as u8]);
-            answer.extend(A_IN);
-            answer.extend([0, 0, 0, 60, 0, 4]);
-            answer.extend(address.octets());
-        }
         Some(answer)
     }
 
@@ -111,6 +94,32 @@ impl Counts {
         }
         Ok(())
     }
+}
+
+/// What a name is answered with, after as long as that takes; nothing, if it is not.
+fn answer(question: &[u8]) -> Option<Vec<u8>> {
+    let label = first_label(question)?;
+    let words: Vec<_> = label.split('-').collect();
+    let mut rcode = 0;
+    let mut address = Ipv4Addr::new(203, 0, 113, 1);
+    match words[..] {
+        ["none"] => return None,
+        ["slow"] => thread::sleep(SLOW),
+        ["rcode", number] => rcode = number.parse().ok()?,
+        ["at", a, b, c, d] => address = format!("{a}.{b}.{c}.{d}").parse().ok()?,
+        _ => {}
+    }
+    let mut answer = question.to_vec();
+    (answer[2], answer[3]) = (0x81, 0x80 | rcode);
+    if rcode == 0 {
+        answer[7] = 1;
+        // The name that was asked for; a minute; four bytes.
+        answer.extend([0xc0, HEADER_BYTES as u8]);
+        answer.extend(A_IN);
+        answer.extend([0, 0, 0, 60, 0, 4]);
+        answer.extend(address.octets());
+    }
+    Some(answer)
 }
 
 fn first_label(message: &[u8]) -> Option<String> {
@@ -145,7 +154,8 @@ fn write_message(connection: &mut TcpStream, message: &[u8], in_pieces: bool) ->
     Ok(())
 }
 
-/// Understands `udp NAME COUNT`, `stranger NAME COUNT` (by a socket whose first datagram went elsewhere), `tcp NAME COUNT` (one after the
+/// Understands `udp NAME COUNT`, `stranger NAME COUNT` (by a socket whose first datagram went elsewhere),
+/// `forge NAME COUNT` (an answer that nobody asked for, and a question), `tcp NAME COUNT` (one after the
 /// other) and `pipeline NAME COUNT` (all in one). Says how many nanoseconds it took. A question for `none` is not waited for.
 #[derive(clap::Args)]
 pub(super) struct Ask {
@@ -167,6 +177,14 @@ impl Ask {
                     let elsewhere = if self.to.is_ipv4() { "127.0.0.1:9" } else { "[::1]:9" };
                     socket.send_to(b"first", elsewhere)?;
                     self.ask_by(&socket, name, count.parse()?)?;
+                }
+                ["forge", name, count] => {
+                    let socket = self.socket(false)?;
+                    for number in 0..count.parse()? {
+                        let forged = answer(&question(name, number)).context("a name that is not answered")?;
+                        socket.send_to(&forged, self.to)?;
+                        socket.send_to(&question(name, number), self.to)?;
+                    }
                 }
                 ["tcp", name, count] => {
                     let open = connect(&mut connection, self.to)?;
@@ -213,9 +231,15 @@ impl Ask {
                 continue;
             }
             let mut answer = [0; 2048];
-            let bytes = socket.recv(&mut answer).context("no answer")?;
-            if answer[..2] != message[..2] || bytes < HEADER_BYTES {
-                bail!("an answer to something else: {:?}", &answer[..bytes]);
+            loop {
+                let bytes = socket.recv(&mut answer).context("no answer")?;
+                ensure!(bytes >= HEADER_BYTES, "{:?} is no answer", &answer[..bytes]);
+                if answer[..2] == message[..2] {
+                    break;
+                }
+            }
+            if name.starts_with("twice") {
+                socket.recv(&mut answer).context("no second answer")?;
             }
         }
         Ok(())
