@@ -5,7 +5,9 @@ use crate::histogram;
 /// The port at which servers are asked.
 pub const PORT: u16 = 53;
 /// Questions without an answer that are remembered.
-pub const MAX_QUESTIONS: u32 = 8192;
+pub const MAX_QUESTIONS: u32 = 4096;
+/// Cgroups that ask between two readings of the tables.
+pub const MAX_ASKING: u32 = 512;
 /// How long a question is open at most: longer than stub resolvers wait.
 pub const PATIENCE_NS: u64 = 10_000_000_000;
 /// What follows a message's length and comes before its sections: the least that a message has.
@@ -18,8 +20,10 @@ pub const BUCKETS: usize = histogram::EXPORTED + 1 - FIRST_BOUND;
 pub const FIRST_BOUND: usize = 3;
 /// Bytes of an answer that are told of: as many as fit a message over UDP without extensions.
 pub const ANSWER_BYTES: usize = 512;
+/// Bytes of an answer that takes less room: more than most have.
+pub const SHORT_ANSWER_BYTES: usize = 128;
 /// Bytes of the ring buffer of answers.
-pub const ANSWER_RING_BYTES: u32 = 128 * 1024;
+pub const ANSWER_RING_BYTES: u32 = 64 * 1024;
 
 /// What a cgroup asked and was answered: value of the maps `DNS_EVEN` and `DNS_ODD`, keyed by its id.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -76,13 +80,13 @@ pub struct Asked {
 /// A message that answers, as far as it is told: record of the ring buffer `DNS_ANSWERS`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
-pub struct Answer {
+pub struct Answer<const MOST: usize> {
     /// The cgroup of the socket; 0 is nobody's.
     pub cgroup: u64,
     /// How many of its bytes there are, from its header on; what follows a message in its packet is among them.
     pub bytes: u64,
     /// These.
-    pub message: [u8; ANSWER_BYTES],
+    pub message: [u8; MOST],
 }
 
 /// One direction of a TCP connection to a server.
@@ -249,7 +253,7 @@ const BOUNDS_NS: [u64; BUCKETS - 1] = {
     bounds
 };
 
-const _: () = assert!(size_of::<DnsBook>() == 168 && size_of::<Answer>() == 16 + ANSWER_BYTES);
+const _: () = assert!(size_of::<DnsBook>() == 168 && size_of::<Answer<ANSWER_BYTES>>() == 16 + ANSWER_BYTES);
 const _: () = assert!(size_of::<Course>() == 16 && size_of::<Question>() == 16 && size_of::<Asked>() == 16);
 
 #[cfg(test)]

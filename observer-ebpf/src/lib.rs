@@ -69,7 +69,7 @@ pub const MAX_LASTING: usize = 256;
 /// Address prefixes that decide a scope; the kernel's memory holds those that there are.
 pub const MAX_SCOPE_PREFIXES: u32 = 16_384;
 /// Bytes of the ring buffer of cgroup events.
-pub const EVENT_RING_BYTES: u32 = 256 * 1024;
+pub const EVENT_RING_BYTES: u32 = 128 * 1024;
 /// The longest cgroup path an event carries; the kernel's own tracepoint cuts there too.
 pub const EVENT_PATH_BYTES: usize = 1024;
 

@@ -20,19 +20,19 @@ use aya_ebpf::{
     maps::{Array, HashMap, RingBuf},
 };
 use observer_ebpf::{
-    DEFAULT_SLOTS, Drop,
+    Drop,
     dns::{
-        ANSWER_BYTES, ANSWER_RING_BYTES, ASKED, Answer, Asked, COUNTS, DnsBook, HEADER_BYTES, MAX_QUESTIONS, PORT,
-        Question, UNTOLD, bucket, is_answer, is_plain_question, rcode_place,
+        ANSWER_BYTES, ANSWER_RING_BYTES, ASKED, Answer, Asked, COUNTS, DnsBook, HEADER_BYTES, MAX_ASKING,
+        MAX_QUESTIONS, PORT, Question, SHORT_ANSWER_BYTES, UNTOLD, bucket, is_answer, is_plain_question, rcode_place,
     },
     flows::{ADDED, TCP},
 };
 
 /// Two tables in turn, as those of flows.
 #[map]
-static DNS_EVEN: HashMap<u64, DnsBook> = HashMap::with_max_entries(DEFAULT_SLOTS, BPF_F_NO_PREALLOC);
+static DNS_EVEN: HashMap<u64, DnsBook> = HashMap::with_max_entries(MAX_ASKING, BPF_F_NO_PREALLOC);
 #[map]
-static DNS_ODD: HashMap<u64, DnsBook> = HashMap::with_max_entries(DEFAULT_SLOTS, BPF_F_NO_PREALLOC);
+static DNS_ODD: HashMap<u64, DnsBook> = HashMap::with_max_entries(MAX_ASKING, BPF_F_NO_PREALLOC);
 /// An empty book, which is too large for the stack of so many calls.
 #[map]
 static DNS_BLANK: Array<DnsBook> = Array::with_max_entries(1, 0);
@@ -189,14 +189,25 @@ fn tell(skb: *mut __sk_buff, cgroup: u64, at: u32) -> u64 {
         count(UNTOLD);
         return 0;
     }
-    let Some(mut record) = DNS_ANSWERS.reserve::<Answer>(0) else {
-        count(UNTOLD);
-        return 0;
+    let is_told = if bytes <= SHORT_ANSWER_BYTES as u32 {
+        hand_over::<SHORT_ANSWER_BYTES>(skb, cgroup, at, bytes)
+    } else {
+        hand_over::<ANSWER_BYTES>(skb, cgroup, at, bytes)
     };
+    if !is_told {
+        count(UNTOLD);
+    }
+    0
+}
+
+/// `MOST` must be a power of two.
+#[inline(always)]
+fn hand_over<const MOST: usize>(skb: *mut __sk_buff, cgroup: u64, at: u32, bytes: u32) -> bool {
+    let Some(mut record) = DNS_ANSWERS.reserve::<Answer<MOST>>(0) else { return false };
     let answer = record.as_mut_ptr();
     // The verifier has to see that it is at least one, and no more than there is room for.
-    let last = core::hint::black_box((bytes - 1).min(ANSWER_BYTES as u32 - 1));
-    let bytes = (last & (ANSWER_BYTES as u32 - 1)) + 1;
+    let last = core::hint::black_box((bytes - 1).min(MOST as u32 - 1));
+    let bytes = (last & (MOST as u32 - 1)) + 1;
     // SAFETY: the record's memory; the helper writes `bytes` of it, which is at most as many as there are.
     let copied = unsafe {
         (*answer).cgroup = cgroup;
@@ -206,10 +217,9 @@ fn tell(skb: *mut __sk_buff, cgroup: u64, at: u32) -> u64 {
     if copied == 0 {
         record.submit(BPF_RB_NO_WAKEUP.into());
     } else {
-        count(UNTOLD);
         record.discard(BPF_RB_NO_WAKEUP.into());
     }
-    0
+    copied == 0
 }
 
 #[inline(always)]

@@ -315,8 +315,6 @@ fn create_maps<'a>(
         .map_max_entries("FREE_SLOTS", options.slots)
         .map_max_entries("OWNERS", options.slots)
         .map_max_entries("TCP", options.slots)
-        .map_max_entries("DNS_EVEN", options.slots)
-        .map_max_entries("DNS_ODD", options.slots)
         .map_max_entries("NET", options.slots * cpus)
         .map_max_entries("SCHED", options.slots * cpus)
         .map_max_entries("CAUSES", options.slots * cpus)

@@ -199,11 +199,9 @@ const fn drop_meaning(reason: Drop) -> &'static str {
             "traffic in no flow at all: more far ends closed in a second than the table holds, with nobody's room left, or a socket got \
              no storage; it is in its entity's sums"
         }
-        Drop::DnsTable => {
-            "DNS messages in no count: more cgroups asked in a second than there are slots, or there was no memory"
-        }
+        Drop::DnsTable => "DNS messages in no count: more than 512 cgroups asked in a second, or there was no memory",
         Drop::DnsQuestionTable => {
-            "DNS questions of which nobody knows how long they waited, or whether they were answered: more than 8192 were open"
+            "DNS questions of which nobody knows how long they waited, or whether they were answered: more than 4096 were open"
         }
         Drop::DnsStream => {
             "segments of TCP connections to port 53 in which DNS messages could not be told apart: one before came late, there were \

@@ -6,6 +6,7 @@ use crate::{
     image::{self, Target},
     progress,
     setup::privilege::Privilege,
+    workspace::Profile,
 };
 use anyhow::{Context as _, Result};
 use std::{
@@ -24,7 +25,7 @@ pub(super) fn run(context: &Context<'_>) -> Result<Tally> {
     let pair = context.pair.context("the set-up found no eBPF tool-chain")?;
     if let Some(kubeconfig) = context.kubeconfig {
         cluster::prepare_for_another(workspace)?;
-        let image = image::of_agent(workspace, pair, Target::of_this_machine())?.path;
+        let image = image::of_agent(workspace, pair, Target::of_this_machine(), Profile::Release)?.path;
         println!("  in the cluster of {}, which has to have these images:", kubeconfig.display());
         println!("    {}\n    {}", image.display(), cluster::Layout::of(workspace).test_image().display());
         let kubeconfig = kubeconfig.canonicalize().with_context(|| format!("open {}", kubeconfig.display()))?;
@@ -35,7 +36,7 @@ pub(super) fn run(context: &Context<'_>) -> Result<Tally> {
         return Ok(context.unable("it needs root, and there is no sudo"));
     }
     cluster::prepare(workspace)?;
-    let image = image::of_agent(workspace, pair, Target::of_this_machine())?.path;
+    let image = image::of_agent(workspace, pair, Target::of_this_machine(), Profile::TestRelease)?.path;
     let mut log = File::create(context.log(Level::Cluster)?).context("write the level's log")?;
     let (mut tally, mut again) = (Tally::default(), false);
     for mode in Mode::ALL {

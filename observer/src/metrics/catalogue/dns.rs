@@ -39,7 +39,7 @@ pub(super) static FAMILIES: &[Family] = &[
         unit: Unit::Count,
         room: Room::Kernel,
         series: Series::PerEntity(|entity, _| Some(Value::Count(entity.books.dns.as_deref()?.unanswered))),
-        help: "DNS questions that nobody answered within 10 seconds (within 2, while more than 4096 are open on the node).",
+        help: "DNS questions that nobody answered within 10 seconds (within 2, while more than 2048 are open on the node).",
     },
     Family {
         name: "observer_dns_response_seconds",
