@@ -1,8 +1,8 @@
 //! The chart as Helm renders it, with values other than its own.
 
 use crate::{
-    objects::{Objects, Relabeling},
-    promises, workspace,
+    objects::{Objects, Relabeling, documents},
+    promises, text, workspace,
 };
 use anyhow::{Context, Result, bail, ensure};
 use libtest_mimic::{Completion, Failed, Trial};
@@ -50,12 +50,13 @@ podMonitor:
   interval: 15s
   relabelings: [{action: replace, sourceLabels: [__meta_kubernetes_node_label_zone], targetLabel: zone}]
   metricRelabelings: [{action: drop, sourceLabels: [__name__], regex: process_.*}]
+prometheusRule: {enabled: true, labels: {role: alert-rules}}
 podLabels: {team: platform}
 podAnnotations: {example.com/e: "true"}
 "#;
 
 /// Values that are wrong, and what Helm has to name.
-const WRONG: [(&str, &str); 14] = [
+const WRONG: [(&str, &str); 15] = [
     ("agent: {sampleInterval: 2h}", "/agent/sampleInterval"),
     ("agent: {pressure: 1}", "/agent/pressure"),
     ("agents: {port: 9810}", "agents"),
@@ -70,6 +71,7 @@ const WRONG: [(&str, &str); 14] = [
     ("updateStrategy: {rollingUpdate: {maxSurge: 1}}", "maxSurge"),
     ("image: {tag: 1.10}", "/image/tag"),
     ("podMonitor: {enabled: 'yes'}", "/podMonitor/enabled"),
+    ("prometheusRule: {groups: []}", "groups"),
 ];
 
 /// The tests. All of them need Helm.
@@ -81,6 +83,7 @@ pub(crate) fn trials() -> Vec<Trial> {
             "a_pod_monitor_takes_the_place_of_the_annotations_and_keeps_the_agents_labels_off_the_series",
             pod_monitor,
         ),
+        with_helm("the_rules_of_the_chart_are_those_of_the_file", rules),
         with_helm("what_is_switched_off_is_not_there_and_the_promises_hold", nothing),
         with_helm("another_release_in_another_namespace_has_names_of_its_own", elsewhere),
         with_helm("an_older_api_server_is_not_told_what_it_does_not_know", older),
@@ -197,15 +200,26 @@ fn pod_monitor() -> Result<()> {
     Ok(())
 }
 
+fn rules() -> Result<()> {
+    let objects = objects(EVERYTHING, &["--namespace", "monitoring"])?;
+    let [rule] = &*objects.prometheus_rules else { bail!("{} PrometheusRules", objects.prometheus_rules.len()) };
+    let labels = rule.metadata.labels.clone().unwrap_or_default();
+    ensure!(labels.get("role").is_some_and(|role| role == "alert-rules"), "{labels:?}");
+    let file = documents(&text("deploy/rules/observer.yaml")?)?;
+    ensure!(file == [rule.spec.clone()], "the chart has other rules than deploy/rules");
+    Ok(())
+}
+
 fn nothing() -> Result<()> {
     let values = "serviceAccount: {create: false, name: mine}\nrbac: {create: false}\nservice: {enabled: false}\n\
                   state: {type: none}\nscrapeAnnotations: false\ntolerations: []\nnodeSelector: {}\nupdateStrategy: {type: OnDelete}\n\
                   resources: {limits: null, requests: null}\n";
     let objects = objects(values, &[])?;
     promises::hold(&objects)?;
-    let Objects { accounts, roles, bindings, services, pod_monitors, .. } = &objects;
+    let Objects { accounts, roles, bindings, services, pod_monitors, prometheus_rules, .. } = &objects;
     ensure!(accounts.is_empty() && roles.is_empty() && bindings.is_empty(), "an account or a role");
     ensure!(services.is_empty() && pod_monitors.is_empty(), "a Service or a PodMonitor");
+    ensure!(prometheus_rules.is_empty(), "a PrometheusRule");
     ensure!(objects.pod()?.service_account_name.as_deref() == Some("mine"), "another account");
     let variables = objects.container()?.env.iter().flatten();
     ensure!(!variables.into_iter().any(|variable| variable.name == "OBSERVER_STATE_DIR"), "a state directory");

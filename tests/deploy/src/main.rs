@@ -1,20 +1,22 @@
 //! Tests of deploy/: that the manifest keeps what docs/security.md promises and holds only fields that Kubernetes knows, and
-//! that the chart does so with other values too. No cluster.
+//! that the chart does so with other values too; and that the alerts fire when they should and at no other time. No cluster.
 //!
 //! `HELM` names the Helm that renders the chart (default: `helm` of the search path); tests that need one are skipped where there
-//! is none. `cargo xtask test --level deploy` runs all of it, and compares the manifest with the chart.
+//! is none, and so are those of the rules without promtool. `cargo xtask test --level deploy` runs all of it, and compares the manifest with the chart.
 
 mod chart;
 mod manifest;
 mod objects;
 mod promises;
+mod rules;
 mod values;
 
 use std::{path::PathBuf, process::ExitCode};
 
 fn main() -> ExitCode {
     let arguments = libtest_mimic::Arguments::from_args();
-    let trials = [manifest::trials(), values::trials(), chart::trials()].into_iter().flatten().collect();
+    let trials =
+        [manifest::trials(), values::trials(), chart::trials(), rules::trials()].into_iter().flatten().collect();
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 

@@ -20,6 +20,7 @@ pub(crate) struct Objects {
     pub(crate) services: Vec<Service>,
     pub(crate) daemon_sets: Vec<DaemonSet>,
     pub(crate) pod_monitors: Vec<PodMonitor>,
+    pub(crate) prometheus_rules: Vec<PrometheusRule>,
     /// Kind and namespace of each object that has one.
     pub(crate) namespaced: Vec<(String, String)>,
 }
@@ -51,6 +52,7 @@ impl Objects {
             ("rbac.authorization.k8s.io/v1", "ClusterRoleBinding") => self.bindings.push(strict(document)?),
             ("apps/v1", "DaemonSet") => self.daemon_sets.push(strict(document)?),
             ("monitoring.coreos.com/v1", "PodMonitor") => self.pod_monitors.push(strict(document)?),
+            ("monitoring.coreos.com/v1", "PrometheusRule") => self.prometheus_rules.push(strict(document)?),
             // Examples of the documents.
             ("networking.k8s.io/v1", "NetworkPolicy") => drop(strict::<NetworkPolicy>(document)?),
             ("v1", "ResourceQuota") => drop(strict::<ResourceQuota>(document)?),
@@ -116,6 +118,18 @@ pub(crate) struct PodMonitor {
     _kind: String,
     pub(crate) metadata: k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta,
     pub(crate) spec: PodMonitorSpec,
+}
+
+/// A `PrometheusRule` of the Prometheus operator. Its groups are those of Prometheus, which promtool reads.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct PrometheusRule {
+    #[serde(rename = "apiVersion")]
+    _api_version: String,
+    #[serde(rename = "kind")]
+    _kind: String,
+    pub(crate) metadata: k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta,
+    pub(crate) spec: Value,
 }
 
 /// What is scraped.

@@ -94,7 +94,7 @@ pub(crate) static NEEDS: [Need; 14] = [
         package: "prometheus",
         programs: &["promtool", "prometheus"],
         why: "checks and scrapes the metrics; not run as a service",
-        purposes: &[Purpose::Unit, Purpose::Live],
+        purposes: &[Purpose::Unit, Purpose::Live, Purpose::Deploy],
         way: Way::Unpack,
     },
     install("qemu-system-x86", &["qemu-system-x86_64"], "runs the test kernels", &[Purpose::Kernels]),

@@ -23,6 +23,7 @@ pub(super) fn run(context: &Context<'_>) -> Result<Tally> {
     };
     let mut cargo = context.workspace.cargo("run");
     cargo.args(["--package", "observer-deploy", "--"]).args(context.arguments);
+    cargo.env("PATH", context.path());
     if let Some(helm) = &helm {
         cargo.env("HELM", helm);
     }

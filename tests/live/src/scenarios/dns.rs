@@ -24,6 +24,7 @@ const NEEDS: &[Need] = &[Need::Root, Need::Command("ip")];
 pub(super) fn tests() -> Vec<Trial> {
     vec![
         test("dns_questions_and_answers_are_as_many_as_the_server_says", Place::Both, NEEDS, counted),
+        test("of_dns_messages_that_are_sent_in_one_go_all_are_counted_or_it_is_told", Place::Both, NEEDS, in_one_go),
         test("a_dns_answer_is_as_old_as_its_question", Place::Both, NEEDS, waited),
         test("dns_over_tcp_is_counted_with_packets_lost_and_what_is_missed_is_told", Place::Host, NEEDS, lossy),
         test("dns_over_a_connection_older_than_the_agent_is_counted", Place::Both, &[Need::Root], older),
@@ -115,8 +116,6 @@ fn counted() -> Result<()> {
             "tcp rcode-1.example.org 2",
             "tcp rcode-4.example.org 2",
             "udp twice.example.org 3",
-            "pipeline a.example.org 16",
-            "pipeline a.example.org 300",
         ] {
             client.ask(line)?;
         }
@@ -126,12 +125,12 @@ fn counted() -> Result<()> {
         let (more_questions, more_answers) = served(server)?;
         (questions, answers) = (questions + more_questions, answers + more_answers);
     }
-    ensure!((questions, answers) == (2 * 375, 2 * 371), "the servers have {questions}, {answers}");
+    ensure!((questions, answers) == (2 * 59, 2 * 55), "the servers have {questions}, {answers}");
     let (dns, page) = Dns::after(&ends.agent, &ends.client.label, questions, answers)?;
     let outcome = || {
         ensure!(dns.queries == questions, "{dns:?}: the servers were asked {questions} times");
         ensure!(dns.answered() == answers && dns.timed == answers, "{dns:?}: the servers answered {answers} times");
-        let codes = [("FORMERR", 2), ("NOERROR", 353), ("NOTIMP", 2), ("NXDOMAIN", 8), ("REFUSED", 2), ("SERVFAIL", 3)];
+        let codes = [("FORMERR", 2), ("NOERROR", 37), ("NOTIMP", 2), ("NXDOMAIN", 8), ("REFUSED", 2), ("SERVFAIL", 3)];
         let mut expected: BTreeMap<_, _> = codes.map(|(code, count)| (code.to_owned(), 2 * count)).into();
         expected.insert("other".into(), 2);
         ensure!(dns.responses == expected, "{dns:?}");
@@ -150,6 +149,34 @@ fn counted() -> Result<()> {
         Ok(last.unanswered == 8)
     })?;
     ensure!(known && last.queries == questions && last.answered() == answers, "{last:?}");
+    Ok(())
+}
+
+/// More questions than a packet holds, and as many answers, each in a segment of its own: two CPUs may see these in another order.
+fn in_one_go() -> Result<()> {
+    let ends = Ends::new(Wire::direct(Offloads::On)?, &[])?;
+    let (mut server, to) = server(&ends, SERVER_V4)?;
+    let mut client = ends.client_worker(&["dns-ask", "--to", &to])?;
+    for count in [16, 17, 300, 600] {
+        client.ask(&format!("pipeline a.example.org {count}"))?;
+    }
+    let (questions, answers) = served(&mut server)?;
+    ensure!((questions, answers) == (933, 933), "{questions}, {answers}");
+    let (dns, page) = Dns::after(&ends.agent, &ends.client.label, questions, answers)?;
+    explain(&ends.agent, whole_or_told(&dns, &page, (questions, answers)))
+}
+
+/// All of them were counted, or a counter says that some may be missing.
+fn whole_or_told(dns: &Dns, page: &Page, (questions, answers): (u64, u64)) -> Result<()> {
+    ensure!(dns.queries <= questions && dns.answered() <= answers, "of {questions}, {answers}: {dns:?}");
+    let is_whole = (dns.queries, dns.answered()) == (questions, answers);
+    let missed = page.dropped("dns_stream")?;
+    ensure!(is_whole || missed > 0, "of {questions}, {answers} nothing is said to be missing: {dns:?}");
+    println!(
+        "of {questions}, {answers}: {}, {}; {missed} segments could not be told apart",
+        dns.queries,
+        dns.answered()
+    );
     Ok(())
 }
 
@@ -202,11 +229,7 @@ fn lossy() -> Result<()> {
     drop(loss);
     let (questions, answers) = served(&mut server)?;
     let (dns, page) = Dns::after(&ends.agent, &ends.client.label, questions, answers)?;
-    let missed = page.dropped("dns_stream")?;
-    ensure!(dns.queries <= questions && dns.answered() <= answers, "of {questions}, {answers}: {dns:?}");
-    let is_whole = (dns.queries, dns.answered()) == (questions, answers);
-    ensure!(is_whole || missed > 0, "of {questions}, {answers} nothing is said to be missing: {dns:?}");
-    Ok(())
+    explain(&ends.agent, whole_or_told(&dns, &page, (questions, answers)))
 }
 
 /// A connection whose beginning nobody saw.
