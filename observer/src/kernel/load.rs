@@ -2,18 +2,17 @@
 //! state carries the reason, for the log, `observer check` and the metric `observer_bpf_program_up`.
 
 use super::{
-    books::{SlotBooks, SlotMaps},
-    dns::{self, Answers, DnsBooks, OpenQuestions},
+    books::SlotBooks,
+    dns,
     events::Events,
     flows::{ClosedFlows, Key, OpenSocket, OpenSockets, Sum},
-    in_turn::InTurn,
     lasting::LastingTasks,
     offsets::{Global, program},
     programs::{self, PROGRAMS, ProgramState},
     scopes::ScopeTable,
-    shared::SharedArray,
     sleeps::OpenSleeps,
     sys,
+    tables::{DnsTables, Tables, open_maps},
     wait_pairs::WaitPairs,
 };
 use crate::{
@@ -22,15 +21,14 @@ use crate::{
 };
 use aya::{
     Ebpf, EbpfError, EbpfLoader, VerifierLogLevel,
-    maps::{HashMap as BpfHashMap, Map, MapData, MapError, RingBuf, Stack, lpm_trie::LpmTrie},
+    maps::{MapData, MapError, lpm_trie::LpmTrie},
     programs::{Program, ProgramError},
 };
 use aya_obj::generated::bpf_prog_info;
 use observer_ebpf::{
-    Address, DROPS, NetBook, SLOT_CACHE_ENTRIES, SchedBook, Scope, THROTTLES_PER_CPU,
+    Address, NetBook, SLOT_CACHE_ENTRIES, SchedBook, Scope, THROTTLES_PER_CPU,
     causes::CauseBook,
-    dns::COUNTS,
-    flows::{FLOW_COUNTS, FlowKey, FlowSum},
+    flows::{FlowKey, FlowSum},
 };
 use std::{
     io,
@@ -345,108 +343,4 @@ fn lacks_memory(error: &EbpfError) -> bool {
         cause = error.source();
     }
     false
-}
-
-/// What is read of DNS.
-struct DnsTables {
-    books: DnsBooks,
-    questions: OpenQuestions,
-    answers: Answers,
-}
-
-/// What is read of the maps.
-struct Tables {
-    books: SlotBooks,
-    sleeps: OpenSleeps,
-    wait_pairs: WaitPairs,
-    turns: MapData,
-    closed_flows: ClosedFlows,
-    dns: DnsTables,
-    sockets: MapData,
-    scopes: LpmTrie<MapData, Address, u32>,
-    events: Events,
-}
-
-fn open_maps(ebpf: &mut Ebpf, cpus: u32, slots: u32) -> Result<Tables, LoadError> {
-    let entries = (slots * cpus) as usize;
-    let maps = SlotMaps {
-        cgroup_slots: take(ebpf, "CGROUP_SLOTS", BpfHashMap::try_from)?,
-        free_slots: take(ebpf, "FREE_SLOTS", Stack::try_from)?,
-        owners: share(ebpf, "OWNERS", slots as usize)?,
-        tcp: share(ebpf, "TCP", slots as usize)?,
-        net: share(ebpf, "NET", entries)?,
-        sched: share(ebpf, "SCHED", entries)?,
-        causes: share(ebpf, "CAUSES", entries)?,
-        control: share(ebpf, "CONTROL", 1)?,
-        drops: share(ebpf, "DROPS", DROPS)?,
-    };
-    let books = SlotBooks::new(maps, cpus, slots).map_err(|error| LoadError::Map("FREE_SLOTS", error))?;
-    let begun = share(ebpf, "SLEEPS_BEGUN", 1)?;
-    let sleeps = take(ebpf, "SLEEPS", |map| OpenSleeps::new(hash(map)?, begun))?;
-    let booked = share(ebpf, "WAIT_PAIRS_BOOKED", 1)?;
-    let wait_pairs = take(ebpf, "WAIT_PAIRS", |map| WaitPairs::new(&hash(map)?, booked).map_err(MapError::IoError))?;
-    let turns = take(ebpf, "TURNS", |map| match map {
-        Map::Array(data) => Ok(data),
-        _ => Err(MapError::InvalidMapType { map_type: 0 }),
-    })?;
-    let counts = share(ebpf, "FLOWS_BOOKED", FLOW_COUNTS as usize)?;
-    let closed_flows = in_turn(ebpf, ["FLOWS_EVEN", "FLOWS_ODD"], counts)?;
-    let [counts, more_counts] = share_with(ebpf, "DNS_BOOKED", COUNTS as usize)?;
-    let dns = DnsTables {
-        books: in_turn(ebpf, ["DNS_EVEN", "DNS_ODD"], counts)?,
-        questions: take(ebpf, "DNS_QUESTIONS", |map| OpenQuestions::new(hash(map)?, more_counts))?,
-        answers: Answers::new(take(ebpf, "DNS_ANSWERS", RingBuf::try_from)?),
-    };
-    let sockets = take(ebpf, "SOCKETS", |map| match map {
-        Map::SkStorage(data) => Ok(data),
-        _ => Err(MapError::InvalidMapType { map_type: 0 }),
-    })?;
-    let scopes = take(ebpf, "SCOPE_PREFIXES", LpmTrie::try_from)?;
-    let events = Events::new(take(ebpf, "EVENTS", RingBuf::try_from)?);
-    Ok(Tables { books, sleeps, wait_pairs, turns, closed_flows, dns, sockets, scopes, events })
-}
-
-fn take<T>(ebpf: &mut Ebpf, name: &'static str, open: impl FnOnce(Map) -> Result<T, MapError>) -> Result<T, LoadError> {
-    open(find(ebpf, name)?).map_err(|error| LoadError::Map(name, error))
-}
-
-fn hash(map: Map) -> Result<MapData, MapError> {
-    match map {
-        Map::HashMap(data) => Ok(data),
-        _ => Err(MapError::InvalidMapType { map_type: 0 }),
-    }
-}
-
-/// Two tables that are added to in turn.
-fn in_turn<K: aya::Pod + Default, V: aya::Pod + Default>(
-    ebpf: &mut Ebpf,
-    [even, odd]: [&'static str; 2],
-    counts: SharedArray<u64>,
-) -> Result<InTurn<K, V>, LoadError> {
-    let (first, second) = (take(ebpf, even, hash)?, take(ebpf, odd, hash)?);
-    InTurn::new(&first, &second, counts).map_err(|error| LoadError::Map(even, MapError::IoError(error)))
-}
-
-fn share<T>(ebpf: &mut Ebpf, name: &'static str, entries: usize) -> Result<SharedArray<T>, LoadError> {
-    let [shared] = share_with(ebpf, name, entries)?;
-    Ok(shared)
-}
-
-/// As many handles of one array as there are who read it.
-fn share_with<T, const READERS: usize>(
-    ebpf: &mut Ebpf,
-    name: &'static str,
-    entries: usize,
-) -> Result<[SharedArray<T>; READERS], LoadError> {
-    let Map::Array(data) = find(ebpf, name)? else {
-        return Err(LoadError::Map(name, MapError::InvalidMapType { map_type: 0 }));
-    };
-    let handle = |_| SharedArray::new(data.fd().as_fd(), entries);
-    let handles: io::Result<Vec<_>> = (0..READERS).map(handle).collect();
-    let handles = handles.map_err(|error| LoadError::Share(name, error))?;
-    handles.try_into().map_err(|_| LoadError::Share(name, io::Error::other("not as many handles as asked for")))
-}
-
-fn find(ebpf: &mut Ebpf, name: &'static str) -> Result<Map, LoadError> {
-    ebpf.take_map(name).ok_or_else(|| LoadError::Map(name, MapError::InvalidName { name: name.into() }))
 }

@@ -21,6 +21,7 @@ mod scopes;
 mod shared;
 mod sleeps;
 mod sys;
+mod tables;
 mod wait_pairs;
 
 pub use books::{Owners, Presence, SlotBooks};

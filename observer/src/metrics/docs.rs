@@ -1,8 +1,8 @@
 //! docs/metrics.md, generated from the catalogue.
 
+use super::fixed_labels::BOUND_LABELS;
 use super::label::MAX_VALUE_BYTES;
 use super::label_sets::{OTHER, UNATTRIBUTED};
-use super::samples::BOUND_LABELS;
 use super::{ENTITY, Family, Series, families};
 use observer_ebpf::{Drop, Scope};
 use std::fmt::{self, Write};

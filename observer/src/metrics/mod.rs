@@ -10,6 +10,7 @@ mod catalogue;
 mod docs;
 mod encoder;
 mod family;
+mod fixed_labels;
 mod label;
 mod label_sets;
 mod number;

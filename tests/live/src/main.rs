@@ -10,6 +10,7 @@ mod agent;
 mod census;
 mod cgroup;
 mod controllers;
+mod dns;
 mod flows;
 mod loss;
 mod machine;

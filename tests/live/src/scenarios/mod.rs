@@ -4,6 +4,7 @@ mod budget;
 mod cpu;
 mod culprits;
 mod dns;
+mod dns_names;
 mod endings;
 mod ends;
 mod fixtures;
@@ -45,6 +46,7 @@ pub(crate) fn all() -> Vec<Trial> {
     all.extend(translated::tests());
     all.extend(flows::tests());
     all.extend(dns::tests());
+    all.extend(dns_names::tests());
     all.extend(reports::tests());
     all.extend(whois::tests());
     all.extend(ownership::tests());
