@@ -35,6 +35,8 @@ fn named() -> Result<()> {
     ask.ask(&format!("udp {at}.First.Example.org 1"))?;
     ask.ask(&format!("tcp {at}.second.example.org 1"))?;
     ask.ask("udp rcode-3.third.example.org 1")?;
+    // The second answer is to nothing that is open, and is not read.
+    ask.ask("udp twice.example.org 1")?;
     let mut elsewhere = Worker::start(ends.client_seat(&other), ["dns-ask", "--to", &to])?;
     elsewhere.ask(&format!("udp {at}.OTHER.example.org 1"))?;
     let mut talkers = Vec::new();
@@ -58,7 +60,7 @@ fn named() -> Result<()> {
         let names = asks.of("names").as_array().context("no names")?;
         let names = names.iter().map(|row| (row["name"].as_str().unwrap_or_default(), row["answers"].as_u64()));
         let mut expected = [format!("{at}.first.example.org"), format!("{at}.second.example.org")].to_vec();
-        expected.push("rcode-3.third.example.org".into());
+        expected.extend(["rcode-3.third.example.org".into(), "twice.example.org".into()]);
         ensure!(names.eq(expected.iter().map(|name| (name.as_str(), Some(1)))), "{asks:?}");
         let (flows, _) = Flows::at_rest(&ends.agent, &ends.server.label)?;
         let unnamed = flows.all.iter().all(|flow| flow.of("remote").is_null());
@@ -75,13 +77,20 @@ fn named() -> Result<()> {
 /// A service that sends back what it gets, and somebody who sends to it from the port at which DNS servers are asked.
 fn forged() -> Result<()> {
     let ends = Ends::new(Wire::direct(Offloads::Off)?, &[])?;
-    let mut echo = ends.client_worker(&["udp-sink", "--bind", &any_port(CLIENT_V4)?, "--echo"])?;
     let from = format!("{SERVER_V4}:53");
-    let to = echo.greeting.clone();
-    let mut forger = ends.server_worker(&["dns-ask", "--to", &to, "--from", &from])?;
-    forger.ask("forge at-203-0-113-66.example.org 50")?;
-    let came = wait_until(patience(Duration::from_secs(10)), || Ok(echo.ask("count")? == "100"))?;
-    ensure!(came, "not all came");
+    // Whoever forges is the first to speak to the one, and to the other a stranger.
+    for is_stranger in [false, true] {
+        let mut echo = ends.client_worker(&["udp-sink", "--bind", &any_port(CLIENT_V4)?, "--echo"])?;
+        let to = echo.greeting.clone();
+        if is_stranger {
+            ends.client_worker(&["udp-talk", "--to", &to, "--size", "20"])?.ask("send 1")?;
+        }
+        let expected = (100 + u64::from(is_stranger)).to_string();
+        let mut forger = ends.server_worker(&["dns-ask", "--to", &to, "--from", &from])?;
+        forger.ask("forge at-203-0-113-66.example.org 50")?;
+        let came = wait_until(patience(Duration::from_secs(10)), || Ok(echo.ask("count")? == expected))?;
+        ensure!(came, "not all came");
+    }
     // And somebody who does ask, in the same cgroup: what is told of that is told after the rest.
     let (_server, to) = server(&ends, SERVER_V6)?;
     let mut client = ends.client_worker(&["dns-ask", "--to", &to])?;
