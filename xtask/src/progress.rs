@@ -2,6 +2,7 @@
 
 use anyhow::{Context, Result, bail};
 use std::{
+    cell::Cell,
     ffi::OsStr,
     fs::{self, File},
     io::{IsTerminal as _, Read as _, Seek as _, SeekFrom, Write as _},
@@ -17,6 +18,19 @@ const REFRESH: Duration = Duration::from_millis(200);
 const REMINDER: Duration = Duration::from_secs(30);
 /// Lines of the log that an error shows.
 const TAIL_LINES: usize = 40;
+
+thread_local! {
+    /// Whether what this thread runs is not to be told.
+    static SILENT: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Runs something whose progress nobody is to be told of.
+pub(crate) fn without_a_word<T>(work: impl FnOnce() -> T) -> T {
+    let before = SILENT.replace(true);
+    let result = work();
+    SILENT.set(before);
+    result
+}
 
 /// A program that ran.
 #[derive(Debug)]
@@ -70,22 +84,56 @@ pub(crate) fn run(what: &str, mut command: Command, log: &Path) -> Result<Finish
 }
 
 fn wait(mut child: Child, what: &str, log: &Path, started: Instant) -> Result<ExitStatus> {
-    let mut line = Line::new();
-    let mut reminded = started;
+    let mut teller = Teller::new(what, started);
     loop {
         if let Some(status) = child.try_wait()? {
-            line.clear();
             return Ok(status);
         }
+        teller.go_on(|| last_line(log));
+    }
+}
+
+/// Waits until something is done, and says for how long.
+pub(crate) fn wait_for(what: &str, is_done: impl Fn() -> bool) {
+    let mut teller = Teller::new(what, Instant::now());
+    while !is_done() {
+        teller.go_on(String::new);
+    }
+}
+
+/// Tells of what goes on.
+struct Teller<'a> {
+    what: &'a str,
+    started: Instant,
+    reminded: Instant,
+    line: Line,
+}
+
+impl<'a> Teller<'a> {
+    fn new(what: &'a str, started: Instant) -> Self {
+        Self { what, started, reminded: started, line: Line::new() }
+    }
+
+    /// Waits a moment, and tells of it if it is time for that; `detail` is for who sees a line change.
+    fn go_on(&mut self, detail: impl Fn() -> String) {
+        let Self { what, started, reminded, line } = self;
         let elapsed = started.elapsed();
-        if line.terminal {
-            line.show(&format!("  {what}  {}  {}", seconds(elapsed), last_line(log)));
+        if SILENT.get() {
+            // Somebody else tells of something.
+        } else if line.terminal {
+            line.show(&format!("  {what}  {}  {}", seconds(elapsed), detail()));
         } else if reminded.elapsed() >= REMINDER {
-            reminded = Instant::now();
+            *reminded = Instant::now();
             println!("  {what}: {} so far", seconds(elapsed));
         }
         // A quick one is not kept waiting.
         thread::sleep(if elapsed < REFRESH { Duration::from_millis(10) } else { REFRESH });
+    }
+}
+
+impl Drop for Teller<'_> {
+    fn drop(&mut self) {
+        self.line.clear();
     }
 }
 

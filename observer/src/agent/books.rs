@@ -1,6 +1,12 @@
 //! The books as the tasks share them, and as the two listeners ask for them.
 
-use super::{clock::unix_seconds, far_ends::FarEnds, serve::settle, station::Station};
+use super::{
+    clock::unix_seconds,
+    far_ends::FarEnds,
+    serve::settle,
+    station::Station,
+    translations::{Told, Translations},
+};
 use crate::{
     history::{ApiError, HistoryAnswer, HistoryQuery, WorkloadsAnswer},
     kernel::monotonic_ns,
@@ -43,15 +49,18 @@ pub(super) struct Books {
     flows: tokio::sync::Mutex<Option<FlowView>>,
     /// Who names the far ends of flows, where there is an API server.
     far_ends: Option<FarEnds>,
+    /// Where connections to services go.
+    translations: Translations,
 }
 
 impl Books {
-    pub(super) fn new(station: Station, far_ends: Option<FarEnds>) -> Self {
+    pub(super) fn new(station: Station, far_ends: Option<FarEnds>, translations: Translations) -> Self {
         Self {
             station: Mutex::new((station, Encoder::new())),
             reading: Semaphore::new(1),
             flows: tokio::sync::Mutex::default(),
             far_ends,
+            translations,
         }
     }
 
@@ -146,12 +155,14 @@ impl ApiSource for Books {
         let (now, mut answer) = {
             let mut guard = self.lock();
             let now = guard.0.flow_view().map_err(unavailable)?;
-            let answer = guard.0.flows([&before, &now], &query);
+            let answer = guard.0.flows([&before, &now], &Told::default(), &query);
             (now, answer)
         };
-        let questions = self.lock().0.questions(&answer);
-        if self.name(questions).await {
-            answer = self.lock().0.flows([&before, &now], &query);
+        let translated = self.translations.of(answer.services()).await;
+        let questions = self.lock().0.questions(&answer, &translated);
+        let is_news = self.name(questions).await;
+        if is_news || !translated.is_empty() {
+            answer = self.lock().0.flows([&before, &now], &translated, &query);
         }
         *last = Some(now);
         Ok(answer)
@@ -170,8 +181,12 @@ impl ApiSource for Books {
                 }
             }
         }
+        let behind = self.lock().0.behind(query);
+        let translated = self.translations.of(behind.into_iter().collect()).await;
+        let questions = self.lock().0.questions(&FlowsAnswer::default(), &translated);
+        self.name(questions).await;
         let guard = self.lock();
-        guard.0.whois(query, missing)
+        guard.0.whois(query, &translated, missing)
     }
 
     fn pairs(&self, query: PairsQuery) -> PairsAnswer {

@@ -22,6 +22,7 @@ mod start;
 mod station;
 mod summary;
 mod ticks;
+mod translations;
 mod turns;
 
 use crate::{config::AgentConfig, kernel};

@@ -5,14 +5,14 @@ use super::pods::Pods;
 use crate::{
     kernel::{Kernel, ScopeRanges, ScopeTable},
     kube::ClusterRanges,
-    procfs,
+    procfs::{self, Network},
 };
-use std::{net::IpAddr, path::PathBuf};
+use std::net::IpAddr;
 
 /// Where the ranges come from.
 #[derive(Debug)]
 pub(super) struct Scopes {
-    proc_path: PathBuf,
+    network: Network,
     configured: ScopeRanges,
     /// The node's addresses as last read.
     node: Vec<IpAddr>,
@@ -21,20 +21,21 @@ pub(super) struct Scopes {
 }
 
 impl Scopes {
-    /// The ranges of the configuration, and the addresses that `proc_path` tells.
-    pub(super) fn new(proc_path: PathBuf, configured: ScopeRanges) -> Self {
-        Self { proc_path, configured, node: Vec::new(), complaint: None }
+    /// The ranges of the configuration, and the addresses that the node's network tells.
+    pub(super) fn new(network: Network, configured: ScopeRanges) -> Self {
+        Self { network, configured, node: Vec::new(), complaint: None }
     }
 
     /// Reads the node's addresses and tells the kernel what changed. When they cannot be read, the last ones stay.
     pub(super) fn update(&mut self, kernel: &mut Kernel, pods: Option<&Pods>) {
-        let read = procfs::addresses(&self.proc_path).map(|addresses| self.node = addresses.list);
+        let read = procfs::addresses(&self.network).map(|addresses| self.node = addresses.list);
         let written = kernel.set_scopes(&ScopeTable::new(&self.ranges(pods)));
         let complaint = match (read, written) {
             (_, Err(error)) => Some(format!("the kernel's table of address ranges cannot be changed: {error}")),
             (Err(error), Ok(_)) => {
-                let path = self.proc_path.display();
-                Some(format!("the node's addresses cannot be read in {path}/1/net ({error}): the last known ones stay"))
+                let directory = self.network.directory();
+                let path = directory.display();
+                Some(format!("the node's addresses cannot be read in {path} ({error}): the last known ones stay"))
             }
             (Ok(()), Ok(0)) => None,
             (Ok(()), Ok(left_out)) => Some(format!(

@@ -38,8 +38,9 @@ pub(super) async fn serve(
     sample_interval: Duration,
     summary_interval: Duration,
 ) -> anyhow::Result<()> {
-    let Started { station, listener, debug_listener, events, lock, scopes, kube, ranges, far_ends } = started;
-    let books = Arc::new(Books::new(station, far_ends));
+    let Started { station, listener, debug_listener, events, lock, scopes, kube, ranges, far_ends, translations } =
+        started;
+    let books = Arc::new(Books::new(station, far_ends, translations));
     let listener = TcpListener::from_std(listener)?;
     let debug_listener = debug_listener.map(TcpListener::from_std).transpose()?;
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);

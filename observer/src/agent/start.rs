@@ -5,6 +5,7 @@ use super::{
     pods::Pods,
     scopes::Scopes,
     station::{Parts, Station},
+    translations::Translations,
 };
 use crate::{
     cgroup::{Tree, mount, v1::V1Mounts},
@@ -19,7 +20,7 @@ use crate::{
     },
     kube::{Access, Connection, Owners, Patience, PodWatch, RangeReader, WantedRanges},
     ledger::ProgramFacts,
-    procfs::{self, TaskVantage, Vantage},
+    procfs::{self, Network, TaskVantage, Vantage},
     server,
 };
 use anyhow::{Context as _, bail};
@@ -46,6 +47,8 @@ pub(super) struct Started {
     pub(super) kube: Option<(PodWatch, Owners)>,
     pub(super) ranges: Option<RangeReader>,
     pub(super) far_ends: Option<FarEnds>,
+    /// Where connections to services go.
+    pub(super) translations: Translations,
 }
 
 /// Attaches everything that this kernel and these privileges allow, and gives the privileges up.
@@ -81,16 +84,18 @@ pub(super) fn start(config: AgentConfig, runtime: &Runtime) -> anyhow::Result<St
         intranet: config.intranet_cidr,
         ..ScopeRanges::default()
     };
-    let mut scopes = Scopes::new(config.proc_path.clone(), configured);
+    let network = Network::new(config.proc_path.clone(), config.net_path);
+    let mut scopes = Scopes::new(network.clone(), configured);
     scopes.update(&mut kernel, None);
     kernel.attach_counters(root.as_fd());
     report(&kernel.programs())?;
-    if !matches!(procfs::addresses(&config.proc_path), Ok(addresses) if addresses.vantage == Vantage::Node) {
-        tracing::warn!(path = %config.proc_path.display(), "the network of process 1 cannot be read here: devices and addresses are this process's own, and the node's may be missing");
+    if !matches!(procfs::addresses(&network), Ok(addresses) if addresses.vantage == Vantage::Node) {
+        tracing::warn!(path = %network.directory().display(), "the network of process 1 cannot be read here: devices and addresses are this process's own, and the node's may be missing");
     }
     if kernel.is_up(program::SWITCH) && TaskVantage::of(&config.proc_path) == TaskVantage::States {
         seed_sleeps(&mut kernel, &tree, &config.proc_path);
     }
+    let translations = Translations::open(&network);
     let events_fd = events.duplicate().context("cannot watch the ring buffer of cgroup events")?;
     let keep_bpf = privileges::reading_needs_bpf(|| kernel.can_read())?;
     let dropped = privileges::drop_everything(user, keep_bpf)?;
@@ -110,6 +115,7 @@ pub(super) fn start(config: AgentConfig, runtime: &Runtime) -> anyhow::Result<St
         tree,
         node_name: config.node_name,
         proc_path: config.proc_path,
+        network,
         true_root: mount.true_root,
         spare_descriptors: spare_descriptors(),
         tasks,
@@ -129,6 +135,7 @@ pub(super) fn start(config: AgentConfig, runtime: &Runtime) -> anyhow::Result<St
         kube: None,
         ranges: None,
         far_ends: None,
+        translations,
     };
     if let Some(Connection { watch, owners, ranges, peers, pulse: _ }) = kube {
         started.kube = Some((watch, owners));

@@ -8,6 +8,7 @@ use super::{
     remember::{Counted, remember},
     resources::Resources,
     scopes::Scopes,
+    translations::Told,
 };
 use crate::{
     cgroup::Tree,
@@ -15,8 +16,8 @@ use crate::{
     kernel::{Events, Kernel, OpenSocket, monotonic_ns},
     kube::{Answer, ClusterRanges, Owner, PodEvent},
     ledger::{AgentFacts, FlowView, Ledger, NodeFacts, Sample},
-    procfs::{DeviceReader, TaskVantage},
-    server::{FlowsAnswer, FlowsQuery, PairsAnswer, PairsQuery},
+    procfs::{DeviceReader, Network, TaskVantage},
+    server::{FlowsAnswer, FlowsQuery, FlowsSource, PairsAnswer, PairsQuery},
 };
 use std::{collections::HashMap, io, net::IpAddr, path::PathBuf, sync::Arc, time::Duration};
 
@@ -38,6 +39,7 @@ pub(super) struct Parts {
     pub(super) tree: Tree,
     pub(super) node_name: String,
     pub(super) proc_path: PathBuf,
+    pub(super) network: Network,
     /// Whether the tree's root is the hierarchy's: else the paths of events are not those of the tree.
     pub(super) true_root: bool,
     /// Descriptors that may be kept open for reading faster.
@@ -291,17 +293,19 @@ impl Station {
         told
     }
 
-    /// What flowed between two views.
-    pub(super) fn flows(&mut self, views: [&FlowView; 2], query: &FlowsQuery) -> FlowsAnswer {
+    /// What flowed between two views, and what the node's table of connections told.
+    pub(super) fn flows(&mut self, views: [&FlowView; 2], translated: &Told, query: &FlowsQuery) -> FlowsAnswer {
         self.ledger.settle_far_ends();
-        FlowsAnswer::of(
-            &self.parts.node_name,
-            &self.ledger,
+        let source = FlowsSource {
+            node: &self.parts.node_name,
+            ledger: &self.ledger,
             views,
-            &self.parts.kernel.programs(),
-            query,
-            unix_seconds(),
-        )
+            programs: &self.parts.kernel.programs(),
+            translated: &translated.all,
+            translated_missing: translated.missing.as_deref(),
+            now_unix_seconds: unix_seconds(),
+        };
+        FlowsAnswer::of(source, query)
     }
 
     /// Who waits for whom.

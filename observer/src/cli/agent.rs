@@ -59,6 +59,9 @@ pub(super) struct Arguments {
     /// Where the host's /proc is mounted [default: /proc]
     #[arg(long, value_name = "DIRECTORY")]
     proc_path: Option<String>,
+    /// Where the files of the node's network are, such as `dev` and `nf_conntrack` [default: 1/net in that of --proc-path]
+    #[arg(long, value_name = "DIRECTORY")]
+    net_path: Option<String>,
     /// Where the host's cgroup v2 hierarchy is mounted [default: found in mountinfo]
     #[arg(long, value_name = "DIRECTORY")]
     cgroup_path: Option<String>,
@@ -104,6 +107,7 @@ impl Arguments {
             pressure,
             user,
             proc_path,
+            net_path,
             cgroup_path,
             state_dir,
             cluster_cidr,
@@ -127,6 +131,7 @@ impl Arguments {
             ("pressure", pressure),
             ("user", user),
             ("proc-path", proc_path),
+            ("net-path", net_path),
             ("cgroup-path", cgroup_path),
             ("state-dir", state_dir),
             ("summary-interval", summary_interval),

@@ -75,6 +75,7 @@ impl Machine {
         findings.push(machine::bpffs(&self.bpffs));
         findings.push(machine::proc(&self.proc, &self.mountinfo));
         findings.push(machine::pressure(&self.proc));
+        findings.push(machine::connections(&self.proc));
         findings.push(self.other_agent());
         Report { findings }
     }

@@ -1,9 +1,9 @@
 //! `observer whois`: who has an address, and who had it then. It asks the API of the debug listener and nothing else.
 
 use super::{FAILED, Output, client, complain, exit_code, time};
-use crate::server::{FarEnd, LookedUpRow, WhoisAnswer, address_of, moment_of};
+use crate::server::{BehindRow, FarEnd, LookedUpRow, WhoisAnswer, address_of, moment_of};
 use clap::Args;
-use std::{fmt::Write as _, process::ExitCode};
+use std::{fmt::Write as _, net::SocketAddr, process::ExitCode};
 
 const AFTER_HELP: &str = "\
 The agent knows the pods of its own node as they come and go, and asks the API server about addresses elsewhere in the
@@ -62,7 +62,7 @@ fn target(arguments: &Arguments) -> String {
 
 /// All in one line.
 fn line(answer: &WhoisAnswer) -> String {
-    let WhoisAnswer { node, address, port, at_unix_seconds, scope, holder, others, looked_up, missing } = answer;
+    let WhoisAnswer { node, address, port, at_unix_seconds, scope, holder, others, looked_up, missing, .. } = answer;
     let port = port.map(|port| format!(" port {port}")).unwrap_or_default();
     let mut text = format!("{address}{port} ({scope}): ");
     match holder {
@@ -76,6 +76,17 @@ fn line(answer: &WhoisAnswer) -> String {
     for (at, other) in others.iter().enumerate() {
         text.push_str(if at == 0 { "; it was or is also " } else { ", and " });
         text.push_str(&described(other));
+    }
+    for (at, BehindRow { address, port, connections, remote }) in answer.behind.iter().enumerate() {
+        text.push_str(if at == 0 { "; behind it, for this node, " } else { ", and " });
+        let end =
+            address.parse().map_or_else(|_| address.clone(), |address| SocketAddr::new(address, *port).to_string());
+        let who = remote.as_ref().map_or_else(|| "nobody that is known".into(), described);
+        let plural = if *connections == 1 { "" } else { "s" };
+        let _ = write!(text, "{who} at {end} ({connections} connection{plural})");
+    }
+    if answer.behind_more > 0 {
+        let _ = write!(text, ", and {} more connections", answer.behind_more);
     }
     for (at, LookedUpRow { name, entity, as_of_unix_seconds }) in looked_up.iter().enumerate() {
         text.push_str(if at == 0 { "; looked up as " } else { ", and as " });
@@ -170,6 +181,24 @@ mod tests {
             ..FarEnd::default()
         };
         assert_eq!(described(&service), "service shop/db, as of 1970-01-01 00:00:00");
+        let behind =
+            |address: &str, connections, remote| BehindRow { address: address.into(), port: 5432, connections, remote };
+        let one = FarEnd { workload: None, node: None, ..pod("db-0", None, None) };
+        let with_pods = WhoisAnswer {
+            address: "10.96.0.7".into(),
+            scope: "service".into(),
+            holder: Some(service),
+            behind: vec![behind("10.244.0.9", 2, Some(one)), behind("fd00::9", 1, None)],
+            behind_more: 3,
+            missing: None,
+            port: None,
+            ..nobody
+        };
+        assert_eq!(
+            line(&with_pods),
+            "10.96.0.7 (service): service shop/db, as of 1970-01-01 00:00:00; behind it, for this node, pod shop/db-0 at \
+             10.244.0.9:5432 (2 connections), and nobody that is known at [fd00::9]:5432 (1 connection), and 3 more connections\n"
+        );
     }
 
     #[test]

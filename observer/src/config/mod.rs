@@ -52,6 +52,8 @@ pub struct AgentConfig {
     pub user: Option<String>,
     /// The host's /proc.
     pub proc_path: PathBuf,
+    /// The files of the node's network; those of process 1 when absent.
+    pub net_path: Option<PathBuf>,
     /// The root of the v2 hierarchy; found in mountinfo when absent.
     pub cgroup_path: Option<PathBuf>,
     /// Where the history is kept; `None`: in memory only.
@@ -94,6 +96,7 @@ impl AgentConfig {
             pressure: false,
             user: None,
             proc_path: PathBuf::from("/proc"),
+            net_path: None,
             cgroup_path: None,
             state_dir: None,
             cluster_cidr: Vec::new(),

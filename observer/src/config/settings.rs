@@ -41,7 +41,7 @@ const fn one(
 }
 
 /// Every setting, in the order in which they are shown.
-pub(super) const SETTINGS: [Setting; 19] = [
+pub(super) const SETTINGS: [Setting; 20] = [
     one("metrics-listen", read_metrics_listen, |config| Some(config.metrics_listen.to_string().into())),
     one("debug-listen", read_debug_listen, |config| {
         Some(config.debug_listen.map_or_else(|| OFF.to_owned(), |address| address.to_string()).into())
@@ -70,6 +70,14 @@ pub(super) const SETTINGS: [Setting; 19] = [
         |config, values| read_path(values).map(|path| config.proc_path = path),
         |config| Some(config.proc_path.to_string_lossy().into_owned().into()),
     ),
+    Setting {
+        when_absent: "that of process 1",
+        ..one(
+            "net-path",
+            |config, values| read_path(values).map(|path| config.net_path = Some(path)),
+            |config| config.net_path.as_ref().map(|path| path.to_string_lossy().into_owned().into()),
+        )
+    },
     Setting {
         when_absent: "found in mountinfo",
         ..one(

@@ -54,6 +54,7 @@ fn every_setting_is_read_from_every_source() {
         ("pressure", "true"),
         ("user", "keep"),
         ("proc-path", "/host/proc"),
+        ("net-path", "/host/proc/7/net"),
         ("cgroup-path", "/host/sys/fs/cgroup"),
         ("state-dir", "/var/lib/observer"),
         ("cluster-cidr", "10.244.0.0/16,fd44::/56"),

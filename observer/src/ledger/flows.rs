@@ -1,12 +1,12 @@
 //! Where each entity's bytes went to and came from, by far end: what sockets carried, as they closed or when they were looked at.
 
-use super::{EntityId, Ledger};
+use super::{EntityId, Ledger, behind::Socket};
 use indexmap::IndexMap;
 use observer_ebpf::{
-    Traffic,
-    flows::{AddressWords, FlowKey, FlowSum, SocketBook, SocketState, TCP, is_connection},
+    Scope, Traffic,
+    flows::{AddressWords, FlowKey, FlowSum, OUTBOUND, SocketBook, SocketState, TCP, is_connection},
 };
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// Flows that are kept where nothing else is said.
 pub const DEFAULT_MAX_FLOWS: usize = 65_536;
@@ -208,6 +208,8 @@ pub struct FlowView {
     bytes: HashMap<Flow, [u64; 2]>,
     /// Flows with open connections.
     open: HashMap<Flow, OpenConnections>,
+    /// Open sockets that speak to services, and whose they are.
+    to_services: HashSet<(Socket, EntityId)>,
     /// How often flows had gone to another entity.
     renamed: u64,
 }
@@ -220,8 +222,13 @@ impl FlowView {
 
     /// Notes an open socket.
     pub fn note(&mut self, ledger: &Ledger, book: &SocketBook, state: &SocketState) {
+        let flow = ledger.flow_of(&book.flow(), 0);
+        if flow.direction == OUTBOUND && flow.scope == Scope::Service as u8 {
+            let Flow { entity, remote, port, protocol, .. } = flow;
+            self.to_services.insert((Socket { protocol, local_port: book.local_port, remote, port }, entity));
+        }
         if is_open_connection(book, state) {
-            let open = self.open.entry(ledger.flow_of(&book.flow(), 0)).or_default();
+            let open = self.open.entry(flow).or_default();
             open.count += 1;
             open.round_trips.0 += u64::from(state.round_trip_us);
             open.round_trips.1 += u64::from(state.round_trip_us != 0);
@@ -231,6 +238,11 @@ impl FlowView {
     /// The open connections of a flow, whoever has the far end's address.
     pub fn open(&self, flow: &Flow) -> OpenConnections {
         self.open.get(&flow.of_anyone()).copied().unwrap_or_default()
+    }
+
+    /// Whether an entity has such an open socket.
+    pub(super) fn has_socket(&self, socket: Socket, entity: EntityId) -> bool {
+        self.to_services.contains(&(socket, entity))
     }
 
     /// Bytes sent and received between a view and this one, whoever has the far end's address. Of what there was no room for, nobody knows.
@@ -316,7 +328,7 @@ impl Ledger {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use observer_ebpf::flows::{INBOUND, OUTBOUND, TCP_CLOSE, TCP_LISTEN, TCP_SYN_SENT};
+    use observer_ebpf::flows::{INBOUND, TCP_CLOSE, TCP_LISTEN, TCP_SYN_SENT};
 
     fn flow(entity: u64, remote: u64) -> Flow {
         let remote = [0, remote];

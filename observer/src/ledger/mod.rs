@@ -1,6 +1,7 @@
 //! The books: samples and identities in, a snapshot out. Pure: no clock, no I/O, no kernel.
 
 mod account;
+mod behind;
 mod blame;
 mod books;
 mod budget;
@@ -24,6 +25,7 @@ mod tenancies;
 mod windows;
 mod workloads;
 
+pub use behind::{Behind, BehindAll, Speech, Translated};
 pub use blame::Cause;
 pub use books::Ledger;
 pub use connections::{Connections, Opener};

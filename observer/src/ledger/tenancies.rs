@@ -1,7 +1,7 @@
 //! Who has, and had, which address: as the node's own pods tell, and others when they were asked for. Addresses go from one to the
 //! next, sometimes within seconds, and what was carried before stays with who had it then.
 
-use super::{Holder, holder::covers};
+use super::{Holder, PodHolder, holder::covers};
 use observer_ebpf::flows::AddressWords;
 use std::{
     collections::{HashMap, HashSet},
@@ -409,6 +409,15 @@ impl Tenancies {
         for (address, name) in nodes {
             self.held(words_of(*address), &Holder::Node { name: Arc::clone(name) }, None, true, now);
         }
+    }
+
+    /// The pods that have an address now and whose end will be told.
+    pub(super) fn followed_pods(&self) -> impl Iterator<Item = &PodHolder> {
+        let followed = self.addresses.values().filter(|known| known.is_followed);
+        followed.filter_map(|known| match &known.current()?.holder {
+            Holder::Pod(pod) => Some(&**pod),
+            Holder::Service { .. } | Holder::Node { .. } => None,
+        })
     }
 
     /// Addresses that were forgotten since there were too many.

@@ -1,9 +1,11 @@
 //! The node's own addresses: what makes a socket's other end `node`.
 
-use super::file::{Vantage, read_net, words};
+use super::{
+    file::words,
+    network::{Network, Vantage},
+};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::path::Path;
 
 /// The addresses of a network namespace.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,13 +20,13 @@ pub struct Addresses {
 /// `net/if_inet6`.
 ///
 /// # Errors
-/// When `net/fib_trie` of neither ROOT/1 nor ROOT/self can be read, or `net/if_inet6` cannot. That a kernel without IPv6
+/// When `net/fib_trie` cannot be read, or `net/if_inet6` cannot. That a kernel without IPv6
 /// has no such file is no error.
-pub fn addresses(root: &Path) -> io::Result<Addresses> {
+pub fn addresses(network: &Network) -> io::Result<Addresses> {
     let (mut content, mut list) = (Vec::new(), Vec::new());
-    let vantage = read_net(root, "fib_trie", &mut content)?;
+    let vantage = network.read("fib_trie", &mut content)?;
     list.extend(local_v4(&content).map(IpAddr::V4));
-    match read_net(root, "if_inet6", &mut content) {
+    match network.read("if_inet6", &mut content) {
         // Addresses of two namespaces are no node's.
         Ok(same) if same == vantage => list.extend(lines(&content).filter_map(parse_v6).map(IpAddr::V6)),
         Ok(_) => {}
@@ -68,7 +70,7 @@ fn parse_v6(line: &[u8]) -> Option<Ipv6Addr> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::fs;
+    use std::{fs, path::Path};
 
     const FIB_TRIE: &str = "\
 Main:
@@ -118,9 +120,13 @@ fe80000000000000021122fffe334455 02 40 20 80     eth0
     #[test]
     fn own_addresses_are_told_from_routes_and_broadcasts() {
         let root = proc_with("1", &[("fib_trie", FIB_TRIE), ("if_inet6", IF_INET6)]);
-        assert_eq!(addresses(root.path()).unwrap().vantage, Vantage::Own, "a container's process 1 is not the node's");
+        assert_eq!(
+            addresses(&Network::from(root.path())).unwrap().vantage,
+            Vantage::Own,
+            "a container's process 1 is not the node's"
+        );
         of_the_host(&root);
-        let found = addresses(root.path()).unwrap();
+        let found = addresses(&Network::from(root.path())).unwrap();
         let expected = ["10.0.0.5", "127.0.0.1", "::1", "fe80::211:22ff:fe33:4455"].map(|text| text.parse().unwrap());
         assert_eq!(found, Addresses { list: expected.to_vec(), vantage: Vantage::Node });
     }
@@ -128,19 +134,19 @@ fe80000000000000021122fffe334455 02 40 20 80     eth0
     #[test]
     fn a_kernel_without_ipv6_has_its_v4_addresses() {
         let root = proc_with("self", &[("fib_trie", FIB_TRIE)]);
-        let found = addresses(root.path()).unwrap();
+        let found = addresses(&Network::from(root.path())).unwrap();
         assert_eq!((found.list.len(), found.vantage), (2, Vantage::Own));
     }
 
     #[test]
     fn no_proc_is_an_error() {
         let root = tempfile::tempdir().unwrap();
-        assert_eq!(addresses(root.path()).unwrap_err().kind(), io::ErrorKind::NotFound);
+        assert_eq!(addresses(&Network::from(root.path())).unwrap_err().kind(), io::ErrorKind::NotFound);
     }
 
     #[test]
     fn the_running_kernel_has_its_loopback_address() {
-        let found = addresses(Path::new("/proc")).unwrap();
+        let found = addresses(&Network::from(Path::new("/proc"))).unwrap();
         assert!(found.list.contains(&IpAddr::V4(Ipv4Addr::LOCALHOST)), "{found:?}");
     }
 }

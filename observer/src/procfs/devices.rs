@@ -1,9 +1,11 @@
 //! The network devices' own counters.
 
-use super::file::{Vantage, number, read_net, words};
+use super::{
+    file::{number, words},
+    network::{Network, Vantage},
+};
 use crate::ledger::Device;
 use std::io;
-use std::path::Path;
 
 /// Reads net/dev each second without allocating while the devices stay the same.
 #[derive(Debug, Default)]
@@ -12,13 +14,12 @@ pub struct DeviceReader {
 }
 
 impl DeviceReader {
-    /// Replaces `devices` by those of the node's network namespace (ROOT/1/net/dev, else ROOT/self/net/dev), in the
-    /// kernel's order, and says whose they are.
+    /// Replaces `devices` by those of the node's network namespace (`net/dev`), in the kernel's order, and says whose they are.
     ///
     /// # Errors
-    /// When neither file can be read; `devices` is then as it was.
-    pub fn read(&mut self, root: &Path, devices: &mut Vec<Device>) -> io::Result<Vantage> {
-        let vantage = read_net(root, "dev", &mut self.content)?;
+    /// When there is none to be read; `devices` is then as it was.
+    pub fn read(&mut self, network: &Network, devices: &mut Vec<Device>) -> io::Result<Vantage> {
+        let vantage = network.read("dev", &mut self.content)?;
         parse(&self.content, devices);
         Ok(vantage)
     }
@@ -54,7 +55,7 @@ fn parse_line(line: &[u8]) -> Option<(&str, u64, u64)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::fs;
+    use std::{fs, path::Path};
 
     const TEXT: &[u8] = b"\
 Inter-|   Receive                                                |  Transmit
@@ -84,24 +85,25 @@ Inter-|   Receive                                                |  Transmit
     #[test]
     fn the_nodes_namespace_is_preferred_and_the_fallback_is_told() {
         let root = tempfile::tempdir().unwrap();
+        let network = Network::from(root.path());
         let (mut reader, mut devices) = (DeviceReader::default(), Vec::new());
-        assert_eq!(reader.read(root.path(), &mut devices).unwrap_err().kind(), io::ErrorKind::NotFound);
+        assert_eq!(reader.read(&network, &mut devices).unwrap_err().kind(), io::ErrorKind::NotFound);
         fs::create_dir_all(root.path().join("self/net")).unwrap();
         fs::write(root.path().join("self/net/dev"), "own: 1 0 0 0 0 0 0 0 2 0 0 0 0 0 0 0\n").unwrap();
-        assert_eq!(reader.read(root.path(), &mut devices).unwrap(), Vantage::Own);
+        assert_eq!(reader.read(&network, &mut devices).unwrap(), Vantage::Own);
         assert_eq!(devices, [device("own", 1, 2)]);
         fs::create_dir_all(root.path().join("1/net")).unwrap();
         fs::write(root.path().join("1/net/dev"), TEXT).unwrap();
         fs::create_dir(root.path().join("2")).unwrap();
         fs::write(root.path().join("2/comm"), "kthreadd\n").unwrap();
-        assert_eq!(reader.read(root.path(), &mut devices).unwrap(), Vantage::Node);
+        assert_eq!(reader.read(&network, &mut devices).unwrap(), Vantage::Node);
         assert_eq!(devices.len(), 2);
     }
 
     #[test]
     fn the_running_kernel_has_a_loopback_device() {
         let mut devices = Vec::new();
-        DeviceReader::default().read(Path::new("/proc"), &mut devices).unwrap();
+        DeviceReader::default().read(&Network::from(Path::new("/proc")), &mut devices).unwrap();
         assert!(devices.iter().any(|device| device.name == "lo"), "{devices:?}");
     }
 }

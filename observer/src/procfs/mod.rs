@@ -4,9 +4,11 @@
 //! privilege, and what is called each second reads into buffers that are kept.
 
 mod addresses;
+mod conntrack;
 mod devices;
 mod file;
 mod loadavg;
+mod network;
 mod pressure;
 mod process;
 mod tasks;
@@ -14,9 +16,10 @@ mod vantage;
 mod vmstat;
 
 pub use addresses::{Addresses, addresses};
+pub use conntrack::Conntrack;
 pub use devices::DeviceReader;
-pub use file::Vantage;
 pub use loadavg::loadavg;
+pub use network::{Network, Vantage};
 pub use pressure::has_pressure;
 pub use process::process;
 pub use tasks::{UninterruptibleTask, task_cgroup, task_state, thread_exists, uninterruptible_tasks};

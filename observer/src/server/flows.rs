@@ -1,20 +1,21 @@
 //! `/api/v1/flows`: where an entity's bytes go and come from.
 
-use super::{FarEnd, Who};
+use super::{
+    FarEnd, FlowRow, FlowsQuery, SpokenTo, Who, behind,
+    flow_row::{Candidate, WITH_PORTS, names, protocol_name, row},
+};
 use crate::{
-    history::duration_of,
     kernel::program,
-    ledger::{AskedName, EntityId, Flow, FlowBooks, FlowView, Identity, Ledger, OpenConnections, ProgramFacts},
+    ledger::{
+        BehindAll, EntityId, Flow, FlowBooks, FlowView, Identity, Ledger, OpenConnections, ProgramFacts, Speech,
+        Translated,
+    },
 };
-use observer_ebpf::{
-    Scope, dns,
-    flows::{OUTBOUND, TCP, address_of},
-};
+use observer_ebpf::Scope;
 use serde::{Deserialize, Serialize};
 use std::{
     borrow::Cow,
-    collections::{HashMap, hash_map::Entry},
-    net::Ipv6Addr,
+    collections::{HashMap, HashSet, hash_map::Entry},
 };
 
 /// The flows that carry the most.
@@ -33,6 +34,28 @@ pub struct FlowsAnswer {
     /// Programs that do not run, without which some of this is missing.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub missing: Vec<MissingProgram>,
+    /// Why it is not told, or not wholly, who stands behind the services that are spoken to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub behind_missing: Option<String>,
+}
+
+/// What flows are told from.
+#[derive(Clone, Copy, Debug)]
+pub struct FlowsSource<'a> {
+    /// The node.
+    pub node: &'a str,
+    /// The books.
+    pub ledger: &'a Ledger,
+    /// The flows before, and now.
+    pub views: [&'a FlowView; 2],
+    /// The programs and why some do not run.
+    pub programs: &'a [ProgramFacts],
+    /// Connections to services, and where they go.
+    pub translated: &'a [Translated],
+    /// Why those may not be all.
+    pub translated_missing: Option<&'a str>,
+    /// Now.
+    pub now_unix_seconds: u64,
 }
 
 /// A program that does not run.
@@ -42,142 +65,6 @@ pub struct MissingProgram {
     pub program: String,
     /// Why.
     pub reason: String,
-}
-
-/// A flow: all connections of an entity with one far end, or the datagrams.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct FlowRow {
-    /// Whose it is.
-    pub entity: Who,
-    /// The far end's address; not there if it was forgotten.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub remote_address: Option<String>,
-    /// Whose address it is, or was when this was carried; not there if nobody knows.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub remote: Option<FarEnd>,
-    /// The far end's port, if this end asked first.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub remote_port: Option<u16>,
-    /// This end's port, if the far end asked first.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub local_port: Option<u16>,
-    /// `tcp`, `udp`, `icmp` (of either family), `sctp`, `raw` for sockets that make up TCP by themselves, or the protocol's number.
-    pub protocol: String,
-    /// `outbound` if this end asked first, else `inbound`.
-    pub direction: String,
-    /// Where the far end is.
-    pub scope: String,
-    /// L3 bytes sent in a second.
-    pub transmit_bytes_per_second: f64,
-    /// L3 bytes received in a second.
-    pub receive_bytes_per_second: f64,
-    /// L3 bytes sent since the agent started.
-    pub transmit_bytes: u64,
-    /// Packets sent.
-    pub transmit_packets: u64,
-    /// L3 bytes received.
-    pub receive_bytes: u64,
-    /// Packets received.
-    pub receive_packets: u64,
-    /// Of what goes to a DNS server: the names that this end was answered the most often, by whichever server.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub names: Vec<NameRow>,
-    /// What only TCP has.
-    #[serde(default, flatten, skip_serializing_if = "Option::is_none")]
-    pub tcp: Option<TcpRow>,
-}
-
-/// A name that an entity asks for.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct NameRow {
-    /// The name.
-    pub name: String,
-    /// Answers that were read, at most.
-    pub answers: u64,
-}
-
-/// Names of a flow at the most.
-const MOST_NAMES: usize = 5;
-
-/// A flow's connections.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct TcpRow {
-    /// Connections that came to be.
-    pub connections: u64,
-    /// Connections that did not: refused, unanswered, given up.
-    pub failed_connections: u64,
-    /// Connections that are open.
-    pub open_connections: u64,
-    /// Segments sent again.
-    pub retransmits: u64,
-    /// The mean of the connections' smoothed round trips, each as it was last.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub round_trip_seconds: Option<f64>,
-}
-
-/// Flows in an answer to whom no number was named.
-const USUAL: usize = 100;
-/// Flows in an answer at the most.
-const MOST: usize = 10_000;
-
-/// What a request asks for.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct FlowsQuery {
-    /// Whose flows; all if nothing is said.
-    pub entity: Option<String>,
-    /// Where the far end is; anywhere if nothing is said.
-    pub scope: Option<Scope>,
-    /// How many flows.
-    pub top: usize,
-    /// Only those that carried something in the last so many seconds.
-    pub since_seconds: Option<u64>,
-}
-
-impl FlowsQuery {
-    /// Reads the parameters; the error says what would be right.
-    pub(super) fn of_parameters(parameters: impl Iterator<Item = (String, String)>) -> Result<Self, String> {
-        let mut query = Self { top: USUAL, ..Self::default() };
-        for (name, value) in parameters {
-            match name.as_str() {
-                "entity" if !value.is_empty() => query.entity = Some(value),
-                "entity" => {
-                    return Err(
-                        "entity is empty; wanted: NAMESPACE/POD, NAMESPACE/POD/CONTAINER or a cgroup's path".into()
-                    );
-                }
-                "scope" => {
-                    let known = Scope::ALL.iter().find(|scope| scope.label() == value);
-                    query.scope = Some(*known.ok_or_else(|| {
-                        let all: Vec<_> = Scope::ALL.iter().map(|scope| scope.label()).collect();
-                        format!("scope={value} is not right; wanted: {}", all.join(", "))
-                    })?);
-                }
-                "top" => {
-                    let top = value.parse().ok().filter(|top| (1..=MOST).contains(top));
-                    query.top =
-                        top.ok_or_else(|| format!("top={value} is not right; wanted: a number from 1 to {MOST}"))?;
-                }
-                "since" => query.since_seconds = Some(duration_of(&value)?),
-                _ => return Err(format!("{name:?} is no parameter of flows; there are entity, scope, top and since")),
-            }
-        }
-        Ok(query)
-    }
-
-    fn wants(&self, flow: &Flow, books: &FlowBooks, now_ns: u64) -> bool {
-        let is_recent = self
-            .since_seconds
-            .is_none_or(|seconds| now_ns.saturating_sub(books.active_ns) <= seconds.saturating_mul(1_000_000_000));
-        is_recent && self.scope.is_none_or(|scope| flow.scope == scope as u8)
-    }
-}
-
-/// A flow on its way into the answer.
-struct Candidate<'a> {
-    flow: Flow,
-    books: Cow<'a, FlowBooks>,
-    open: OpenConnections,
-    rates: [f64; 2],
 }
 
 /// Flows as they are shown: what is yet to be told apart by who has an address is together.
@@ -204,14 +91,8 @@ fn latest(flows: &HashMap<Flow, Cow<'_, FlowBooks>>) -> HashMap<Flow, u32> {
 
 impl FlowsAnswer {
     /// What the books say, and what happened between two views.
-    pub fn of(
-        node: &str,
-        ledger: &Ledger,
-        [before, now]: [&FlowView; 2],
-        programs: &[ProgramFacts],
-        query: &FlowsQuery,
-        now_unix_seconds: u64,
-    ) -> Self {
+    pub fn of(source: FlowsSource<'_>, query: &FlowsQuery) -> Self {
+        let FlowsSource { node, ledger, views: [before, now], programs, translated, now_unix_seconds, .. } = source;
         let identities: HashMap<EntityId, &Identity> =
             ledger.entities().iter().map(|entity| (entity.id, &entity.identity)).collect();
         let wanted = query.entity.as_deref().map(|wanted| -> Vec<EntityId> {
@@ -238,14 +119,21 @@ impl FlowsAnswer {
             let by_rate = key(other).total_cmp(&key(one));
             by_rate.then(other.books.bytes().cmp(&one.books.bytes())).then_with(|| one.flow.cmp(&other.flow))
         });
+        let BehindAll { of: behind, unclear } = ledger.behind(now, translated, now_unix_seconds);
+        let last = last_of_each(&all);
         let rows = all.iter().take(query.top).filter_map(|candidate| {
+            let speech = Speech::of(&candidate.flow).filter(|speech| last.get(speech) == Some(&candidate.flow));
+            let behind = speech.and_then(|speech| Some((speech.protocol, behind.get(&speech)?)));
+            let (behind, behind_more) = behind.map_or((Vec::new(), 0), |(protocol, behind)| {
+                behind::rows(ledger, behind, Some(protocol), now_unix_seconds)
+            });
             let quiet_seconds = now.at_ns.saturating_sub(candidate.books.active_ns) / 1_000_000_000;
             let active = now_unix_seconds.saturating_sub(quiet_seconds);
             let held = ledger.far_end(&candidate.flow, active).map(FarEnd::of);
             let remote = held.or_else(|| ledger.looked_up_name(&candidate.flow, active).map(FarEnd::looked_up));
             let names = names(ledger, &candidate.flow);
             let entity = identities.get(&candidate.flow.entity)?;
-            Some(FlowRow { names, ..row(Who::from(*entity), remote, candidate) })
+            Some(FlowRow { behind, behind_more, names, ..row(Who::from(*entity), remote, candidate) })
         });
         Self {
             node: node.to_owned(),
@@ -254,8 +142,46 @@ impl FlowsAnswer {
             more: all.len().saturating_sub(query.top),
             forgotten: ledger.flows_forgotten(),
             missing: missing(programs),
+            behind_missing: behind_missing(source.translated_missing, unclear),
         }
     }
+
+    /// The services that are spoken to.
+    pub fn services(&self) -> HashSet<SpokenTo> {
+        let is_service = |row: &&FlowRow| {
+            row.scope == Scope::Service.label() || row.remote.as_ref().is_some_and(|remote| remote.kind == "service")
+        };
+        let spoken_to = |row: &FlowRow| {
+            let protocol = WITH_PORTS.into_iter().find(|protocol| protocol_name(*protocol) == row.protocol)?;
+            let address = row.remote_address.as_ref()?.parse().ok()?;
+            Some(SpokenTo { address, port: Some(row.remote_port?), protocol: Some(protocol) })
+        };
+        self.flows.iter().filter(is_service).filter_map(spoken_to).collect()
+    }
+}
+
+/// Of the flows that speak to the same, at different times, the one that carried something last: what is known of now is of that.
+fn last_of_each(all: &[Candidate<'_>]) -> HashMap<Speech, Flow> {
+    let mut last: HashMap<Speech, &Candidate<'_>> = HashMap::new();
+    let key = |candidate: &Candidate<'_>| (candidate.books.active_ns, candidate.flow.tenancy);
+    for candidate in all {
+        let Some(speech) = Speech::of(&candidate.flow) else { continue };
+        let known = last.entry(speech).or_insert(candidate);
+        if key(candidate) > key(known) {
+            *known = candidate;
+        }
+    }
+    last.into_iter().map(|(speech, candidate)| (speech, candidate.flow)).collect()
+}
+
+fn behind_missing(why: Option<&str>, unclear: u64) -> Option<String> {
+    let unclear = (unclear > 0).then(|| {
+        format!(
+            "of {unclear} connections to services it cannot be told whose they are: several containers have the address"
+        )
+    });
+    let all: Vec<_> = why.map(str::to_owned).into_iter().chain(unclear).collect();
+    (!all.is_empty()).then(|| all.join("; "))
 }
 
 /// Those without which flows are not whole.
@@ -266,59 +192,6 @@ fn missing(programs: &[ProgramFacts]) -> Vec<MissingProgram> {
     down.map(|(program, reason)| MissingProgram { program: program.into(), reason: reason.clone() }).collect()
 }
 
-/// What is asked for, where a flow goes to a DNS server.
-fn names(ledger: &Ledger, flow: &Flow) -> Vec<NameRow> {
-    if flow.direction != OUTBOUND || flow.port != dns::PORT {
-        return Vec::new();
-    }
-    let names = ledger.names_asked(flow.entity).into_iter().take(MOST_NAMES);
-    names.map(|AskedName { name, answers }| NameRow { name: (**name).to_owned(), answers: *answers }).collect()
-}
-
-fn row(entity: Who, remote: Option<FarEnd>, Candidate { flow, books, open, rates }: &Candidate<'_>) -> FlowRow {
-    let is_outbound = flow.direction == OUTBOUND;
-    let port = (!flow.is_rest() && flow.port != 0).then_some(flow.port);
-    let FlowBooks { traffic, connections, failed, retransmits, round_trips: past, active_ns: _ } = **books;
-    let (sum_us, count) = (past.0 + open.round_trips.0, past.1 + open.round_trips.1);
-    // What was handed over twice by two CPUs at once is in another flow as less than nothing.
-    let number = |count: u64| u64::try_from(count.cast_signed()).unwrap_or(0);
-    FlowRow {
-        entity,
-        remote_address: (!flow.is_rest()).then(|| Ipv6Addr::from(address_of(flow.remote)).to_canonical().to_string()),
-        remote,
-        remote_port: port.filter(|_| is_outbound),
-        local_port: port.filter(|_| !is_outbound),
-        protocol: protocol_name(flow.protocol),
-        direction: if is_outbound { "outbound" } else { "inbound" }.into(),
-        scope: Scope::ALL.get(usize::from(flow.scope)).map_or("internet", |scope| scope.label()).into(),
-        transmit_bytes_per_second: rates[0],
-        receive_bytes_per_second: rates[1],
-        transmit_bytes: number(traffic.transmit_bytes),
-        transmit_packets: number(traffic.transmit_packets),
-        receive_bytes: number(traffic.receive_bytes),
-        receive_packets: number(traffic.receive_packets),
-        names: Vec::new(),
-        tcp: (flow.protocol == TCP).then(|| TcpRow {
-            connections,
-            failed_connections: failed,
-            open_connections: open.count,
-            retransmits,
-            round_trip_seconds: (count > 0).then(|| sum_us as f64 / count as f64 / 1e6),
-        }),
-    }
-}
-
-fn protocol_name(number: u8) -> String {
-    match number {
-        1 | 58 => "icmp".into(),
-        6 => "tcp".into(),
-        17 => "udp".into(),
-        132 => "sctp".into(),
-        255 => "raw".into(),
-        other => other.to_string(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -326,29 +199,12 @@ mod tests {
     use observer_ebpf::{
         Traffic,
         causes::Membership,
-        flows::{FlowKey, FlowSum, INBOUND},
+        flows::{FlowKey, FlowSum, OUTBOUND, TCP, address_of},
     };
-    use std::sync::Arc;
+    use std::{net::Ipv6Addr, sync::Arc};
 
     fn query(text: &str) -> Result<FlowsQuery, String> {
         FlowsQuery::of_parameters(form_urlencoded::parse(text.as_bytes()).into_owned())
-    }
-
-    #[test]
-    fn a_query_says_whose_where_how_many_and_since_when() {
-        assert_eq!(query(""), Ok(FlowsQuery { top: 100, ..FlowsQuery::default() }));
-        let all = query("entity=shop/web-1&scope=internet&top=5&since=90s").unwrap();
-        assert_eq!((all.entity.as_deref(), all.scope), (Some("shop/web-1"), Some(Scope::Internet)));
-        assert_eq!((all.top, all.since_seconds), (5, Some(90)));
-        for (wrong, told) in [
-            ("top=0", "from 1 to"),
-            ("scope=mars", "loopback, node, cluster, service, intranet, internet"),
-            ("since=yesterday", "90s"),
-            ("entity=", "NAMESPACE/POD"),
-            ("pod=x", "entity, scope, top and since"),
-        ] {
-            assert!(query(wrong).unwrap_err().contains(told), "{wrong}");
-        }
     }
 
     fn key(remote: u64, scope: Scope) -> FlowKey {
@@ -376,6 +232,11 @@ mod tests {
         }
     }
 
+    fn source<'a>(ledger: &'a Ledger, views: [&'a FlowView; 2], now_unix_seconds: u64) -> FlowsSource<'a> {
+        let (programs, translated) = (&[], &[]);
+        FlowsSource { node: "n", ledger, views, programs, translated, translated_missing: None, now_unix_seconds }
+    }
+
     /// Books what the flows carried at that time.
     fn book(ledger: &mut Ledger, at_ns: u64, flows: &[(FlowKey, u64)]) -> FlowView {
         let sum = |bytes| FlowSum {
@@ -397,7 +258,7 @@ mod tests {
         let (a, b, c) = (key(1, Scope::Internet), key(2, Scope::Internet), key(3, Scope::Node));
         let before = book(&mut ledger, second, &[(a, 100), (b, 5000), (c, 1)]);
         let now = book(&mut ledger, 3 * second, &[(a, 200)]);
-        let answer = |text: &str| FlowsAnswer::of("n", &ledger, [&before, &now], &[], &query(text).unwrap(), 0);
+        let answer = |text: &str| FlowsAnswer::of(source(&ledger, [&before, &now], 0), &query(text).unwrap());
         let bytes = |answer: &FlowsAnswer| answer.flows.iter().map(|row| row.transmit_bytes).collect::<Vec<_>>();
         let all = answer("");
         assert_eq!((bytes(&all), all.interval_seconds), (vec![300, 5000, 1], 2.0));
@@ -437,7 +298,7 @@ mod tests {
         let now = book(&mut ledger, 4 * second, &[(flow, 50)]);
         let answer = |ledger: &mut Ledger| {
             ledger.settle_far_ends();
-            FlowsAnswer::of("n", ledger, [&before, &now], &[], &query("").unwrap(), 120)
+            FlowsAnswer::of(source(ledger, [&before, &now], 120), &query("").unwrap())
         };
         let told = |answer: &FlowsAnswer| -> Vec<_> {
             let name =
@@ -452,6 +313,43 @@ mod tests {
     }
 
     #[test]
+    fn who_stands_behind_a_service_is_told_at_its_last_flow_alone() {
+        let mut ledger = Ledger::default();
+        let second = 1_000_000_000;
+        let service =
+            FlowKey { remote: [0, u64::from_ne_bytes([0, 0, 0xff, 0xff, 10, 96, 0, 1])], ..key(0, Scope::Service) };
+        // Before it was known that the address is a service's.
+        let before = book(&mut ledger, second, &[(FlowKey { scope: Scope::Intranet as u8, ..service }, 900)]);
+        let now = book(&mut ledger, 2 * second, &[(service, 50)]);
+        let end = |text: &str| text.parse().unwrap();
+        let connection = |source: &str, behind: &str| Translated {
+            protocol: TCP,
+            source: end(source),
+            spoken_to: end("10.96.0.1:443"),
+            behind: end(behind),
+        };
+        let translated: Vec<_> = (0..=110)
+            .map(|at| connection(&format!("10.244.0.5:{at}"), &format!("10.244.1.{at}:6443")))
+            .chain([connection("10.244.0.5:9999", "10.244.1.110:6443")])
+            .collect();
+        let source = FlowsSource {
+            translated: &translated,
+            translated_missing: Some("it is long"),
+            ..source(&ledger, [&before, &now], 100)
+        };
+        let answer = FlowsAnswer::of(source, &query("").unwrap());
+        let [one, other] = &answer.flows[..] else { panic!("{answer:?}") };
+        let (last, first) = if one.scope == "service" { (one, other) } else { (other, one) };
+        assert_eq!((first.scope.as_str(), first.behind.len(), first.behind_more), ("intranet", 0, 0));
+        assert_eq!((last.behind.len(), last.behind_more), (100, 11));
+        let heaviest = &last.behind[0];
+        assert_eq!((heaviest.address.as_str(), heaviest.port, heaviest.connections), ("10.244.1.110", 6443, 2));
+        assert_eq!(answer.behind_missing.as_deref(), Some("it is long"));
+        let spoken_to = SpokenTo { address: "10.96.0.1".parse().unwrap(), port: Some(443), protocol: Some(TCP) };
+        assert_eq!(answer.services(), [spoken_to].into());
+    }
+
+    #[test]
     fn what_is_missing_is_told_with_its_reason() {
         let facts =
             |name, down_because| ProgramFacts { name, down_because, run_time: None, verified_instructions: None };
@@ -462,39 +360,5 @@ mod tests {
         ];
         let told = missing(&programs);
         assert_eq!(told, [MissingProgram { program: program::RELEASE.into(), reason: "lockdown".into() }]);
-    }
-
-    #[test]
-    fn what_does_not_apply_is_left_out() {
-        let udp = Flow {
-            entity: EntityId(0),
-            remote: [0; 2],
-            port: 53,
-            protocol: 17,
-            direction: INBOUND,
-            scope: Scope::Loopback as u8,
-            tenancy: 0,
-        };
-        let mapped = Flow { remote: [0, u64::from_ne_bytes([0, 0, 0xff, 0xff, 127, 0, 0, 1])], ..udp };
-        let json = |flow: &Flow| {
-            let traffic = Traffic { transmit_bytes: 10_u64.wrapping_neg(), ..Traffic::default() };
-            let books = FlowBooks { traffic, ..FlowBooks::default() };
-            let open = OpenConnections::default();
-            let row = row(
-                Who::default(),
-                None,
-                &Candidate { flow: *flow, books: Cow::Borrowed(&books), open, rates: [0.0; 2] },
-            );
-            assert_eq!(row.transmit_bytes, 0);
-            serde_json::to_string(&row).unwrap()
-        };
-        let text = json(&mapped);
-        assert!(
-            text.contains(r#""remote_address":"127.0.0.1","local_port":53,"protocol":"udp","direction":"inbound""#),
-            "{text}"
-        );
-        assert!(!text.contains("remote_port") && !text.contains("retransmits"), "{text}");
-        let rest = json(&Flow { port: 0, ..udp });
-        assert!(!rest.contains("remote_address") && !rest.contains("local_port"), "{rest}");
     }
 }

@@ -22,13 +22,16 @@
 //! not a connection that never sends its request, nor one that never reads its response.
 
 mod api;
+mod behind;
 mod bind;
 mod connection;
 mod connections;
 mod encoding;
 mod far_end;
 mod flight;
+mod flow_row;
 mod flows;
+mod flows_query;
 mod host;
 mod limits;
 mod listen;
@@ -41,12 +44,15 @@ mod tests;
 mod who;
 mod whois;
 
+pub use behind::{BehindRow, SpokenTo};
 pub use bind::{BindError, bind};
 pub use far_end::FarEnd;
-pub use flows::{FlowRow, FlowsAnswer, FlowsQuery, MissingProgram, NameRow, TcpRow};
+pub use flow_row::{FlowRow, NameRow, TcpRow};
+pub use flows::{FlowsAnswer, FlowsSource, MissingProgram};
+pub use flows_query::FlowsQuery;
 pub use limits::Limits;
 pub use listen::{serve, serve_api, serve_within};
 pub use pairs::{Pair, PairsAnswer, PairsQuery};
 pub use source::{ApiSource, Source};
 pub use who::Who;
-pub use whois::{LookedUpRow, WhoisAnswer, WhoisQuery, address_of, moment_of};
+pub use whois::{LookedUpRow, WhoisAnswer, WhoisQuery, WhoisSource, address_of, moment_of};

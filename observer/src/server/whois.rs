@@ -1,9 +1,9 @@
 //! `/api/v1/whois`: who has an address, and had it then.
 
-use super::{FarEnd, Who};
+use super::{BehindRow, FarEnd, Who, behind, flow_row::is_zero};
 use crate::{
     history::ApiError,
-    ledger::{EntityId, Holder, Ledger, LookedUpName, Tenancy, Whose},
+    ledger::{EntityId, Ledger, LookedUpName, Tenancy, Translated, Whose},
 };
 use jiff::Timestamp;
 use observer_ebpf::Scope;
@@ -41,6 +41,12 @@ pub struct WhoisAnswer {
     /// Who else is known to have had it, before or after.
     #[serde(default)]
     pub others: Vec<FarEnd>,
+    /// Of a service, and if it is asked for now: where this node sends its connections to it, the most first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub behind: Vec<BehindRow>,
+    /// Connections to far ends behind the service beyond those.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub behind_more: u64,
     /// By which names entities of this node had looked the address up by then, the last first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub looked_up: Vec<LookedUpRow>,
@@ -107,43 +113,45 @@ impl WhoisQuery {
     }
 }
 
+/// What it is told from.
+#[derive(Clone, Copy, Debug)]
+pub struct WhoisSource<'a> {
+    /// The node.
+    pub node: &'a str,
+    /// The books.
+    pub ledger: &'a Ledger,
+    /// Where the address is, seen from this node.
+    pub scope: Scope,
+    /// Connections to it, if it is a service's.
+    pub translated: &'a [Translated],
+    /// Now.
+    pub now_unix_seconds: u64,
+}
+
 impl WhoisAnswer {
     /// What the books know.
-    pub fn of(
-        node: &str,
-        ledger: &Ledger,
-        scope: Scope,
-        query: WhoisQuery,
-        now_unix_seconds: u64,
-        missing: Option<String>,
-    ) -> Self {
+    pub fn of(source: &WhoisSource<'_>, query: WhoisQuery) -> Self {
+        let WhoisSource { node, ledger, scope, translated, now_unix_seconds } = *source;
         let at = query.at_unix_seconds.unwrap_or(now_unix_seconds);
         let is_followed = ledger.is_followed(query.address);
-        let whose = |tenancy| FarEnd::of(Whose { tenancy, on_node: None, is_followed });
-        let all: &[Tenancy] = ledger.holders(query.address);
-        // The last that can have had it: of the one before, nobody may have said when it ended.
-        let place = all.iter().rposition(|tenancy| tenancy.covers(at));
-        let holder = place.map(|place| {
-            let tenancy = &all[place];
-            let on_node = match (&tenancy.holder, query.port) {
-                (Holder::Node { name }, Some(port)) => {
-                    [6, 17, 132].into_iter().find_map(|protocol| ledger.on_node(name, port, protocol, at))
-                }
-                _ => None,
-            };
-            FarEnd::of(Whose { tenancy, on_node, is_followed })
-        });
-        let others = all.iter().enumerate().filter(|(at, _)| Some(*at) != place).map(|(_, other)| whose(other));
+        let end = SocketAddr::new(query.address, query.port.unwrap_or_default());
+        let holder = behind::whose(ledger, end, None, at);
+        let is_other = |other: &&Tenancy| holder.is_none_or(|holder| !std::ptr::eq(holder.tenancy, *other));
+        let others = ledger.holders(query.address).iter().filter(is_other);
+        let others = others.map(|tenancy| FarEnd::of(Whose { tenancy, on_node: None, is_followed })).collect();
+        let (behind, behind_more) = behind::rows(ledger, &behind::count(translated), None, now_unix_seconds);
         Self {
             node: node.to_owned(),
             address: query.address.to_string(),
             port: query.port,
             at_unix_seconds: at,
             scope: scope.label().into(),
-            holder,
-            others: others.collect(),
+            holder: holder.map(FarEnd::of),
+            others,
+            behind,
+            behind_more,
             looked_up: looked_up(ledger, query.address, at),
-            missing,
+            missing: None,
         }
     }
 }

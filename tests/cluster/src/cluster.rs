@@ -2,6 +2,7 @@
 
 use anyhow::{Context as _, Result, ensure};
 use std::{
+    fs,
     path::PathBuf,
     process::{Command, Stdio},
     time::Duration,
@@ -41,6 +42,21 @@ pub(crate) fn in_node(words: &[&str]) -> Result<String> {
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
+/// Where an own node's network is, as the agent sees it: the node is a network namespace of this machine. None when the node is somebody
+/// else's.
+pub(crate) fn net_path() -> Result<Option<String>> {
+    if xtask().is_none() {
+        return Ok(None);
+    }
+    let is_containerd = |entry: &fs::DirEntry| {
+        fs::read_to_string(entry.path().join("comm")).is_ok_and(|name| name.trim_end() == "containerd")
+            && fs::read_link(entry.path().join("ns/net")).ok() != fs::read_link("/proc/self/ns/net").ok()
+    };
+    let mut processes = fs::read_dir("/proc").context("read /proc")?.flatten();
+    let process = processes.find(is_containerd).context("no containerd runs in a network namespace of its own")?;
+    Ok(Some(format!("/host/proc/{}/net", process.file_name().display())))
+}
+
 /// A manifest in the directory where the kubelet looks for pods; gone when dropped.
 pub(crate) struct StaticPod(PathBuf);
 
@@ -50,13 +66,13 @@ impl StaticPod {
         let directory = std::env::var_os("OBSERVER_CLUSTER_STATIC_PODS").context("no directory of static pods")?;
         let name = manifest["metadata"]["name"].as_str().context("a pod without a name")?;
         let path = PathBuf::from(directory).join(format!("{name}.json"));
-        std::fs::write(&path, manifest.to_string()).with_context(|| format!("write {}", path.display()))?;
+        fs::write(&path, manifest.to_string()).with_context(|| format!("write {}", path.display()))?;
         Ok(Self(path))
     }
 }
 
 impl Drop for StaticPod {
     fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.0);
+        let _ = fs::remove_file(&self.0);
     }
 }

@@ -58,6 +58,11 @@ impl Agent {
                 "DaemonSet" => {
                     let selector = &mut object["spec"]["template"]["spec"]["nodeSelector"];
                     selector["kubernetes.io/hostname"] = self.node.as_str().into();
+                    if let Some(path) = cluster::net_path()? {
+                        let container = &mut object["spec"]["template"]["spec"]["containers"][0];
+                        let environment = container["env"].as_array_mut().context("no environment")?;
+                        environment.push(json!({ "name": "OBSERVER_NET_PATH", "value": path }));
+                    }
                 }
                 _ => {}
             }

@@ -28,6 +28,7 @@ agent:
   summaryInterval: 1m
   logFormat: json
   logFilter: debug
+  netPath: /host/proc/7/net
   cgroupPath: /host/sys/fs/cgroup
   extraArgs: [--user, keep]
   extraEnv: [{name: NO_COLOR, value: "1"}, {name: POD, valueFrom: {fieldRef: {fieldPath: metadata.name}}}]
@@ -39,6 +40,7 @@ tolerations: [{key: node.example, operator: Equal, value: x, effect: NoExecute, 
 nodeSelector: {pool: web}
 affinity: {nodeAffinity: {requiredDuringSchedulingIgnoredDuringExecution: {nodeSelectorTerms: [{matchExpressions: [{key: type, operator: NotIn, values: [virtual]}]}]}}}
 updateStrategy: {type: RollingUpdate, rollingUpdate: {maxUnavailable: 3}}
+connectionTable: false
 allowPrivilegeEscalation: true
 recursiveReadOnly: Enabled
 seLinuxOptions: {type: spc_t}
@@ -139,6 +141,7 @@ fn everything() -> Result<()> {
     let objects = objects(EVERYTHING, &["--namespace", "monitoring"])?;
     promises::hold(&objects)?;
     let (pod, container) = (objects.pod()?, objects.container()?);
+    ensure!(supplementary_groups(&objects)?.is_none(), "another group, and no table of connections to be opened");
     let image = container.image.as_deref().unwrap_or_default();
     ensure!(image.starts_with("registry.example/observer@sha256:0011"), "{image}");
     ensure!(pod.priority_class_name.is_none() && pod.affinity.is_some(), "{pod:?}");
@@ -220,6 +223,7 @@ fn nothing() -> Result<()> {
     ensure!(accounts.is_empty() && roles.is_empty() && bindings.is_empty(), "an account or a role");
     ensure!(services.is_empty() && pod_monitors.is_empty(), "a Service or a PodMonitor");
     ensure!(prometheus_rules.is_empty(), "a PrometheusRule");
+    ensure!(supplementary_groups(&objects)? == Some(vec![0]), "may not open the table of connections");
     ensure!(objects.pod()?.service_account_name.as_deref() == Some("mine"), "another account");
     let variables = objects.container()?.env.iter().flatten();
     ensure!(!variables.into_iter().any(|variable| variable.name == "OBSERVER_STATE_DIR"), "a state directory");
@@ -227,6 +231,10 @@ fn nothing() -> Result<()> {
     ensure!(spec.template.metadata.as_ref().is_some_and(|metadata| metadata.annotations.is_none()), "annotations");
     ensure!(spec.update_strategy.as_ref().is_some_and(|strategy| strategy.rolling_update.is_none()), "rolls");
     Ok(())
+}
+
+fn supplementary_groups(objects: &Objects) -> Result<Option<Vec<i64>>> {
+    Ok(objects.pod()?.security_context.as_ref().context("no security context of the pod")?.supplemental_groups.clone())
 }
 
 fn elsewhere() -> Result<()> {

@@ -45,7 +45,9 @@ pub(crate) fn nobody(objects: &Objects) -> Result<()> {
     let container = objects.container()?.security_context.as_ref().context("no security context")?;
     ensure!(pod.run_as_non_root == Some(true), "may run as root");
     ensure!((pod.run_as_user, pod.run_as_group) == (Some(NOBODY), Some(NOBODY)), "not nobody: {pod:?}");
-    ensure!(pod.supplemental_groups.is_none() && pod.fs_group.is_none(), "supplementary groups");
+    // Group 0 may open the table of connections.
+    let groups = pod.supplemental_groups.as_deref().unwrap_or_default();
+    ensure!(groups.iter().all(|group| *group == 0) && pod.fs_group.is_none(), "supplementary groups {groups:?}");
     ensure!(pod.sysctls.is_none(), "sysctls");
     let profile = pod.seccomp_profile.as_ref().context("no seccomp profile")?;
     ensure!(profile.type_ == "RuntimeDefault", "seccomp {}", profile.type_);

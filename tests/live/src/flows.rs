@@ -46,6 +46,7 @@ pub(crate) struct Flows {
     pub(crate) more: u64,
     pub(crate) forgotten: u64,
     pub(crate) interval: f64,
+    pub(crate) behind_missing: Option<String>,
 }
 
 impl Flows {
@@ -59,6 +60,7 @@ impl Flows {
             more: json["more"].as_u64().context("no more")?,
             forgotten: json["forgotten"].as_u64().context("no forgotten")?,
             interval: json["interval_seconds"].as_f64().context("no interval")?,
+            behind_missing: json["behind_missing"].as_str().map(str::to_owned),
         })
     }
 

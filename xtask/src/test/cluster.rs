@@ -6,13 +6,14 @@ use crate::{
     image::{self, Target},
     progress,
     setup::privilege::Privilege,
-    workspace::Profile,
+    toolchain::Pair,
+    workspace::{Profile, Workspace},
 };
 use anyhow::{Context as _, Result};
 use std::{
     fs::{self, File},
     io::Write as _,
-    path::Path,
+    path::{Path, PathBuf},
     process::Command,
 };
 
@@ -35,8 +36,10 @@ pub(super) fn run(context: &Context<'_>) -> Result<Tally> {
     if Privilege::of_this_process() == Privilege::None {
         return Ok(context.unable("it needs root, and there is no sudo"));
     }
-    cluster::prepare(workspace)?;
-    let image = image::of_agent(workspace, pair, Target::of_this_machine(), Profile::TestRelease)?.path;
+    if let Some(ahead) = context.ahead.take() {
+        ahead.wait();
+    }
+    let image = build(workspace, pair)?;
     let mut log = File::create(context.log(Level::Cluster)?).context("write the level's log")?;
     let (mut tally, mut again) = (Tally::default(), false);
     for mode in Mode::ALL {
@@ -50,6 +53,15 @@ pub(super) fn run(context: &Context<'_>) -> Result<Tally> {
         add(&mut tally, of_this, mode);
     }
     Ok(tally)
+}
+
+/// Builds what an own cluster needs; returns the image of the agent, as the tests drive it.
+///
+/// # Errors
+/// When something does not build.
+pub(super) fn build(workspace: &Workspace, pair: &Pair) -> Result<PathBuf> {
+    cluster::prepare(workspace)?;
+    Ok(image::of_agent(workspace, pair, Target::of_this_machine(), Profile::TestRelease)?.path)
 }
 
 /// An own cluster.

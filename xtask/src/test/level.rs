@@ -233,6 +233,7 @@ impl Context<'_> {
 mod tests {
     use super::*;
     use crate::{test::Circumstances, workspace::Workspace};
+    use std::cell::Cell;
 
     #[test]
     fn each_verdict_of_cargo_deny_is_a_test() {
@@ -246,8 +247,15 @@ mod tests {
     fn a_level_without_its_program_is_left_out_and_in_ci_a_failure() {
         let unable = |ci| {
             let circumstances = Circumstances { ci, ..Circumstances::default() };
-            Context { workspace: &Workspace::this(), pair: None, kubeconfig: None, arguments: &[], circumstances }
-                .unable("no cargo-deny")
+            Context {
+                workspace: &Workspace::this(),
+                pair: None,
+                kubeconfig: None,
+                arguments: &[],
+                circumstances,
+                ahead: Cell::default(),
+            }
+            .unable("no cargo-deny")
         };
         assert_eq!(unable(false), Tally::left_out("no cargo-deny"));
         assert_eq!(unable(true), Tally::one_failed("no cargo-deny"));

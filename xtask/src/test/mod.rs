@@ -1,6 +1,7 @@
 //! `cargo xtask test`: the levels in their order, a table at the end, and a last line for programs to read.
 
 mod agent;
+mod ahead;
 mod circumstances;
 mod cluster;
 mod deploy;
@@ -17,8 +18,10 @@ use crate::{
     toolchain::Pair,
     workspace::Workspace,
 };
+use ahead::Ahead;
 use anyhow::Result;
 use std::{
+    cell::Cell,
     collections::BTreeSet,
     path::{Path, PathBuf},
     process::ExitCode,
@@ -63,6 +66,8 @@ struct Context<'a> {
     kubeconfig: Option<&'a Path>,
     arguments: &'a [String],
     circumstances: Circumstances,
+    /// What is built meanwhile, for whoever needs it.
+    ahead: Cell<Option<Ahead>>,
 }
 
 /// A level that ran.
@@ -82,8 +87,10 @@ pub(crate) fn run(workspace: &Workspace, pair: Option<&Pair>, args: &TestArgs) -
     }
     let circumstances = Circumstances::read(|name| std::env::var_os(name));
     let (kubeconfig, arguments) = (args.kubeconfig.as_deref(), args.arguments.as_slice());
-    let context = Context { workspace, pair, kubeconfig, arguments, circumstances };
-    let ran: Vec<_> = args.levels().into_iter().map(|level| run_level(&context, level)).collect();
+    let levels = args.levels();
+    let ahead = if kubeconfig.is_none() { Ahead::begin(workspace, pair, &levels) } else { None };
+    let context = Context { workspace, pair, kubeconfig, arguments, circumstances, ahead: Cell::new(ahead) };
+    let ran: Vec<_> = levels.into_iter().map(|level| run_level(&context, level)).collect();
     print_skipped(&ran);
     print_failures(&ran);
     print_table(&ran);

@@ -3,11 +3,11 @@
 
 use super::Station;
 use crate::{
-    agent::{clock::unix_seconds, pods::Pods},
+    agent::{clock::unix_seconds, pods::Pods, translations::Told},
     kernel::monotonic_ns,
     kube::{ClusterRanges, Kinds, NoAnswer, Peer, PeerAnswer, Pod, Question, node_of},
     ledger::{Flow, FlowBooks, Holder, PodHolder, PodTold, WorkloadNames},
-    server::{FlowsAnswer, WhoisAnswer, WhoisQuery},
+    server::{FlowsAnswer, SpokenTo, WhoisAnswer, WhoisQuery, WhoisSource},
 };
 use observer_ebpf::{Scope, flows::address_of};
 use std::{
@@ -104,18 +104,22 @@ impl Station {
         self.nodes.iter().any(|(known, node)| *known == address && **node == *self.parts.node_name)
     }
 
-    /// What to ask before these flows are shown.
-    pub(in crate::agent) fn questions(&self, answer: &FlowsAnswer) -> Vec<Question> {
-        let mut seen = HashSet::new();
-        let rows = answer.flows.iter().filter_map(|row| {
-            let address = row.remote_address.as_ref()?.parse().ok()?;
+    /// What to ask before these flows, and who stands behind the services among them, are shown.
+    pub(in crate::agent) fn questions(&self, answer: &FlowsAnswer, translated: &Told) -> Vec<Question> {
+        let spoken_to = answer.flows.iter().filter_map(|row| {
             let scope = Scope::ALL.into_iter().find(|scope| scope.label() == row.scope)?;
+            Some((row.remote_address.as_ref()?.parse().ok()?, scope))
+        });
+        let behind = translated.all.iter().map(|one| one.behind.ip());
+        let behind = behind.map(|address| (address, self.parts.kernel.scope_of(address)));
+        let mut seen = HashSet::new();
+        let questions = spoken_to.chain(behind).filter_map(|(address, scope)| {
             // The node's own are told of, and so are the addresses of nodes elsewhere, but not who listens there.
             let is_elsewhere = scope != Scope::Node;
-            let is_asked_for = is_elsewhere && !self.is_fresh(address, FRESH_SECONDS) && seen.insert(address);
+            let is_asked_for = is_elsewhere && seen.insert(address) && !self.is_fresh(address, FRESH_SECONDS);
             is_asked_for.then(|| self.question(address, scope))?
         });
-        let mut questions: Vec<_> = rows.collect();
+        let mut questions: Vec<_> = questions.collect();
         // Those that were never asked for first, each in the order of their flows.
         questions.sort_by_key(|question| self.ledger.last_asked(question.address).is_some());
         questions
@@ -201,10 +205,30 @@ impl Station {
         Ok(Some(known.unwrap_or(Question { address, kinds: Kinds::Any, node })))
     }
 
-    /// Who has an address.
-    pub(in crate::agent) fn whois(&self, query: WhoisQuery, missing: Option<String>) -> WhoisAnswer {
-        let scope = self.parts.kernel.scope_of(query.address);
-        WhoisAnswer::of(&self.parts.node_name, &self.ledger, scope, query, unix_seconds(), missing)
+    /// What of the node's connections tells who stands behind an address; nothing, if that is no service's or it was asked for another time.
+    pub(in crate::agent) fn behind(
+        &self,
+        WhoisQuery { address, port, at_unix_seconds }: WhoisQuery,
+    ) -> Option<SpokenTo> {
+        let is_service = self.parts.kernel.scope_of(address) == Scope::Service
+            || self
+                .ledger
+                .holder_at(address, unix_seconds())
+                .is_some_and(|tenancy| matches!(tenancy.holder, Holder::Service { .. }));
+        (is_service && at_unix_seconds.is_none()).then_some(SpokenTo { address, port, protocol: None })
+    }
+
+    /// Who has an address, and who stands behind it.
+    pub(in crate::agent) fn whois(&self, query: WhoisQuery, translated: &Told, missing: Option<String>) -> WhoisAnswer {
+        let source = WhoisSource {
+            node: &self.parts.node_name,
+            ledger: &self.ledger,
+            scope: self.parts.kernel.scope_of(query.address),
+            translated: &translated.all,
+            now_unix_seconds: unix_seconds(),
+        };
+        let missing: Vec<_> = missing.into_iter().chain(translated.missing.clone()).collect();
+        WhoisAnswer { missing: (!missing.is_empty()).then(|| missing.join("; ")), ..WhoisAnswer::of(&source, query) }
     }
 }
 

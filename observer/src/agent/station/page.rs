@@ -24,7 +24,7 @@ impl Station {
             tracing::warn!(%error, "open connections cannot be counted: this page has none");
         }
         self.node.load = procfs::loadavg(&self.parts.proc_path).ok();
-        if self.devices.read(&self.parts.proc_path, &mut self.node.devices).is_err() {
+        if self.devices.read(&self.parts.network, &mut self.node.devices).is_err() {
             self.node.devices.clear();
         }
         let drops = self.parts.kernel.books.drops()?;

@@ -6,7 +6,7 @@ use crate::cgroup::mount::MountError;
 use crate::cgroup::v1::{self, V1Mounts};
 use crate::kernel::lock;
 use crate::kernel::privileges::{Feature, listed};
-use crate::procfs;
+use crate::procfs::{self, Conntrack, Network};
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 use std::fs;
 use std::path::Path;
@@ -167,6 +167,18 @@ pub(super) fn pressure(path: &Path) -> Finding {
         Err(error) => {
             let fix = "boot with psi=1, on a kernel with CONFIG_PSI";
             Finding::not_ok(State::Degraded, NEED, format!("{error}: --pressure shows nothing"), fix)
+        }
+    }
+}
+
+/// Whether it can be told who stands behind a service's address.
+pub(super) fn connections(path: &Path) -> Finding {
+    const NEED: &str = "connections";
+    match Conntrack::open(&Network::from(path)) {
+        Ok(_) => Finding::ok(NEED, "the node's table can be read: it tells the pods behind services"),
+        Err(reason) => {
+            let fix = "modprobe nf_conntrack where the kernel has it, and start the agent as root or with the group 0";
+            Finding::not_ok(State::Degraded, NEED, format!("{reason}; nobody stands behind services"), fix)
         }
     }
 }

@@ -4,8 +4,9 @@ use crate::{
     cluster::PATIENCE,
     installed::Agent,
     kubectl::{apply, get},
+    namespace,
     pod::{Pod, script},
-    trial::test,
+    trial::{own, test},
 };
 use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::Trial;
@@ -19,6 +20,7 @@ pub(super) fn tests() -> Vec<Trial> {
     vec![
         test("a_pods_port_is_reached_from_a_pod_by_its_service", service),
         test("a_service_is_service_and_a_pod_of_this_node_is_node", scopes),
+        own("the_pod_behind_a_service_is_named_and_its_bytes_are_counted_once", behind),
     ]
 }
 
@@ -107,4 +109,44 @@ fn scopes() -> Result<()> {
     served.ask(&direct, PORT)?;
     settles(&served.client, &["node", "service"])?;
     settles(&served.server, &["node"])
+}
+
+/// A connection to a service has two names: the service's, and that of the pod which the node chose.
+fn behind() -> Result<()> {
+    let agent = Agent::install()?;
+    let served = Served::start(Some(&agent.node))?;
+    served.ask(&served.address, 80)?;
+    let pod_address = get(&["pod", &served.server.name])?["status"]["podIP"].clone();
+    let is_right = |one: &Value| {
+        let name = json!([one["remote"]["kind"], one["remote"]["namespace"], one["remote"]["name"]]);
+        one["address"] == pod_address
+            && one["port"] == PORT
+            && one["connections"].as_u64() >= Some(1)
+            && name == json!(["pod", namespace::name(), served.server.name])
+    };
+    let rows = |of: &Value| of["behind"].as_array().cloned().unwrap_or_default();
+    let path = format!("/api/v1/flows?entity={}/{}", namespace::name(), served.client.name);
+    let mut last = Value::Null;
+    let told = wait_until(PATIENCE, || {
+        last = Agent::ask(&path)?;
+        let flows = last["flows"].as_array().context("no flows")?;
+        let to_service = flows.iter().find(|flow| flow["remote_address"] == *served.address);
+        let bytes = |field: &str| flows.iter().filter_map(|flow| flow[field].as_u64()).sum::<u64>();
+        let sample = |name: &str| -> Result<u64> {
+            let page = Agent::page()?;
+            let samples = page.samples(name, &[("pod", &served.client.name)])?;
+            samples.iter().map(|sample| Ok(sample.value.parse::<u64>()?)).sum()
+        };
+        Ok(to_service.is_some_and(|flow| {
+            flow["remote"]["name"] == served.server.name && matches!(&rows(flow)[..], [one] if is_right(one))
+        }) && bytes("transmit_bytes") == sample("observer_network_transmit_bytes_total")?
+            && bytes("receive_bytes") == sample("observer_network_receive_bytes_total")?)
+    })?;
+    ensure!(told, "{last}");
+    let answer = Agent::ask(&format!("/api/v1/whois?address={}", served.address))?;
+    ensure!(answer["holder"]["kind"] == "service" && answer["holder"]["name"] == served.server.name, "{answer}");
+    // The address may have been another service's before, whose last connections are in the table still.
+    ensure!(rows(&answer).iter().any(is_right), "{answer}");
+    ensure!(answer["missing"].is_null(), "{answer}");
+    Ok(())
 }

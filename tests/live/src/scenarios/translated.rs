@@ -1,12 +1,16 @@
 //! Connections whose far end the node translates, as it does for services: their packets go elsewhere than they are told to.
 
-use super::ends::Ends;
+use super::{ends::Ends, flows::port};
 use crate::{
-    netns::{Netns, Offloads, SERVER_PUBLIC_V4, SERVER_V4, Wire},
+    flows::Flows,
+    http,
+    netns::{Netns, Offloads, SERVER_PUBLIC_V4, SERVER_SHARED_V4, SERVER_V4, Wire},
     trial::{Need, Place, test},
+    worker::Worker,
 };
 use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::Trial;
+use serde_json::{Value, json};
 
 pub(super) fn tests() -> Vec<Trial> {
     const NEEDS: &[Need] = &[Need::Root, Need::Command("ip"), Need::Command("iptables")];
@@ -18,6 +22,13 @@ pub(super) fn tests() -> Vec<Trial> {
             one_scope,
         ),
         test("what_a_pod_sends_to_a_services_address_is_in_the_scope_service", Place::Host, NEEDS, service),
+        test(
+            "who_stands_behind_a_service_is_told_by_the_nodes_connections_and_counted_once",
+            Place::Host,
+            NEEDS,
+            behind,
+        ),
+        test("without_the_nodes_table_of_connections_it_is_told_what_is_missing", Place::Host, NEEDS, no_table),
     ]
 }
 
@@ -46,7 +57,7 @@ fn one_scope() -> Result<()> {
 fn service() -> Result<()> {
     let wire = Wire::routed(Offloads::Off)?;
     translate(wire.router()?, "PREROUTING", SERVER_PUBLIC_V4, SERVER_V4)?;
-    let mut ends = Ends::new(wire, &["--service-cidr", "203.0.113.0/24", "--cluster-cidr", "10.7.0.0/16"])?;
+    let mut ends = Ends::new(wire, &SERVICES)?;
     let serve = ends.serve_tcp(SERVER_V4)?;
     let port = serve.rsplit(':').next().context("a server without a port")?;
     let mut talk = ends.client_worker(&["tcp-talk", "--to", &format!("{SERVER_PUBLIC_V4}:{port}")])?;
@@ -58,6 +69,76 @@ fn service() -> Result<()> {
         (page.scoped_traffic(&ends.client.label, "service")?, page.scoped_traffic(&ends.server.label, "cluster")?);
     ensure!(asks == near, "the one that asks: {asks}; its device: {near}");
     ensure!(answers == far, "the one that answers: {answers}; its device: {far}");
+    Ok(())
+}
+
+const SERVICES: [&str; 4] = ["--service-cidr", "203.0.113.0/24,100.64.7.0/24", "--cluster-cidr", "10.7.0.0/16"];
+
+/// Two programs speak to a service, one of them in two connections, and one of them to another service, too.
+fn behind() -> Result<()> {
+    let wire = Wire::routed(Offloads::Off)?;
+    translate(wire.router()?, "PREROUTING", SERVER_PUBLIC_V4, SERVER_V4)?;
+    translate(wire.router()?, "PREROUTING", SERVER_SHARED_V4, SERVER_V4)?;
+    let network = format!("/proc/{}/net", wire.router()?.pid());
+    let mut ends = Ends::new(wire, &[&SERVICES[..], &["--net-path", &network]].concat())?;
+    let (one, two) = (port(&ends.serve_tcp(SERVER_V4)?)?, port(&ends.serve_tcp(SERVER_V4)?)?);
+    let other = ends.folder.child("other")?;
+    for (cgroup, to, bytes) in [
+        (&ends.client, format!("{SERVER_PUBLIC_V4}:{one}"), 3_000_000),
+        (&ends.client, format!("{SERVER_PUBLIC_V4}:{one}"), 1_000_000),
+        (&ends.client, format!("{SERVER_SHARED_V4}:{two}"), 2_000_000),
+        (&other, format!("{SERVER_PUBLIC_V4}:{two}"), 1_000_000),
+    ] {
+        let mut talk = Worker::start(ends.client_seat(cgroup), ["tcp-talk", "--to", &to])?;
+        talk.ask(&format!("upload {bytes} write"))?;
+        talk.ask("close")?;
+    }
+    let (flows, page) = Flows::at_rest(&ends.agent, &ends.client.label)?;
+    let (sum, books) = (flows.sum(), page.traffic(&ends.client.label)?);
+    ensure!(sum == books, "the flows: {sum}\nthe books: {books}");
+    let others = Flows::at_rest(&ends.agent, &other.label)?.0;
+    for (flows, to, port, connections) in
+        [(&flows, SERVER_PUBLIC_V4, one, 2), (&flows, SERVER_SHARED_V4, two, 1), (&others, SERVER_PUBLIC_V4, two, 1)]
+    {
+        let flow = flows.only(|flow| flow.text("remote_address") == to && flow.number("remote_port") == port)?;
+        let expected = json!([{ "address": SERVER_V4, "port": port, "connections": connections }]);
+        ensure!(*flow.of("behind") == expected, "{flow:?}");
+    }
+    let answering = Flows::at_rest(&ends.agent, &ends.server.label)?.0;
+    ensure!(answering.all.iter().all(|flow| flow.of("behind").is_null()), "{:#?}", answering.all);
+    let whois = |address: &str| -> Result<Value> {
+        Ok(serde_json::from_str(
+            http::get(ends.agent.debug_address()?, &format!("/api/v1/whois?address={address}"))?.text()?,
+        )?)
+    };
+    let row = |port, connections| json!({ "address": SERVER_V4, "port": port, "connections": connections });
+    let told = whois(SERVER_PUBLIC_V4)?;
+    ensure!(told["behind"] == json!([row(one, 2), row(two, 1)]), "{told}");
+    let told = whois(&format!("{SERVER_PUBLIC_V4}:{two}"))?;
+    ensure!(told["behind"] == json!([row(two, 1)]), "{told}");
+    let told = whois(SERVER_V4)?;
+    ensure!(told["behind"].is_null(), "{told}");
+    Ok(())
+}
+
+/// The first process's network has no such file where this one's is not that, and a directory without it is like a kernel without it.
+fn no_table() -> Result<()> {
+    let empty = tempfile::tempdir()?;
+    std::fs::write(empty.path().join("dev"), "")?;
+    std::fs::write(empty.path().join("fib_trie"), "")?;
+    let path = empty.path().to_str().context("a path")?;
+    let wire = Wire::routed(Offloads::Off)?;
+    translate(wire.router()?, "PREROUTING", SERVER_PUBLIC_V4, SERVER_V4)?;
+    let mut ends = Ends::new(wire, &[&SERVICES[..], &["--net-path", path]].concat())?;
+    let port = port(&ends.serve_tcp(SERVER_V4)?)?;
+    let mut talk = ends.client_worker(&["tcp-talk", "--to", &format!("{SERVER_PUBLIC_V4}:{port}")])?;
+    talk.ask("upload 1000000 write")?;
+    talk.ask("close")?;
+    let flows = Flows::at_rest(&ends.agent, &ends.client.label)?.0;
+    let flow = flows.only(|flow| flow.text("remote_address") == SERVER_PUBLIC_V4)?;
+    ensure!(flow.of("behind").is_null(), "{flow:?}");
+    let missing = flows.behind_missing.as_deref().unwrap_or_default();
+    ensure!(missing.contains("nf_conntrack") && missing.contains("CONFIG_NF_CONNTRACK_PROCFS"), "{missing}");
     Ok(())
 }
 
