@@ -32,6 +32,13 @@ pub(crate) fn without_a_word<T>(work: impl FnOnce() -> T) -> T {
     result
 }
 
+/// Says something, unless nobody is to be told.
+pub(crate) fn say(text: &str) {
+    if !SILENT.get() {
+        println!("{text}");
+    }
+}
+
 /// A program that ran.
 #[derive(Debug)]
 pub(crate) struct Finished {

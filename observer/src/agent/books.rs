@@ -159,12 +159,14 @@ impl ApiSource for Books {
             (now, answer)
         };
         let translated = self.translations.of(answer.services()).await;
-        let questions = self.lock().0.questions(&answer, &translated);
-        let is_news = self.name(questions).await;
-        if is_news || !translated.is_empty() {
+        if !translated.is_empty() {
             answer = self.lock().0.flows([&before, &now], &translated, &query);
         }
-        *last = Some(now);
+        let questions = self.lock().0.questions(&answer);
+        if self.name(questions).await {
+            answer = self.lock().0.flows([&before, &now], &translated, &query);
+        }
+        *last = Some(now.passed());
         Ok(answer)
     }
 
@@ -183,10 +185,9 @@ impl ApiSource for Books {
         }
         let behind = self.lock().0.behind(query);
         let translated = self.translations.of(behind.into_iter().collect()).await;
-        let questions = self.lock().0.questions(&FlowsAnswer::default(), &translated);
-        self.name(questions).await;
-        let guard = self.lock();
-        guard.0.whois(query, &translated, missing)
+        let answer = self.lock().0.whois(query, &translated, missing.clone());
+        let questions = self.lock().0.questions_behind(&answer.behind);
+        if self.name(questions).await { self.lock().0.whois(query, &translated, missing) } else { answer }
     }
 
     fn pairs(&self, query: PairsQuery) -> PairsAnswer {

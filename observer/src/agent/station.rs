@@ -15,7 +15,7 @@ use crate::{
     history::History,
     kernel::{Events, Kernel, OpenSocket, monotonic_ns},
     kube::{Answer, ClusterRanges, Owner, PodEvent},
-    ledger::{AgentFacts, FlowView, Ledger, NodeFacts, Sample},
+    ledger::{AgentFacts, FlowView, Ledger, NodeFacts, OwnAddresses, Sample},
     procfs::{DeviceReader, Network, TaskVantage},
     server::{FlowsAnswer, FlowsQuery, FlowsSource, PairsAnswer, PairsQuery},
 };
@@ -303,6 +303,7 @@ impl Station {
             programs: &self.parts.kernel.programs(),
             translated: &translated.all,
             translated_missing: translated.missing.as_deref(),
+            own: OwnAddresses { known: &self.own_addresses(), and_all_others: self.parts.pods.is_none() },
             now_unix_seconds: unix_seconds(),
         };
         FlowsAnswer::of(source, query)

@@ -13,6 +13,7 @@ use super::{FAILED, exit_code};
 use crate::cgroup::mount::{self, MOUNTINFO, Mount, MountError};
 use crate::kernel::btf;
 use crate::kernel::privileges::{Held, in_user_namespace};
+use crate::procfs::Network;
 use clap::{Args, ValueEnum};
 use finding::Report;
 use std::path::{Path, PathBuf};
@@ -27,6 +28,9 @@ pub(super) struct Arguments {
     /// Where the host's /proc is mounted
     #[arg(long, value_name = "DIRECTORY", env = "OBSERVER_PROC_PATH", default_value = "/proc")]
     proc_path: PathBuf,
+    /// Where the files of the node's network are [default: 1/net in that of --proc-path]
+    #[arg(long, value_name = "DIRECTORY", env = "OBSERVER_NET_PATH")]
+    net_path: Option<PathBuf>,
     /// Where the host's cgroup v2 hierarchy is mounted [default: found in mountinfo]
     #[arg(long, value_name = "DIRECTORY", env = "OBSERVER_CGROUP_PATH")]
     cgroup_path: Option<PathBuf>,
@@ -47,6 +51,7 @@ struct Machine {
     btf: PathBuf,
     bpffs: PathBuf,
     proc: PathBuf,
+    network: Network,
     hierarchy: Result<Mount, MountError>,
     mountinfo: Vec<u8>,
     held: Held,
@@ -60,6 +65,7 @@ impl Machine {
             btf: PathBuf::from(btf::VMLINUX),
             bpffs: PathBuf::from("/sys/fs/bpf"),
             proc: arguments.proc_path.clone(),
+            network: Network::new(arguments.proc_path.clone(), arguments.net_path.clone()),
             hierarchy: mount::locate(arguments.cgroup_path.as_deref()),
             mountinfo: std::fs::read(Path::new(MOUNTINFO)).unwrap_or_default(),
             held: Held::read(),
@@ -75,7 +81,7 @@ impl Machine {
         findings.push(machine::bpffs(&self.bpffs));
         findings.push(machine::proc(&self.proc, &self.mountinfo));
         findings.push(machine::pressure(&self.proc));
-        findings.push(machine::connections(&self.proc));
+        findings.push(machine::connections(&self.network));
         findings.push(self.other_agent());
         Report { findings }
     }

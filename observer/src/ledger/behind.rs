@@ -4,9 +4,8 @@
 use super::{EntityId, Flow, FlowView, Holder, Identity, Ledger, PodHolder, Tenancy, tenancies::words_of};
 use observer_ebpf::flows::{AddressWords, OUTBOUND};
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeSet, HashMap, HashSet},
     net::{IpAddr, SocketAddr},
-    sync::Arc,
 };
 
 /// A connection, or an exchange of datagrams, whose far end is another than the one that is spoken to.
@@ -26,7 +25,7 @@ pub struct Translated {
 pub type Behind = HashMap<SocketAddr, u64>;
 
 /// What an entity speaks to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Speech {
     /// Who.
     pub entity: EntityId,
@@ -51,8 +50,17 @@ impl Speech {
 pub struct BehindAll {
     /// By who speaks to whom.
     pub of: HashMap<Speech, Behind>,
-    /// Connections of which several entities may be the owner.
-    pub unclear: u64,
+    /// How many connections may be whose, where that cannot be told: several, or one whose address was another's not long ago.
+    pub unclear: HashMap<BTreeSet<Speech>, u64>,
+}
+
+/// Whose addresses are the node's own.
+#[derive(Clone, Copy, Debug)]
+pub struct OwnAddresses<'a> {
+    /// Those that are.
+    pub known: &'a [IpAddr],
+    /// Whether nobody tells of pods: then all are that are nobody's.
+    pub and_all_others: bool,
 }
 
 /// An open socket, as a connection in the node's table tells it: the protocol, its own port, and its far end.
@@ -64,57 +72,96 @@ pub(super) struct Socket {
     pub(super) port: u16,
 }
 
+/// How long the table keeps connections that have ended, as a rule, and a little.
+const REMEMBERED_SECONDS: u64 = 180;
+
 /// Who speaks from an address.
 enum Speaker<'a> {
-    Pod(&'a PodHolder),
-    /// This node, or somebody nobody has told of: anybody but the pods that have addresses of their own.
+    /// A pod that has it, or the last that had it; and whether it was another's so short ago that what is left of that is in the table.
+    Pod(&'a PodHolder, bool),
+    /// Somebody in this node's network.
     Host,
+    /// Somebody elsewhere.
+    Nobody,
+}
+
+/// Who may be the owner of a connection.
+struct Owners<'a> {
+    speeches: Vec<&'a Speech>,
+    /// Whether it is so only if an open socket says so.
+    is_doubtful: bool,
 }
 
 impl Ledger {
     /// Gives each translated connection to who speaks there. By its source's address, and where several entities have that, by the port of
-    /// the socket; whose it is when neither tells is unclear.
-    pub fn behind(&self, view: &FlowView, translated: &[Translated], now_unix_seconds: u64) -> BehindAll {
-        let wanted: HashSet<_> = translated.iter().map(|one| spoken_to_words(one).0).collect();
-        let mut speakers: HashMap<AddressWords, HashSet<Speech>> = HashMap::new();
-        let speeches = self.flows().filter_map(|(flow, _)| Speech::of(flow));
-        for speech in speeches.filter(|speech| wanted.contains(&speech.remote)) {
-            speakers.entry(speech.remote).or_default().insert(speech);
+    /// the socket.
+    pub fn behind(
+        &self,
+        view: &FlowView,
+        translated: &[Translated],
+        own: OwnAddresses<'_>,
+        now_unix_seconds: u64,
+    ) -> BehindAll {
+        let mut found = BehindAll::default();
+        if translated.is_empty() {
+            return found;
+        }
+        let wanted: HashSet<_> = translated.iter().map(far_end_of).collect();
+        let mut speakers: HashMap<FarEndWords, HashSet<Speech>> = HashMap::new();
+        for speech in self.flows().filter_map(|(flow, _)| Speech::of(flow)) {
+            let far_end = (speech.remote, speech.port, speech.protocol);
+            if wanted.contains(&far_end) {
+                speakers.entry(far_end).or_default().insert(speech);
+            }
         }
         let identities: HashMap<EntityId, &Identity> =
             self.entities().iter().map(|entity| (entity.id, &entity.identity)).collect();
-        let with_address: HashSet<_> =
-            self.tenancies.followed_pods().map(|pod| (Arc::clone(&pod.namespace), Arc::clone(&pod.name))).collect();
-        let mut found = BehindAll::default();
+        let with_address: HashSet<_> = self.tenancies.pods().map(|pod| (&*pod.namespace, &*pod.name)).collect();
+        let mut owners: HashMap<(FarEndWords, IpAddr), Owners<'_>> = HashMap::new();
         for one in translated {
-            let (remote, port) = spoken_to_words(one);
-            let Some(speakers) = speakers.get(&remote) else { continue };
-            let source = self.speaker(one.source.ip(), now_unix_seconds);
-            let may_be = |speech: &&Speech| {
-                let identity = identities.get(&speech.entity);
-                speech.port == port
-                    && speech.protocol == one.protocol
-                    && identity.is_some_and(|identity| may_speak(identity, &source, &with_address))
-            };
-            let by_address: Vec<_> = speakers.iter().filter(may_be).collect();
-            let socket = Socket { protocol: one.protocol, local_port: one.source.port(), remote, port };
-            let by_port: Vec<_> =
-                by_address.iter().filter(|speech| view.has_socket(socket, speech.entity)).copied().collect();
-            match (by_port.as_slice(), by_address.as_slice()) {
-                ([speech], _) | ([], [speech]) => {
-                    *found.of.entry(**speech).or_default().entry(one.behind).or_default() += 1;
+            let far_end = far_end_of(one);
+            let Some(speakers) = speakers.get(&far_end) else { continue };
+            let Owners { speeches, is_doubtful } = owners.entry((far_end, one.source.ip())).or_insert_with(|| {
+                let speaker = self.speaker(one.source.ip(), own, now_unix_seconds);
+                let may_be = |speech: &&Speech| {
+                    identities.get(&speech.entity).is_some_and(|who| may_speak(who, &speaker, &with_address))
+                };
+                Owners {
+                    speeches: speakers.iter().filter(may_be).collect(),
+                    is_doubtful: matches!(speaker, Speaker::Pod(_, true)),
                 }
-                ([], []) => {}
-                _ => found.unclear += 1,
+            });
+            let (remote, port, protocol) = far_end;
+            let with_socket = view.owners_of(Socket { protocol, local_port: one.source.port(), remote, port });
+            let mut by_socket = speeches.iter().filter(|speech| with_socket.contains(&speech.entity));
+            let owner = match (by_socket.next(), by_socket.next()) {
+                (Some(speech), None) => Some(**speech),
+                (None, _) if speeches.len() == 1 && !*is_doubtful => Some(*speeches[0]),
+                _ => None,
+            };
+            if let Some(speech) = owner {
+                *found.of.entry(speech).or_default().entry(one.behind).or_default() += 1;
+            } else if !speeches.is_empty() {
+                let candidates = speeches.iter().map(|speech| **speech).collect();
+                *found.unclear.entry(candidates).or_default() += 1;
             }
         }
         found
     }
 
-    fn speaker(&self, address: IpAddr, now_unix_seconds: u64) -> Speaker<'_> {
-        match self.holder_at(address, now_unix_seconds).map(|tenancy| &tenancy.holder) {
-            Some(Holder::Pod(pod)) => Speaker::Pod(pod),
-            Some(Holder::Service { .. } | Holder::Node { .. }) | None => Speaker::Host,
+    fn speaker(&self, address: IpAddr, own: OwnAddresses<'_>, now_unix_seconds: u64) -> Speaker<'_> {
+        if own.known.contains(&address) {
+            return Speaker::Host;
+        }
+        let holders = self.holders(address);
+        match holders.last().map(|last| &last.holder) {
+            Some(Holder::Pod(pod)) => {
+                let since = now_unix_seconds.saturating_sub(REMEMBERED_SECONDS);
+                let before = holders.iter().rev().nth(1).and_then(|before| before.until_unix_seconds);
+                Speaker::Pod(pod, before.is_some_and(|until| until >= since))
+            }
+            None if own.and_all_others => Speaker::Host,
+            Some(Holder::Service { .. } | Holder::Node { .. }) | None => Speaker::Nobody,
         }
     }
 
@@ -124,22 +171,24 @@ impl Ledger {
     }
 }
 
-fn spoken_to_words(one: &Translated) -> (AddressWords, u16) {
-    (words_of(one.spoken_to.ip()), one.spoken_to.port())
+/// A far end's address, port and protocol.
+type FarEndWords = (AddressWords, u16, u8);
+
+fn far_end_of(one: &Translated) -> FarEndWords {
+    (words_of(one.spoken_to.ip()), one.spoken_to.port(), one.protocol)
 }
 
-/// Whether somebody may be who speaks from an address.
-fn may_speak(who: &Identity, from: &Speaker<'_>, with_address: &HashSet<(Arc<str>, Arc<str>)>) -> bool {
+/// Whether somebody may be who speaks from an address; `with_address` are the pods that have, or had, one of their own.
+fn may_speak(who: &Identity, from: &Speaker<'_>, with_address: &HashSet<(&str, &str)>) -> bool {
     match (who, from) {
-        (Identity::Container { pod, .. }, Speaker::Pod(holder)) => {
+        (Identity::Container { pod, .. }, Speaker::Pod(holder, _)) => {
             pod.namespace == holder.namespace && pod.pod == holder.name
         }
-        (Identity::UnnamedPod { uid, .. }, Speaker::Pod(holder)) => *uid == holder.uid,
-        (_, Speaker::Pod(_)) => false,
-        (Identity::Container { pod, .. }, Speaker::Host) => {
-            !with_address.contains(&(Arc::clone(&pod.namespace), Arc::clone(&pod.pod)))
-        }
-        (_, Speaker::Host) => true,
+        (Identity::UnnamedPod { uid, .. }, Speaker::Pod(holder, _)) => *uid == holder.uid,
+        (Identity::Container { pod, .. }, Speaker::Host) => !with_address.contains(&(&*pod.namespace, &*pod.pod)),
+        (Identity::Cgroup { .. } | Identity::UnnamedPod { .. } | Identity::Unattributed, Speaker::Host) => true,
+        // Those that share series have flows of their own.
+        (_, Speaker::Pod(..) | Speaker::Host | Speaker::Nobody) => false,
     }
 }
 
@@ -152,6 +201,7 @@ mod tests {
         causes::Membership,
         flows::{FlowKey, FlowSum, SocketBook, SocketState, TCP},
     };
+    use std::sync::Arc;
 
     /// Cgroup 1 and 2 are containers of the pod `a`, 3 is one of the pod `b`, 4 and 5 belong to no pod.
     struct Node;
@@ -189,6 +239,24 @@ mod tests {
         FlowKey { cgroup, remote, port: 80, protocol: TCP, direction: OUTBOUND, scope, ..FlowKey::default() }
     }
 
+    fn pod(name: &str, address: &str, until_unix_seconds: Option<u64>) -> PodTold {
+        PodTold {
+            pod: Arc::new(PodHolder {
+                uid: name.into(),
+                namespace: "shop".into(),
+                name: name.into(),
+                workload: None,
+                node: Some("n".into()),
+            }),
+            addresses: vec![address.parse().unwrap()],
+            has_nodes_network: false,
+            node_ports: [].into(),
+            since_unix_seconds: Some(50),
+            until_unix_seconds,
+            is_followed: true,
+        }
+    }
+
     /// Every cgroup speaks to the service; the pods have addresses.
     fn ledger(cgroups: &[u64]) -> Ledger {
         let mut ledger = Ledger::default();
@@ -196,26 +264,10 @@ mod tests {
         let flows = cgroups.iter().map(|cgroup| (key(*cgroup), carried)).collect();
         let added = cgroups.iter().map(|cgroup| Added { cgroup: *cgroup, ..Added::default() }).collect();
         ledger.book(&Sample { added, flows, ..Sample::default() }, &Node, 0);
-        for (name, address) in [("a", "10.244.0.5"), ("b", "10.244.0.6")] {
-            let pod = PodHolder {
-                uid: name.into(),
-                namespace: "shop".into(),
-                name: name.into(),
-                workload: None,
-                node: Some("n".into()),
-            };
-            let told = PodTold {
-                pod: Arc::new(pod),
-                addresses: vec![address.parse().unwrap()],
-                has_nodes_network: false,
-                node_ports: [].into(),
-                since_unix_seconds: None,
-                until_unix_seconds: None,
-                is_followed: true,
-            };
-            ledger.pod_told(&told, 100);
-        }
-        ledger.nodes_told(&[("192.0.2.1".parse().unwrap(), "n".into())], 100);
+        ledger.pod_told(&pod("a", "10.244.0.5", None), 100);
+        ledger.pod_told(&pod("b", "10.244.0.6", None), 100);
+        let node = |address: &str, name: &str| (address.parse().unwrap(), name.into());
+        ledger.nodes_told(&[node("192.0.2.1", "n"), node("192.0.2.2", "other")], 100);
         ledger
     }
 
@@ -226,7 +278,8 @@ mod tests {
 
     /// The numbers of connections by the cgroup of the flow and the far end behind.
     fn behind(ledger: &Ledger, view: &FlowView, all: &[Translated]) -> (Vec<(u64, String, u64)>, u64) {
-        let BehindAll { of, unclear } = ledger.behind(view, all, 200);
+        let own = OwnAddresses { known: &["192.0.2.1".parse().unwrap()], and_all_others: false };
+        let BehindAll { of, unclear } = ledger.behind(view, all, own, 200);
         let cgroup_of =
             |speech: &Speech| (1..=5).find(|id| ledger.entities()[ledger.known(*id)].id == speech.entity).unwrap();
         let mut rows: Vec<_> = of
@@ -236,7 +289,7 @@ mod tests {
             })
             .collect();
         rows.sort();
-        (rows, unclear)
+        (rows, unclear.values().sum())
     }
 
     #[test]
@@ -290,5 +343,35 @@ mod tests {
         }
         let row = |cgroup| (cgroup, "10.244.0.9:8080".to_owned(), 1);
         assert_eq!(behind(&ledger, &view, &all), (vec![row(1), row(2), row(5)], 1));
+    }
+
+    #[test]
+    fn what_is_nobodys_here_is_not_given_to_the_one_that_is_left() {
+        let mut ledger = ledger(&[1, 4]);
+        let elsewhere = [translated("192.0.2.2:1", "10.244.0.9:8080"), translated("198.51.100.7:1", "10.244.0.9:8080")];
+        assert_eq!(behind(&ledger, &FlowView::at(0), &elsewhere), (Vec::new(), 0));
+        // A pod that is gone and has no flow any more, and one that is gone and has.
+        ledger.pod_told(&pod("b", "10.244.0.6", Some(150)), 150);
+        ledger.pod_told(&pod("a", "10.244.0.5", Some(150)), 150);
+        let of_pods = [translated("10.244.0.6:1", "10.244.0.9:8080"), translated("10.244.0.5:1", "10.244.0.9:8080")];
+        assert_eq!(behind(&ledger, &FlowView::at(0), &of_pods), (vec![(1, "10.244.0.9:8080".into(), 1)], 0));
+        // And no pod that was here speaks from the node's address.
+        let of_host = [translated("192.0.2.1:1", "10.244.0.9:8080")];
+        assert_eq!(behind(&ledger, &FlowView::at(0), &of_host), (vec![(4, "10.244.0.9:8080".into(), 1)], 0));
+        // Where nobody tells of pods, everybody is of the node.
+        let own = OwnAddresses { known: &[], and_all_others: true };
+        assert_eq!(ledger.behind(&FlowView::at(0), &elsewhere[1..], own, 200).of.len(), 1);
+    }
+
+    #[test]
+    fn an_address_that_was_anothers_just_now_does_not_bring_its_connections() {
+        let mut ledger = ledger(&[3]);
+        ledger.pod_told(&pod("a", "10.244.0.5", Some(150)), 150);
+        ledger.pod_told(&PodTold { since_unix_seconds: Some(160), ..pod("b", "10.244.0.5", None) }, 160);
+        let one = [translated("10.244.0.5:1", "10.244.0.9:8080")];
+        assert_eq!(behind(&ledger, &FlowView::at(0), &one), (Vec::new(), 1));
+        let own = OwnAddresses { known: &[], and_all_others: false };
+        let later = ledger.behind(&FlowView::at(0), &one, own, 150 + REMEMBERED_SECONDS + 1);
+        assert_eq!((later.of.len(), later.unclear.len()), (1, 0));
     }
 }

@@ -6,7 +6,7 @@ use observer_ebpf::{
     Scope, Traffic,
     flows::{AddressWords, FlowKey, FlowSum, OUTBOUND, SocketBook, SocketState, TCP, is_connection},
 };
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 /// Flows that are kept where nothing else is said.
 pub const DEFAULT_MAX_FLOWS: usize = 65_536;
@@ -208,8 +208,8 @@ pub struct FlowView {
     bytes: HashMap<Flow, [u64; 2]>,
     /// Flows with open connections.
     open: HashMap<Flow, OpenConnections>,
-    /// Open sockets that speak to services, and whose they are.
-    to_services: HashSet<(Socket, EntityId)>,
+    /// Open sockets that may speak to services, and whose they are.
+    may_be_to_services: HashMap<Socket, Vec<EntityId>>,
     /// How often flows had gone to another entity.
     renamed: u64,
 }
@@ -223,9 +223,12 @@ impl FlowView {
     /// Notes an open socket.
     pub fn note(&mut self, ledger: &Ledger, book: &SocketBook, state: &SocketState) {
         let flow = ledger.flow_of(&book.flow(), 0);
-        if flow.direction == OUTBOUND && flow.scope == Scope::Service as u8 {
+        // Which addresses are services' may not be known yet.
+        let is_out = [Scope::Loopback, Scope::Internet].iter().any(|scope| flow.scope == *scope as u8);
+        if flow.direction == OUTBOUND && !is_out {
             let Flow { entity, remote, port, protocol, .. } = flow;
-            self.to_services.insert((Socket { protocol, local_port: book.local_port, remote, port }, entity));
+            let socket = Socket { protocol, local_port: book.local_port, remote, port };
+            self.may_be_to_services.entry(socket).or_default().push(entity);
         }
         if is_open_connection(book, state) {
             let open = self.open.entry(flow).or_default();
@@ -240,9 +243,15 @@ impl FlowView {
         self.open.get(&flow.of_anyone()).copied().unwrap_or_default()
     }
 
-    /// Whether an entity has such an open socket.
-    pub(super) fn has_socket(&self, socket: Socket, entity: EntityId) -> bool {
-        self.to_services.contains(&(socket, entity))
+    /// Whose open sockets those are.
+    pub(super) fn owners_of(&self, socket: Socket) -> &[EntityId] {
+        self.may_be_to_services.get(&socket).map_or(&[], Vec::as_slice)
+    }
+
+    /// The view as the one before the next: what only the present is asked for is gone.
+    #[must_use]
+    pub fn passed(self) -> Self {
+        Self { may_be_to_services: HashMap::new(), ..self }
     }
 
     /// Bytes sent and received between a view and this one, whoever has the far end's address. Of what there was no room for, nobody knows.

@@ -411,10 +411,10 @@ impl Tenancies {
         }
     }
 
-    /// The pods that have an address now and whose end will be told.
-    pub(super) fn followed_pods(&self) -> impl Iterator<Item = &PodHolder> {
-        let followed = self.addresses.values().filter(|known| known.is_followed);
-        followed.filter_map(|known| match &known.current()?.holder {
+    /// Every pod that has, or had, an address of its own.
+    pub(super) fn pods(&self) -> impl Iterator<Item = &PodHolder> {
+        let all = self.addresses.values().flat_map(|known| &known.tenancies);
+        all.filter_map(|tenancy| match &tenancy.holder {
             Holder::Pod(pod) => Some(&**pod),
             Holder::Service { .. } | Holder::Node { .. } => None,
         })

@@ -41,7 +41,7 @@ impl Network {
     /// When it cannot be opened, or process 1 is not the node's.
     pub(super) fn open(&self, name: &str) -> io::Result<File> {
         if self.named.is_none() && !is_the_hosts(&self.proc_path) {
-            return Err(io::Error::other("process 1 is not the node's"));
+            return Err(io::Error::other("process 1 is not the node's; --net-path names another directory"));
         }
         File::open(self.directory().join(name))
     }

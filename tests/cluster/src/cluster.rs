@@ -48,12 +48,14 @@ pub(crate) fn net_path() -> Result<Option<String>> {
     if xtask().is_none() {
         return Ok(None);
     }
+    // A machine may run a containerd of its own, and other nodes.
+    let nodes = in_node(&["readlink", "/proc/self/ns/net"])?;
     let is_containerd = |entry: &fs::DirEntry| {
         fs::read_to_string(entry.path().join("comm")).is_ok_and(|name| name.trim_end() == "containerd")
-            && fs::read_link(entry.path().join("ns/net")).ok() != fs::read_link("/proc/self/ns/net").ok()
+            && fs::read_link(entry.path().join("ns/net")).is_ok_and(|link| link.to_string_lossy() == nodes.trim_end())
     };
     let mut processes = fs::read_dir("/proc").context("read /proc")?.flatten();
-    let process = processes.find(is_containerd).context("no containerd runs in a network namespace of its own")?;
+    let process = processes.find(is_containerd).context("no containerd runs in the node's network")?;
     Ok(Some(format!("/host/proc/{}/net", process.file_name().display())))
 }
 

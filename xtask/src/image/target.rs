@@ -88,7 +88,11 @@ impl Target {
         let log = workspace.log("build-logs", &format!("{}-{}", packages.join("-"), self.architecture()))?;
         let finished = progress::run(&format!("building {what} for {}", self.triple()), cargo, &log)?.success()?;
         if finished.output.contains("Compiling") {
-            println!("image: built {what} for {} in {}", self.triple(), progress::seconds(finished.elapsed));
+            progress::say(&format!(
+                "image: built {what} for {} in {}",
+                self.triple(),
+                progress::seconds(finished.elapsed)
+            ));
         }
         Ok(directory.join(self.triple()).join(profile.name()))
     }

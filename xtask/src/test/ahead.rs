@@ -3,6 +3,7 @@
 
 use super::{Level, cluster};
 use crate::{progress, setup::privilege::Privilege, toolchain::Pair, workspace::Workspace};
+use anyhow::{Result, ensure};
 use std::{
     process::{Command, Stdio},
     thread::{self, JoinHandle},
@@ -10,7 +11,7 @@ use std::{
 
 /// A build that goes on.
 #[derive(Debug)]
-pub(super) struct Ahead(JoinHandle<()>);
+pub(super) struct Ahead(JoinHandle<Result<()>>);
 
 impl Ahead {
     /// Begins, if the cluster is to be brought up here and there is another level before it. What fails is built again when it is needed,
@@ -21,10 +22,10 @@ impl Ahead {
             return None;
         }
         let (workspace, pair) = (workspace.clone(), pair?.clone());
+        println!("\ncluster: what it needs is built beside the levels before it, in the time that they leave");
         let work = move || {
-            if yield_to_all() {
-                progress::without_a_word(|| cluster::build(&workspace, &pair).map(drop)).unwrap_or_default();
-            }
+            ensure!(yield_to_all(), "no chrt here: it is built when it is needed");
+            progress::without_a_word(|| cluster::build(&workspace, &pair).map(drop))
         };
         Some(Self(thread::spawn(work)))
     }
@@ -32,8 +33,12 @@ impl Ahead {
     /// Waits for its end.
     pub(super) fn wait(self) {
         progress::wait_for("what is built beside the tests", || self.0.is_finished());
-        // Whatever became of it: the same is built again, or found.
-        let _ = self.0.join();
+        // The same is built again, or found.
+        match self.0.join() {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => println!("  beside the tests it could not be built: {error:#}"),
+            Err(_) => println!("  beside the tests it could not be built: the thread panicked"),
+        }
     }
 }
 
@@ -57,10 +62,11 @@ mod tests {
     fn a_thread_that_yields_and_what_it_starts_are_of_the_idle_class_and_no_other() {
         let policy = || {
             let output = Command::new("chrt").args(["--pid", "0"]).output().unwrap();
-            String::from_utf8(output.stdout).unwrap()
+            String::from_utf8(output.stdout).unwrap().lines().next().unwrap_or_default().to_owned()
         };
-        let in_thread = thread::spawn(move || (yield_to_all(), policy())).join().unwrap();
-        assert!(in_thread.0 && in_thread.1.contains("SCHED_IDLE"), "{in_thread:?}");
-        assert!(!policy().contains("SCHED_IDLE"));
+        let before = policy();
+        let (yields, inherited) = thread::spawn(move || (yield_to_all(), policy())).join().unwrap();
+        assert!(yields && inherited.contains("SCHED_IDLE"), "{inherited}");
+        assert_eq!(policy().split(':').next_back(), before.split(':').next_back());
     }
 }

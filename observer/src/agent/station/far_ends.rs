@@ -7,7 +7,7 @@ use crate::{
     kernel::monotonic_ns,
     kube::{ClusterRanges, Kinds, NoAnswer, Peer, PeerAnswer, Pod, Question, node_of},
     ledger::{Flow, FlowBooks, Holder, PodHolder, PodTold, WorkloadNames},
-    server::{FlowsAnswer, SpokenTo, WhoisAnswer, WhoisQuery, WhoisSource},
+    server::{BehindRow, FlowsAnswer, SpokenTo, WhoisAnswer, WhoisQuery, WhoisSource},
 };
 use observer_ebpf::{Scope, flows::address_of};
 use std::{
@@ -105,24 +105,39 @@ impl Station {
     }
 
     /// What to ask before these flows, and who stands behind the services among them, are shown.
-    pub(in crate::agent) fn questions(&self, answer: &FlowsAnswer, translated: &Told) -> Vec<Question> {
+    pub(in crate::agent) fn questions(&self, answer: &FlowsAnswer) -> Vec<Question> {
         let spoken_to = answer.flows.iter().filter_map(|row| {
             let scope = Scope::ALL.into_iter().find(|scope| scope.label() == row.scope)?;
             Some((row.remote_address.as_ref()?.parse().ok()?, scope))
         });
-        let behind = translated.all.iter().map(|one| one.behind.ip());
-        let behind = behind.map(|address| (address, self.parts.kernel.scope_of(address)));
-        let mut seen = HashSet::new();
-        let questions = spoken_to.chain(behind).filter_map(|(address, scope)| {
-            // The node's own are told of, and so are the addresses of nodes elsewhere, but not who listens there.
-            let is_elsewhere = scope != Scope::Node;
-            let is_asked_for = is_elsewhere && seen.insert(address) && !self.is_fresh(address, FRESH_SECONDS);
-            is_asked_for.then(|| self.question(address, scope))?
-        });
-        let mut questions: Vec<_> = questions.collect();
+        let mut questions = self.questions_for(spoken_to);
         // Those that were never asked for first, each in the order of their flows.
         questions.sort_by_key(|question| self.ledger.last_asked(question.address).is_some());
+        questions.extend(answer.flows.iter().flat_map(|row| self.questions_behind(&row.behind)));
         questions
+    }
+
+    /// What to ask before those that stand behind a service are shown.
+    pub(in crate::agent) fn questions_behind(&self, rows: &[BehindRow]) -> Vec<Question> {
+        let addresses = rows.iter().filter_map(|row| row.address.parse().ok());
+        self.questions_for(addresses.map(|address| (address, self.parts.kernel.scope_of(address))))
+    }
+
+    fn questions_for(&self, addresses: impl Iterator<Item = (IpAddr, Scope)>) -> Vec<Question> {
+        let mut seen = HashSet::new();
+        let questions = addresses.filter_map(|(address, scope)| {
+            // The node's own are told of, and so are the addresses of nodes elsewhere, but not who listens there.
+            let is_elsewhere = scope != Scope::Node;
+            let is_asked_for = is_elsewhere && !self.is_fresh(address, FRESH_SECONDS) && seen.insert(address);
+            is_asked_for.then(|| self.question(address, scope))?
+        });
+        questions.collect()
+    }
+
+    /// The node's own addresses, and all that nobody tells of, where nobody tells of pods.
+    pub(super) fn own_addresses(&self) -> Vec<IpAddr> {
+        let own = self.nodes.iter().filter(|(_, node)| **node == *self.parts.node_name);
+        own.map(|(address, _)| *address).collect()
     }
 
     /// The question for the heaviest flow whose far end nobody has asked for yet.

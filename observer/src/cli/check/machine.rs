@@ -172,13 +172,13 @@ pub(super) fn pressure(path: &Path) -> Finding {
 }
 
 /// Whether it can be told who stands behind a service's address.
-pub(super) fn connections(path: &Path) -> Finding {
+pub(super) fn connections(network: &Network) -> Finding {
     const NEED: &str = "connections";
-    match Conntrack::open(&Network::from(path)) {
+    match Conntrack::open(network) {
         Ok(_) => Finding::ok(NEED, "the node's table can be read: it tells the pods behind services"),
         Err(reason) => {
             let fix = "modprobe nf_conntrack where the kernel has it, and start the agent as root or with the group 0";
-            Finding::not_ok(State::Degraded, NEED, format!("{reason}; nobody stands behind services"), fix)
+            Finding::not_ok(State::Degraded, NEED, format!("{reason}: who stands behind services is not told"), fix)
         }
     }
 }

@@ -12,6 +12,7 @@ fn host() -> Machine {
         btf: btf::VMLINUX.into(),
         bpffs: "/sys/fs/bpf".into(),
         proc: "/proc".into(),
+        network: Network::from(Path::new("/proc")),
         hierarchy: Ok(Mount { path: "/sys/fs/cgroup".into(), root: "/".into(), hybrid: false, true_root: true }),
         mountinfo: Vec::new(),
         held: Held::of(&[CAP_BPF, CAP_NET_ADMIN, CAP_PERFMON]),
@@ -124,7 +125,7 @@ fn the_report_reads_as_a_table_and_as_json() {
 
 #[test]
 fn this_machine_is_examined_with_whatever_privileges_there_are() {
-    let arguments = Arguments { output: Output::Text, proc_path: "/proc".into(), cgroup_path: None };
+    let arguments = Arguments { output: Output::Text, proc_path: "/proc".into(), net_path: None, cgroup_path: None };
     let report = Machine::this(&arguments).examined();
     for finding in &report.findings {
         assert_eq!(finding.fix.is_some(), finding.state != State::Ok, "{finding:?}");

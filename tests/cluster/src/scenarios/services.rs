@@ -130,16 +130,19 @@ fn behind() -> Result<()> {
     let told = wait_until(PATIENCE, || {
         last = Agent::ask(&path)?;
         let flows = last["flows"].as_array().context("no flows")?;
-        let to_service = flows.iter().find(|flow| flow["remote_address"] == *served.address);
+        let is_named = |flow: &Value| {
+            flow["remote_address"] == *served.address
+                && flow["remote"]["name"] == served.server.name
+                && matches!(&rows(flow)[..], [one] if is_right(one))
+        };
         let bytes = |field: &str| flows.iter().filter_map(|flow| flow[field].as_u64()).sum::<u64>();
         let sample = |name: &str| -> Result<u64> {
             let page = Agent::page()?;
             let samples = page.samples(name, &[("pod", &served.client.name)])?;
             samples.iter().map(|sample| Ok(sample.value.parse::<u64>()?)).sum()
         };
-        Ok(to_service.is_some_and(|flow| {
-            flow["remote"]["name"] == served.server.name && matches!(&rows(flow)[..], [one] if is_right(one))
-        }) && bytes("transmit_bytes") == sample("observer_network_transmit_bytes_total")?
+        Ok(flows.iter().any(is_named)
+            && bytes("transmit_bytes") == sample("observer_network_transmit_bytes_total")?
             && bytes("receive_bytes") == sample("observer_network_receive_bytes_total")?)
     })?;
     ensure!(told, "{last}");

@@ -1,0 +1,171 @@
+//! Flows: their order, whose each is, and who stands behind services.
+
+use super::*;
+use crate::ledger::{Cgroup, Names, PodHolder, PodNames, PodTold, Sample};
+use observer_ebpf::{
+    Traffic,
+    causes::Membership,
+    flows::{FlowKey, FlowSum, OUTBOUND, TCP, address_of},
+};
+use std::{net::Ipv6Addr, sync::Arc};
+
+fn query(text: &str) -> Result<FlowsQuery, String> {
+    FlowsQuery::of_parameters(form_urlencoded::parse(text.as_bytes()).into_owned())
+}
+
+fn key(remote: u64, scope: Scope) -> FlowKey {
+    let (port, scope) = (443, scope as u8);
+    FlowKey { remote: [0, remote], port, protocol: TCP, direction: OUTBOUND, scope, ..FlowKey::default() }
+}
+
+struct Nobody;
+
+impl Names for Nobody {
+    fn cgroup(&self, _: u64) -> Option<Cgroup> {
+        None
+    }
+
+    fn pod(&self, _: &str) -> Option<Arc<PodNames>> {
+        None
+    }
+
+    fn membership(&self, _: u64) -> Option<Membership> {
+        None
+    }
+
+    fn container(&self, _: &str, _: &str) -> Option<Arc<str>> {
+        None
+    }
+}
+
+fn source<'a>(ledger: &'a Ledger, views: [&'a FlowView; 2], now_unix_seconds: u64) -> FlowsSource<'a> {
+    let (programs, translated) = (&[], &[]);
+    let own = OwnAddresses { known: &[], and_all_others: true };
+    FlowsSource { node: "n", ledger, views, programs, translated, translated_missing: None, own, now_unix_seconds }
+}
+
+/// Books what the flows carried at that time.
+fn book(ledger: &mut Ledger, at_ns: u64, flows: &[(FlowKey, u64)]) -> FlowView {
+    let sum = |bytes| FlowSum {
+        traffic: Traffic { transmit_bytes: bytes, transmit_packets: 1, ..Traffic::default() },
+        ..FlowSum::default()
+    };
+    let flows = flows.iter().map(|(key, bytes)| (*key, sum(*bytes))).collect();
+    let flows_from_unix_seconds = Some(100 + at_ns / 1_000_000_000);
+    ledger.book(&Sample { flows, flows_from_unix_seconds, ..Sample::default() }, &Nobody, at_ns);
+    let mut view = FlowView::at(at_ns);
+    ledger.complete(&mut view);
+    view
+}
+
+#[test]
+fn the_fastest_come_first_and_then_the_largest() {
+    let second = 1_000_000_000;
+    let mut ledger = Ledger::default();
+    let (a, b, c) = (key(1, Scope::Internet), key(2, Scope::Internet), key(3, Scope::Node));
+    let before = book(&mut ledger, second, &[(a, 100), (b, 5000), (c, 1)]);
+    let now = book(&mut ledger, 3 * second, &[(a, 200)]);
+    let answer = |text: &str| FlowsAnswer::of(source(&ledger, [&before, &now], 0), &query(text).unwrap());
+    let bytes = |answer: &FlowsAnswer| answer.flows.iter().map(|row| row.transmit_bytes).collect::<Vec<_>>();
+    let all = answer("");
+    assert_eq!((bytes(&all), all.interval_seconds), (vec![300, 5000, 1], 2.0));
+    assert_eq!((all.flows[0].transmit_bytes_per_second, all.flows[0].remote_port), (100.0, Some(443)));
+    assert_eq!((bytes(&answer("top=1")), answer("top=1").more), (vec![300], 2));
+    assert_eq!(bytes(&answer("scope=node")), [1]);
+    assert_eq!(bytes(&answer("since=1s")), [300]);
+    assert_eq!(bytes(&answer("entity=unattributed")).len(), 3);
+    assert!(answer("entity=shop/web-1").flows.is_empty());
+}
+
+#[test]
+fn each_half_of_a_flow_has_the_name_of_who_had_the_address_then() {
+    let second = 1_000_000_000;
+    let mut ledger = Ledger::default();
+    let flow = key(7, Scope::Cluster);
+    let pod = |name: &str, since, until| PodTold {
+        pod: Arc::new(PodHolder {
+            uid: name.into(),
+            namespace: "shop".into(),
+            name: name.into(),
+            workload: None,
+            node: None,
+        }),
+        addresses: vec![Ipv6Addr::from(address_of(flow.remote)).into()],
+        node_ports: Arc::new([]),
+        since_unix_seconds: Some(since),
+        until_unix_seconds: until,
+        has_nodes_network: false,
+        is_followed: true,
+    };
+    book(&mut ledger, second, &[(flow, 100)]);
+    ledger.pod_told(&pod("a", 90, None), 100);
+    let before = book(&mut ledger, 2 * second, &[(flow, 900)]);
+    ledger.pod_told(&pod("a", 90, Some(103)), 103);
+    // It sends before it is known.
+    let now = book(&mut ledger, 4 * second, &[(flow, 50)]);
+    let answer = |ledger: &mut Ledger| {
+        ledger.settle_far_ends();
+        FlowsAnswer::of(source(ledger, [&before, &now], 120), &query("").unwrap())
+    };
+    let told = |answer: &FlowsAnswer| -> Vec<_> {
+        let name = |row: &FlowRow| row.remote.as_ref().map(|remote| (remote.name.clone(), remote.until_unix_seconds));
+        let rows = answer.flows.iter();
+        rows.map(|row| (name(row), row.transmit_bytes, row.transmit_bytes_per_second)).collect()
+    };
+    let of_a = (Some(("a".into(), Some(103))), 1000, 0.0);
+    assert_eq!(told(&answer(&mut ledger)), [(None, 50, 25.0), of_a.clone()]);
+    ledger.pod_told(&pod("b", 104, None), 120);
+    assert_eq!(told(&answer(&mut ledger)), [(Some(("b".into(), None)), 50, 25.0), of_a]);
+}
+
+#[test]
+fn who_stands_behind_a_service_is_told_at_its_last_flow_alone() {
+    let mut ledger = Ledger::default();
+    let second = 1_000_000_000;
+    let service =
+        FlowKey { remote: [0, u64::from_ne_bytes([0, 0, 0xff, 0xff, 10, 96, 0, 1])], ..key(0, Scope::Service) };
+    // Before it was known that the address is a service's.
+    let before = book(&mut ledger, second, &[(FlowKey { scope: Scope::Intranet as u8, ..service }, 900)]);
+    let now = book(&mut ledger, 2 * second, &[(service, 50)]);
+    let end = |text: &str| text.parse().unwrap();
+    let connection = |source: &str, behind: &str| Translated {
+        protocol: TCP,
+        source: end(source),
+        spoken_to: end("10.96.0.1:443"),
+        behind: end(behind),
+    };
+    let translated: Vec<_> = (0..=110)
+        .map(|at| connection(&format!("10.244.0.5:{at}"), &format!("10.244.1.{at}:6443")))
+        .chain([connection("10.244.0.5:9999", "10.244.1.110:6443")])
+        .collect();
+    let source = FlowsSource {
+        translated: &translated,
+        translated_missing: Some("it is long"),
+        ..source(&ledger, [&before, &now], 100)
+    };
+    let answer = FlowsAnswer::of(source, &query("").unwrap());
+    let [one, other] = &answer.flows[..] else { panic!("{answer:?}") };
+    let (last, first) = if one.scope == "service" { (one, other) } else { (other, one) };
+    assert_eq!((first.scope.as_str(), first.behind.len(), first.behind_more), ("intranet", 0, 0));
+    assert_eq!((last.behind.len(), last.behind_more), (100, 11));
+    let heaviest = &last.behind[0];
+    assert_eq!((heaviest.address.as_str(), heaviest.port, heaviest.connections), ("10.244.1.110", 6443, 2));
+    assert_eq!(answer.behind_missing.as_deref(), Some("it is long"));
+    let spoken_to = SpokenTo { address: "10.96.0.1".parse().unwrap(), port: Some(443), protocol: Some(TCP) };
+    assert_eq!(answer.services(), [spoken_to].into());
+    // Whatever is asked for, they are that flow's.
+    let of_before = FlowsAnswer::of(source, &query("scope=intranet").unwrap());
+    assert_eq!((of_before.flows.len(), of_before.flows[0].behind.len()), (1, 0));
+}
+
+#[test]
+fn what_is_missing_is_told_with_its_reason() {
+    let facts = |name, down_because| ProgramFacts { name, down_because, run_time: None, verified_instructions: None };
+    let programs = [
+        facts(program::RELEASE, Some("lockdown".to_owned())),
+        facts(program::SOCKETS, None),
+        facts(program::SWITCH, Some("no fields".to_owned())),
+    ];
+    let told = missing(&programs);
+    assert_eq!(told, [MissingProgram { program: program::RELEASE.into(), reason: "lockdown".into() }]);
+}
