@@ -216,9 +216,9 @@ fn own_storms() -> Result<()> {
     })
 }
 
-/// A part of the long run: all storms at once, for a minute; where there is time, each of them alone as well.
+/// A part of the long run: all storms at once, for half a minute; where there is time, for a minute, and each of them alone as well.
 pub(super) fn stress_ng_storm(Stage { agent, folder, .. }: &Stage) -> Result<()> {
-    let seconds = machine::storm_seconds(60)?;
+    let seconds = machine::storm_seconds(if machine::has_time() { 60 } else { 30 })?;
     let mut storms = vec![vec!["--vfork", "--fork", "--switch"]];
     if machine::has_time() {
         storms.extend([vec!["--vfork"], vec!["--fork"], vec!["--switch"]]);
