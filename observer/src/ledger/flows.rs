@@ -22,9 +22,9 @@ pub struct Flow {
     pub port: u16,
     /// The protocol's number.
     pub protocol: u8,
-    /// [`OUTBOUND`](observer_ebpf::flows::OUTBOUND) or [`INBOUND`](observer_ebpf::flows::INBOUND).
+    /// [`OUTBOUND`] or [`INBOUND`](observer_ebpf::flows::INBOUND).
     pub direction: u8,
-    /// The number of its [`Scope`](observer_ebpf::Scope).
+    /// The number of its [`Scope`].
     pub scope: u8,
     /// Whose address it was then; 0 as long as nobody was asked.
     pub tenancy: u32,
