@@ -13,7 +13,10 @@ use crate::{
     kube::{NoAnswer, PeerAnswer, Question},
     ledger::FlowView,
     metrics::Encoder,
-    server::{ApiSource, FlowsAnswer, FlowsQuery, PairsAnswer, PairsQuery, Source, WhoisAnswer, WhoisQuery},
+    server::{
+        ApiSource, FlowsAnswer, FlowsQuery, PairsAnswer, PairsQuery, ProgramsAnswer, SnapshotAnswer, SnapshotQuery,
+        Source, WhoisAnswer, WhoisQuery,
+    },
 };
 use bytes::Bytes;
 use std::{
@@ -124,6 +127,11 @@ impl Books {
 }
 
 impl ApiSource for Books {
+    fn snapshot(&self, query: SnapshotQuery) -> Result<SnapshotAnswer, ApiError> {
+        let read = self.lock().0.snapshot_answer(&query);
+        read.map_err(|error| ApiError::new("unavailable", format!("cannot read the kernel's books: {error}")))
+    }
+
     async fn history(&self, query: HistoryQuery) -> Result<HistoryAnswer, ApiError> {
         let unavailable = |why: String| ApiError::new("unavailable", why);
         let _turn = self.reading.acquire().await.map_err(|error| unavailable(error.to_string()))?;
@@ -192,6 +200,10 @@ impl ApiSource for Books {
 
     fn pairs(&self, query: PairsQuery) -> PairsAnswer {
         self.lock().0.pairs(query)
+    }
+
+    fn programs(&self) -> ProgramsAnswer {
+        self.lock().0.programs()
     }
 }
 

@@ -43,6 +43,8 @@ pub struct Ledger {
     pub(super) ended: Vec<Held>,
     pub(super) before_the_windows: BeforeTheWindows,
     pub(super) window_ended_ns: u64,
+    /// How long the newest window was.
+    pub(super) window_elapsed_ns: u64,
     /// How much of the period of the load averages has passed.
     pub(super) period_ns: u64,
     /// What the last windows brought, over all entities.
@@ -72,6 +74,7 @@ impl Default for Ledger {
             ended: Vec::new(),
             before_the_windows: BeforeTheWindows::default(),
             window_ended_ns: 0,
+            window_elapsed_ns: 0,
             period_ns: 0,
             node: Recent::default(),
             asleep: Recent::default(),

@@ -55,6 +55,11 @@ impl Ledger {
         self.window_ended_ns
     }
 
+    /// How long the newest window was.
+    pub fn window_elapsed_ns(&self) -> u64 {
+        self.window_elapsed_ns
+    }
+
     /// What the last windows brought, over all entities.
     pub fn node(&self) -> &Recent {
         &self.node
@@ -105,6 +110,7 @@ impl Ledger {
             return;
         }
         self.window_ended_ns += elapsed_ns;
+        self.window_elapsed_ns = elapsed_ns;
         self.period_ns += elapsed_ns;
         for at in 0..self.entities.len() {
             let active_ns = self.accounts[at].active.end_window();

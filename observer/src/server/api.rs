@@ -2,7 +2,10 @@
 //!
 //! A route is a line in [`router`], a function below it and one in [`ApiSource`].
 
-use super::{ApiSource, FlowsAnswer, FlowsQuery, PairsAnswer, PairsQuery, WhoisAnswer, WhoisQuery, host};
+use super::{
+    ApiSource, FlowsAnswer, FlowsQuery, PairsAnswer, PairsQuery, SnapshotAnswer, SnapshotQuery, WhoisAnswer,
+    WhoisQuery, events, host,
+};
 use crate::history::{ApiError, HistoryAnswer, HistoryQuery, WorkloadsAnswer};
 use axum::{
     Router,
@@ -21,28 +24,55 @@ use std::sync::Arc;
 const INDEX: &str = "\
 observer: what this node's agent knows, as JSON
 
+/api/v1/snapshot?sort=bytes&top=100                                    who does what now; sort=load, wait or memory, entity=NAMESPACE/POD
+/api/v1/events?sort=bytes&top=100                                      the same each second, as server-sent events
 /api/v1/history?workload=NAMESPACE/NAME&metric=egress_peak&since=30d   rows; workload=node for the node; step=1s, 1m or 1h
 /api/v1/history/workloads                                              those of whom there are rows
 /api/v1/flows?entity=NAMESPACE/POD&scope=internet&top=100&since=60s      where its bytes go and come from; all four may be left out
 /api/v1/whois?address=10.244.0.7&at=2026-11-26T10:00:00Z                 who had an address; now, without at
 /api/v1/pairs?top=100                                                  who waits for a CPU that whom has
+/api/v1/programs                                                       the kernel programs, and what they and the agent cost
+/api/v1/openapi.json                                                   all of this for programs: parameters, answers, errors
 ";
+
+/// The same for programs; a test holds it against what is answered.
+const OPENAPI: &str = include_str!("openapi.json");
 
 /// All of them. GET and HEAD only, and only for who calls this listener by an address or as localhost.
 pub(super) fn router<S: ApiSource>(source: Arc<S>) -> Router {
     Router::new()
         .route("/", get(async || INDEX))
+        .route("/api/v1/snapshot", get(snapshot::<S>))
+        .route("/api/v1/events", get(sent_events::<S>))
         .route("/api/v1/history", get(history::<S>))
         .route("/api/v1/history/workloads", get(history_workloads::<S>))
         .route("/api/v1/flows", get(flows::<S>))
         .route("/api/v1/whois", get(whois::<S>))
         .route("/api/v1/pairs", get(pairs::<S>))
+        .route("/api/v1/programs", get(async |State(source): State<Arc<S>>| Api(Ok(source.programs()))))
+        .route("/api/v1/openapi.json", get(async || ([(CONTENT_TYPE, "application/json")], OPENAPI)))
         .fallback(async || Api::<()>(Err(ApiError::new("not_found", "not found; see / for what there is"))))
         .method_not_allowed_fallback(async || {
             Api::<()>(Err(ApiError::new("wrong_method", "only GET and HEAD are answered here")))
         })
         .with_state(source)
         .layer(middleware::from_fn(host::check))
+}
+
+async fn snapshot<S: ApiSource>(State(source): State<Arc<S>>, uri: Uri) -> Api<SnapshotAnswer> {
+    Api(snapshot_query(&uri).and_then(|query| source.snapshot(query)))
+}
+
+async fn sent_events<S: ApiSource>(State(source): State<Arc<S>>, uri: Uri) -> Response {
+    match snapshot_query(&uri) {
+        Ok(query) => events::response(source, query),
+        Err(error) => Api::<()>(Err(error)).into_response(),
+    }
+}
+
+fn snapshot_query(uri: &Uri) -> Result<SnapshotQuery, ApiError> {
+    let given = parameters(uri)?;
+    SnapshotQuery::of_parameters(given.into_iter()).map_err(|wrong| ApiError::new("wrong_query", wrong))
 }
 
 async fn history<S: ApiSource>(State(source): State<Arc<S>>, uri: Uri) -> Api<HistoryAnswer> {
@@ -93,9 +123,10 @@ fn parameters(uri: &Uri) -> Result<Vec<(String, String)>, ApiError> {
 /// An answer as JSON, or the error that is there instead.
 pub(super) struct Api<T>(pub(super) Result<T, ApiError>);
 
+/// An error as it is told.
 #[derive(Serialize)]
-struct Refusal<'a> {
-    error: &'a ApiError,
+pub(super) struct Refusal<'a> {
+    pub(super) error: &'a ApiError,
 }
 
 impl<T: Serialize> IntoResponse for Api<T> {

@@ -1,6 +1,7 @@
 //! One connection from its first byte to its last.
 
 use super::connections::{Membership, Phase};
+use super::events;
 use super::limits::Limits;
 use super::stream::{ReportingBody, ReportingStream};
 use axum::Router;
@@ -37,6 +38,9 @@ pub(super) async fn serve(
         let (router, connection) = (router.clone(), Arc::clone(&connection));
         let answer: Answer = Box::pin(async move {
             let response = answer(router, request).await;
+            if response.headers().get(header::CONTENT_TYPE).is_some_and(|kind| kind == events::MEDIA_TYPE) {
+                connection.streams();
+            }
             Ok(response.map(|body| ReportingBody { body, connection }))
         });
         answer
@@ -55,9 +59,11 @@ pub(super) async fn serve(
         }) => ended,
         () = member.connection.evicted() => false,
         () = shut_down(&mut shutdown) => {
-            Pin::new(&mut http).graceful_shutdown();
-            // The server ends what does not end in time.
-            let _ = poll_fn(|cx| http.poll_without_shutdown(cx)).await;
+            if !member.connection.is_streaming() {
+                Pin::new(&mut http).graceful_shutdown();
+                // The server ends what does not end in time.
+                let _ = poll_fn(|cx| http.poll_without_shutdown(cx)).await;
+            }
             false
         }
     };

@@ -36,11 +36,13 @@ struct State {
     since: Instant,
     /// All of the response has been given to hyper, which may still have to send some.
     body_ended: bool,
+    /// The response has no end.
+    streams: bool,
 }
 
 impl Connection {
     fn new(peer: IpAddr) -> Self {
-        let state = State { phase: Phase::Head, since: Instant::now(), body_ended: false };
+        let state = State { phase: Phase::Head, since: Instant::now(), body_ended: false, streams: false };
         Self { peer, state: Mutex::new(state), evicted: Notify::new() }
     }
 
@@ -57,7 +59,25 @@ impl Connection {
 
     /// A request's head is complete.
     pub(super) fn requested(&self) {
-        *lock(&self.state) = State { phase: Phase::Response, since: Instant::now(), body_ended: false };
+        *lock(&self.state) = State { phase: Phase::Response, since: Instant::now(), body_ended: false, streams: false };
+    }
+
+    /// The response that comes has no end.
+    pub(super) fn streams(&self) {
+        lock(&self.state).streams = true;
+    }
+
+    /// Whether there is no end of the response to be waited for.
+    pub(super) fn is_streaming(&self) -> bool {
+        lock(&self.state).streams
+    }
+
+    /// A part of a response that has no end was taken: time counts from there.
+    pub(super) fn went_on(&self) {
+        let mut state = lock(&self.state);
+        if state.streams {
+            state.since = Instant::now();
+        }
     }
 
     /// The response's body has no more to give.
@@ -75,7 +95,7 @@ impl Connection {
     fn pass(&self, from: Phase, to: Phase) {
         let mut state = lock(&self.state);
         if state.phase == from {
-            *state = State { phase: to, since: Instant::now(), body_ended: false };
+            *state = State { phase: to, since: Instant::now(), body_ended: false, streams: false };
         }
     }
 

@@ -1,6 +1,9 @@
 //! What the server asks the agent for.
 
-use super::{FlowsAnswer, FlowsQuery, PairsAnswer, PairsQuery, WhoisAnswer, WhoisQuery};
+use super::{
+    FlowsAnswer, FlowsQuery, PairsAnswer, PairsQuery, ProgramsAnswer, SnapshotAnswer, SnapshotQuery, WhoisAnswer,
+    WhoisQuery,
+};
 use crate::history::{ApiError, HistoryAnswer, HistoryQuery, WorkloadsAnswer};
 use bytes::Bytes;
 use std::future::Future;
@@ -19,6 +22,12 @@ pub trait Source: Send + Sync + 'static {
 
 /// What the debug listener asks the agent for: a function for each route of [`api`](super::api).
 pub trait ApiSource: Send + Sync + 'static {
+    /// Who does what now: `/api/v1/snapshot` and `/api/v1/events`.
+    ///
+    /// # Errors
+    /// When the books cannot be read.
+    fn snapshot(&self, query: SnapshotQuery) -> Result<SnapshotAnswer, ApiError>;
+
     /// The rows of `/api/v1/history`.
     fn history(&self, query: HistoryQuery) -> impl Future<Output = Result<HistoryAnswer, ApiError>> + Send;
 
@@ -33,4 +42,7 @@ pub trait ApiSource: Send + Sync + 'static {
 
     /// Who waits for whom: `/api/v1/pairs`.
     fn pairs(&self, query: PairsQuery) -> PairsAnswer;
+
+    /// The kernel programs: `/api/v1/programs`.
+    fn programs(&self) -> ProgramsAnswer;
 }

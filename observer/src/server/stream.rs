@@ -69,7 +69,9 @@ impl hyper::body::Body for ReportingBody {
     type Error = axum::Error;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        self.connection.went_on();
+        Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {

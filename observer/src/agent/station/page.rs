@@ -2,17 +2,18 @@
 
 use super::Station;
 use crate::{
-    agent::pods::Pods,
+    agent::{clock::unix_seconds, pods::Pods},
     kernel::{monotonic_ns, program},
-    ledger::{Ledger, MapFacts, Snapshot},
+    ledger::{AgentFacts, Ledger, MapFacts, NodeFacts, PodFacts, Snapshot},
     metrics, procfs,
+    server::{ProgramsAnswer, SnapshotAnswer, SnapshotQuery},
 };
 use observer_ebpf::{Drop, MAX_OPEN_SLEEPS, dns::MAX_QUESTIONS};
 use std::io;
 
 impl Station {
-    /// Books, and reads what only a scrape needs.
-    pub(in crate::agent) fn read_for_scrape(&mut self) -> io::Result<()> {
+    /// Books, and reads what of entities and node only a reader needs.
+    fn read_for_readers(&mut self) -> io::Result<()> {
         self.read()?;
         let waits_are_counted = self.parts.kernel.is_up(program::SWITCH);
         let names = self.parts.directory();
@@ -20,10 +21,36 @@ impl Station {
         let resources = &mut self.resources;
         self.own_cpu.read(names, &mut self.ledger, waits_are_counted, |id| resources.has_quota_alone(id), now_ns);
         resources.scrape(names, &self.parts.proc_path, &mut self.ledger, now_ns);
+        self.node.load = procfs::loadavg(&self.parts.proc_path).ok();
+        Ok(())
+    }
+
+    /// What the books say now. Open connections are those that were counted last.
+    pub(in crate::agent) fn snapshot_answer(&mut self, query: &SnapshotQuery) -> io::Result<SnapshotAnswer> {
+        self.read_for_readers()?;
+        self.keep_within_budget();
+        self.note_what_is_left_of_the_load();
+        let pods = self.parts.pods.as_mut().map_or(&[][..], Pods::facts);
+        Ok(SnapshotAnswer::of(
+            &view(&self.parts.node_name, &self.ledger, pods, &self.node, &self.facts),
+            &self.ledger,
+            query,
+            unix_seconds(),
+        ))
+    }
+
+    /// The kernel programs and the agent, with their costs.
+    pub(in crate::agent) fn programs(&self) -> ProgramsAnswer {
+        let process = procfs::process().unwrap_or_default();
+        ProgramsAnswer::of(&self.parts.node_name, &self.parts.kernel.programs(), &process)
+    }
+
+    /// Books, and reads what only a scrape needs.
+    pub(in crate::agent) fn read_for_scrape(&mut self) -> io::Result<()> {
+        self.read_for_readers()?;
         if let Err(error) = self.count_connections() {
             tracing::warn!(%error, "open connections cannot be counted: this page has none");
         }
-        self.node.load = procfs::loadavg(&self.parts.proc_path).ok();
         if self.devices.read(&self.parts.network, &mut self.node.devices).is_err() {
             self.node.devices.clear();
         }
@@ -98,6 +125,12 @@ impl Station {
 
     /// The books as they are.
     pub(in crate::agent) fn snapshot(&mut self) -> Snapshot<'_> {
+        self.note_what_is_left_of_the_load();
+        let pods = self.parts.pods.as_mut().map_or(&[][..], Pods::facts);
+        view(&self.parts.node_name, &self.ledger, pods, &self.node, &self.facts)
+    }
+
+    fn note_what_is_left_of_the_load(&mut self) {
         let follows_tasks = self.parts.kernel.is_up(program::SWITCH);
         self.node.unattributed_load = self.node.load.filter(|_| follows_tasks).map(|load| {
             let shown = self.ledger.entities().iter().filter(|entity| entity.shown);
@@ -105,14 +138,23 @@ impl Station {
         });
         let looks_at_queues = self.parts.kernel.is_up(program::LASTING);
         self.node.sleeping_load = looks_at_queues.then(|| self.ledger.asleep().rounded().one);
-        Snapshot {
-            window_ended_ns: self.ledger.window_ended_ns(),
-            node_name: &self.parts.node_name,
-            workloads: self.ledger.workloads(),
-            pods: self.parts.pods.as_mut().map_or(&[], Pods::facts),
-            entities: self.ledger.entities(),
-            node: &self.node,
-            agent: &self.facts,
-        }
+    }
+}
+
+fn view<'a>(
+    node_name: &'a str,
+    ledger: &'a Ledger,
+    pods: &'a [PodFacts],
+    node: &'a NodeFacts,
+    agent: &'a AgentFacts,
+) -> Snapshot<'a> {
+    Snapshot {
+        window_ended_ns: ledger.window_ended_ns(),
+        node_name,
+        workloads: ledger.workloads(),
+        pods,
+        entities: ledger.entities(),
+        node,
+        agent,
     }
 }

@@ -3,11 +3,14 @@
 use super::fixture::{Answer, PATIENCE, read_to_end};
 use crate::{
     history::{ApiError, HistoryAnswer, HistoryQuery, HistoryRow, KnownWorkload, Subject, WorkloadsAnswer},
-    server::{ApiSource, FlowsAnswer, FlowsQuery, PairsAnswer, PairsQuery, WhoisAnswer, WhoisQuery, bind, serve_api},
+    server::{
+        ApiSource, FlowsAnswer, FlowsQuery, Order, PairsAnswer, PairsQuery, ProgramsAnswer, SnapshotAnswer,
+        SnapshotQuery, WhoisAnswer, WhoisQuery, bind, serve_api,
+    },
 };
 use std::{future::pending, net::SocketAddr, sync::Arc};
 use tokio::{
-    io::AsyncWriteExt as _,
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
     task::JoinHandle,
     time::timeout,
@@ -59,6 +62,18 @@ impl ApiSource for Books {
 
     fn pairs(&self, query: PairsQuery) -> PairsAnswer {
         PairsAnswer { node: "node-7".into(), more: query.top, ..PairsAnswer::default() }
+    }
+
+    /// Cannot be read for who asks for the memory.
+    fn snapshot(&self, query: SnapshotQuery) -> Result<SnapshotAnswer, ApiError> {
+        if query.sort == Order::Memory {
+            return Err(ApiError::new("unavailable", "cannot read \"it\"\n"));
+        }
+        Ok(SnapshotAnswer { node: "node-7".into(), more: query.top, ..SnapshotAnswer::default() })
+    }
+
+    fn programs(&self) -> ProgramsAnswer {
+        ProgramsAnswer { node: "node-7".into(), ..ProgramsAnswer::default() }
     }
 }
 
@@ -217,4 +232,59 @@ async fn slow_clients_do_not_keep_others_waiting() {
     }
     let answer = timeout(PATIENCE, server.get("/api/v1/history/workloads")).await.unwrap();
     assert_eq!(answer.status, 200);
+}
+
+/// Reads until a text is there.
+async fn read_until(socket: &mut TcpStream, read: &mut String, text: &str) {
+    let mut bytes = [0; 4096];
+    while !read.contains(text) {
+        let count = timeout(PATIENCE, socket.read(&mut bytes)).await.unwrap().unwrap();
+        assert!(count > 0, "the end after {read:?}");
+        read.push_str(std::str::from_utf8(&bytes[..count]).unwrap());
+    }
+}
+
+#[tokio::test]
+async fn events_come_one_after_the_other_and_an_error_is_an_event_too() {
+    let server = Server::start();
+    for (query, event) in [
+        ("top=7", "event: snapshot\ndata: {"),
+        ("sort=memory", "event: error\ndata: {\"error\":{\"kind\":\"unavailable\""),
+    ] {
+        let mut socket = TcpStream::connect(server.address).await.unwrap();
+        let request = format!("GET /api/v1/events?{query} HTTP/1.1\r\nHost: {}\r\n\r\n", server.address);
+        socket.write_all(request.as_bytes()).await.unwrap();
+        let mut read = String::new();
+        read_until(&mut socket, &mut read, "\n\n\r\n").await;
+        assert!(
+            read.contains("text/event-stream") && read.contains("retry: 2000\n\n") && read.contains(event),
+            "{read}"
+        );
+        // Not before a second later.
+        let first = read.len();
+        read_until(&mut socket, &mut read, "\n\n\r\n").await;
+        assert_eq!(read.len(), first);
+        let before = tokio::time::Instant::now();
+        let mut next = String::new();
+        read_until(&mut socket, &mut next, "\n\n\r\n").await;
+        assert!(next.contains(event) && !next.contains("retry"), "{next}");
+        assert!(before.elapsed() > std::time::Duration::from_millis(500));
+    }
+}
+
+#[tokio::test]
+async fn a_snapshot_is_sorted_by_what_there_is_and_nothing_else() {
+    let server = Server::start();
+    let answer: SnapshotAnswer = serde_json::from_slice(&server.get("/api/v1/snapshot?top=9").await.body).unwrap();
+    assert_eq!((answer.node.as_str(), answer.more), ("node-7", 9));
+    for wrong in ["sort=name", "top=0", "top=10001", "entity=", "colour=red", "top=1&top=2"] {
+        for path in ["snapshot", "events"] {
+            let answer = server.get(&format!("/api/v1/{path}?{wrong}")).await;
+            assert_eq!((answer.status, kind(&answer).as_str()), (400, "wrong_query"), "{path}?{wrong}");
+        }
+    }
+    let failed = server.get("/api/v1/snapshot?sort=memory").await;
+    assert_eq!((failed.status, kind(&failed).as_str()), (503, "unavailable"));
+    let programs: ProgramsAnswer = serde_json::from_slice(&server.get("/api/v1/programs").await.body).unwrap();
+    assert_eq!(programs.node, "node-7");
 }

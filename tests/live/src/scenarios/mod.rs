@@ -1,5 +1,6 @@
 //! The tests, one file per subject.
 
+mod api;
 mod budget;
 mod cpu;
 mod culprits;
@@ -70,6 +71,7 @@ pub(crate) fn all() -> Vec<Trial> {
     all.extend(history::tests());
     all.extend(state_dir::tests());
     all.extend(server::tests());
+    all.extend(api::tests());
     all.extend(signals::tests());
     all.extend(endings::tests());
     all.extend(refusals::tests());
