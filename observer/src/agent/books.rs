@@ -29,7 +29,7 @@ use std::{
     time::Duration,
 };
 use tokio::{
-    sync::Semaphore,
+    sync::{Semaphore, watch},
     task::spawn_blocking,
     time::{Instant, MissedTickBehavior, interval, sleep, timeout},
 };
@@ -54,6 +54,8 @@ pub(super) struct Books {
     far_ends: Option<FarEnds>,
     /// Where connections to services go.
     translations: Translations,
+    /// Told when a window has ended.
+    windows: watch::Sender<()>,
 }
 
 impl Books {
@@ -64,7 +66,17 @@ impl Books {
             flows: tokio::sync::Mutex::default(),
             far_ends,
             translations,
+            windows: watch::Sender::new(()),
         }
+    }
+
+    /// Takes a sample, and tells who waits for the end of a window.
+    pub(super) fn tick(&self) -> io::Result<()> {
+        let window_ended = self.lock().0.tick()?;
+        if window_ended {
+            self.windows.send_replace(());
+        }
+        Ok(())
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, (Station, Encoder)> {
@@ -202,8 +214,13 @@ impl ApiSource for Books {
         self.lock().0.pairs(query)
     }
 
-    fn programs(&self) -> ProgramsAnswer {
-        self.lock().0.programs()
+    fn windows(&self) -> watch::Receiver<()> {
+        self.windows.subscribe()
+    }
+
+    fn programs(&self) -> Result<ProgramsAnswer, ApiError> {
+        let told = self.lock().0.programs();
+        told.map_err(|error| ApiError::new("unavailable", format!("cannot read /proc/self: {error}")))
     }
 }
 

@@ -31,9 +31,15 @@ struct Reading {
     usage: CpuUsage,
     /// The waits of its entity then.
     waits: u64,
-    /// Whether it had used nothing since the reading before.
+    /// Since when it was found so.
+    since_ns: u64,
+    /// Whether it had used nothing for long enough to say so.
     idle: bool,
 }
+
+/// The kernel adds to the time of a task that keeps its CPU at its ticks, which are a second apart at the most (`nohz_full`): one that was
+/// found with the same time twice within that may run all the same.
+const TICKS_NS: u64 = 2_000_000_000;
 
 #[derive(Clone, Copy, Debug)]
 struct Child {
@@ -54,7 +60,7 @@ impl OwnCpu {
 
     /// Books the time of every cgroup that has an entity, but for those that are there for their quota alone.
     ///
-    /// While waits are counted, a cgroup that used nothing between two readings, and none of whose tasks got a CPU since,
+    /// While waits are counted, a cgroup that used nothing over some ticks, and none of whose tasks got a CPU since,
     /// has used nothing since: its file need not be read. (One that spins without ever leaving its CPU was not idle at the
     /// last reading.) Where they are not counted, a cgroup may have run without anybody having booked anything on it:
     /// then every cgroup with processes has an entity, and every file is read.
@@ -83,8 +89,10 @@ impl OwnCpu {
                 continue;
             }
             let Ok(usage) = self.stats.read(tree, cgroup, now_ns) else { continue };
-            let idle = last.is_some_and(|last| last.usage == usage);
-            self.read.insert(cgroup, Reading { usage, waits, idle });
+            let is_as_it_was = |last: &Reading| last.usage == usage && last.waits == waits;
+            let since_ns = last.filter(is_as_it_was).map_or(now_ns, |last| last.since_ns);
+            let idle = now_ns.saturating_sub(since_ns) >= TICKS_NS;
+            self.read.insert(cgroup, Reading { usage, waits, since_ns, idle });
             let below_us = self.below(cgroup, tree, now_ns) + self.departed_us.get(&cgroup).copied().unwrap_or(0);
             ledger.book_cpu(cgroup, CpuUsage { usage_us: usage.usage_us.saturating_sub(below_us), ..usage });
         }

@@ -99,7 +99,7 @@ async fn sample(books: &Books, every: Duration) -> anyhow::Result<()> {
     let mut ticks = Ticks::every(every)?;
     loop {
         ticks.next().await?;
-        if let Err(error) = books.lock().0.tick() {
+        if let Err(error) = books.tick() {
             tracing::error!(%error, "cannot read the kernel's books; trying again at the next sample");
         }
     }

@@ -92,6 +92,8 @@ pub(super) struct Station {
     is_sharing: bool,
     /// The addresses of nodes, this one's first, as they were told of last.
     nodes: Vec<(IpAddr, Arc<str>)>,
+    /// When the controllers' files were last read.
+    read_for_readers_ns: u64,
     /// When the open sockets were last looked at.
     looked_ns: u64,
 }
@@ -141,6 +143,7 @@ impl Station {
             fixed_series: 0,
             is_sharing: false,
             nodes: Vec::new(),
+            read_for_readers_ns: 0,
             looked_ns: 0,
             parts,
         }
@@ -179,8 +182,8 @@ impl Station {
         read
     }
 
-    /// Books, ends a window if it is a second old, and lets go what is long gone.
-    pub(super) fn tick(&mut self) -> io::Result<()> {
+    /// Books, ends a window if it is a second old, and lets go what is long gone. True if a window has ended.
+    pub(super) fn tick(&mut self) -> io::Result<bool> {
         let window_ends = monotonic_ns() - self.window_started.agent_ns >= WINDOW_NS;
         let (read, ended) = self.read_all(window_ends);
         #[cfg(feature = "kernel-log")]
@@ -208,7 +211,7 @@ impl Station {
             pods.look_around(&self.parts.tree, now_ns);
         }
         self.nameless.retain(|_, since| now_ns - *since < NAMELESS_NS);
-        read
+        read.map(|()| window_ends)
     }
 
     /// Follows the pods. Returns the owners that are to be asked for.

@@ -84,33 +84,11 @@ impl Ledger {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ledger::{Added, Cgroup, Names, PodNames, Sample};
+    use crate::ledger::{Added, Sample, fixture::Services};
     use observer_ebpf::{
         Scope, Traffic,
-        causes::Membership,
         flows::{INBOUND, TCP, TCP_ESTABLISHED, TCP_LISTEN},
     };
-    use std::sync::Arc;
-
-    struct Services;
-
-    impl Names for Services {
-        fn cgroup(&self, id: u64) -> Option<Cgroup> {
-            Some(Cgroup { path: format!("/service{id}").into(), pod: None, gone_at_ns: None })
-        }
-
-        fn pod(&self, _: &str) -> Option<Arc<PodNames>> {
-            None
-        }
-
-        fn membership(&self, _: u64) -> Option<Membership> {
-            None
-        }
-
-        fn container(&self, _: &str, _: &str) -> Option<Arc<str>> {
-            None
-        }
-    }
 
     fn socket(cgroup: u64, direction: u8, state: u32) -> (SocketBook, SocketState) {
         let book =

@@ -8,6 +8,8 @@ mod budget;
 mod connections;
 mod entity;
 mod far_ends;
+#[cfg(test)]
+pub(crate) mod fixture;
 mod flows;
 mod holder;
 mod holding;

@@ -37,6 +37,16 @@ pub struct Window {
     pub active_ns: u64,
 }
 
+impl Window {
+    fn add(&mut self, other: Self) {
+        let Self { transmit_bytes, receive_bytes, wait_ns, active_ns } = other;
+        self.transmit_bytes += transmit_bytes;
+        self.receive_bytes += receive_bytes;
+        self.wait_ns += wait_ns;
+        self.active_ns += active_ns;
+    }
+}
+
 /// What the last windows brought.
 #[derive(Clone, Debug, Default)]
 pub struct Recent {
@@ -102,20 +112,18 @@ impl Recent {
     /// Takes over all that another brought that became one with this.
     pub(super) fn merge(&mut self, mut other: Self) {
         self.take_load(&mut other);
-        let Self { window: _, transmit_peak, receive_peak, load_peak, load: _, coming, period_active_ns: _ } = other;
+        let Self { window: _, transmit_peak, receive_peak, load_peak, load: _, coming: _, period_active_ns: _ } = other;
         self.transmit_peak.merge(transmit_peak);
         self.receive_peak.merge(receive_peak);
         self.load_peak.merge(load_peak);
-        self.coming.transmit_bytes += coming.transmit_bytes;
-        self.coming.receive_bytes += coming.receive_bytes;
-        self.coming.wait_ns += coming.wait_ns;
-        self.coming.active_ns += coming.active_ns;
     }
 
-    /// Takes another's share of the load over: averages of sums are sums of averages, so nothing of the node's is lost.
+    /// Takes another's share of the load over, and its windows: averages of sums are sums of averages, so nothing of the node's is lost.
     pub(super) fn take_load(&mut self, other: &mut Self) {
         self.share_load(other);
         (other.load, other.period_active_ns) = (LoadAverages::default(), 0);
+        self.window.add(std::mem::take(&mut other.window));
+        self.coming.add(std::mem::take(&mut other.coming));
     }
 
     /// Adds a share of the load that is another's too.
@@ -161,6 +169,30 @@ mod tests {
         punctual.end_period(&Period::of(PERIOD_NS));
         punctual.end_period(&Period::of(PERIOD_NS));
         assert!((late.load.one - punctual.load.one).abs() < 1e-12);
+    }
+
+    #[test]
+    fn the_windows_of_one_that_is_taken_over_are_not_lost() {
+        let traffic = |bytes| {
+            let mut traffic = [observer_ebpf::Traffic::default(); observer_ebpf::SCOPES];
+            traffic[0].transmit_bytes = bytes;
+            Added { traffic, wait_ns: bytes, ..Added::default() }
+        };
+        let of = |ended, coming| {
+            let mut recent = Recent::default();
+            recent.add(&traffic(ended));
+            recent.end_window(PERIOD_NS, PERIOD_NS);
+            recent.add(&traffic(coming));
+            recent
+        };
+        let (mut one, mut taken) = (of(1, 10), of(5, 50));
+        one.take_load(&mut taken);
+        assert_eq!((one.window.transmit_bytes, one.window.wait_ns, taken.window), (6, 6, Window::default()));
+        one.merge(of(100, 1000));
+        assert_eq!(one.window.transmit_bytes, 106);
+        one.end_window(2 * PERIOD_NS, PERIOD_NS);
+        taken.end_window(2 * PERIOD_NS, PERIOD_NS);
+        assert_eq!((one.window.transmit_bytes, taken.window), (1060, Window::default()));
     }
 
     #[test]

@@ -25,7 +25,7 @@ const INDEX: &str = "\
 observer: what this node's agent knows, as JSON
 
 /api/v1/snapshot?sort=bytes&top=100                                    who does what now; sort=load, wait or memory, entity=NAMESPACE/POD
-/api/v1/events?sort=bytes&top=100                                      the same each second, as server-sent events
+/api/v1/events?sort=bytes&top=100                                      the same of each second, as server-sent events
 /api/v1/history?workload=NAMESPACE/NAME&metric=egress_peak&since=30d   rows; workload=node for the node; step=1s, 1m or 1h
 /api/v1/history/workloads                                              those of whom there are rows
 /api/v1/flows?entity=NAMESPACE/POD&scope=internet&top=100&since=60s      where its bytes go and come from; all four may be left out
@@ -49,7 +49,7 @@ pub(super) fn router<S: ApiSource>(source: Arc<S>) -> Router {
         .route("/api/v1/flows", get(flows::<S>))
         .route("/api/v1/whois", get(whois::<S>))
         .route("/api/v1/pairs", get(pairs::<S>))
-        .route("/api/v1/programs", get(async |State(source): State<Arc<S>>| Api(Ok(source.programs()))))
+        .route("/api/v1/programs", get(async |State(source): State<Arc<S>>| Api(source.programs())))
         .route("/api/v1/openapi.json", get(async || ([(CONTENT_TYPE, "application/json")], OPENAPI)))
         .fallback(async || Api::<()>(Err(ApiError::new("not_found", "not found; see / for what there is"))))
         .method_not_allowed_fallback(async || {
@@ -64,10 +64,7 @@ async fn snapshot<S: ApiSource>(State(source): State<Arc<S>>, uri: Uri) -> Api<S
 }
 
 async fn sent_events<S: ApiSource>(State(source): State<Arc<S>>, uri: Uri) -> Response {
-    match snapshot_query(&uri) {
-        Ok(query) => events::response(source, query),
-        Err(error) => Api::<()>(Err(error)).into_response(),
-    }
+    events::response(source, snapshot_query(&uri))
 }
 
 fn snapshot_query(uri: &Uri) -> Result<SnapshotQuery, ApiError> {

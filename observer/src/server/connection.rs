@@ -59,7 +59,7 @@ pub(super) async fn serve(
         }) => ended,
         () = member.connection.evicted() => false,
         () = shut_down(&mut shutdown) => {
-            if !member.connection.is_streaming() {
+            if member.connection.phase().0 != Phase::Stream {
                 Pin::new(&mut http).graceful_shutdown();
                 // The server ends what does not end in time.
                 let _ = poll_fn(|cx| http.poll_without_shutdown(cx)).await;
@@ -103,7 +103,7 @@ fn deadline(member: &Membership, limits: &Limits) -> Instant {
         + match phase {
             Phase::Head => limits.head,
             Phase::Idle => limits.idle,
-            Phase::Response => limits.response,
+            Phase::Stream | Phase::Response => limits.response,
         }
 }
 

@@ -18,6 +18,8 @@ pub(super) enum Phase {
     Head,
     /// Between two requests.
     Idle,
+    /// A response without an end is being sent: whoever listens comes again.
+    Stream,
     /// A response is being made or sent.
     Response,
 }
@@ -36,13 +38,11 @@ struct State {
     since: Instant,
     /// All of the response has been given to hyper, which may still have to send some.
     body_ended: bool,
-    /// The response has no end.
-    streams: bool,
 }
 
 impl Connection {
     fn new(peer: IpAddr) -> Self {
-        let state = State { phase: Phase::Head, since: Instant::now(), body_ended: false, streams: false };
+        let state = State { phase: Phase::Head, since: Instant::now(), body_ended: false };
         Self { peer, state: Mutex::new(state), evicted: Notify::new() }
     }
 
@@ -59,23 +59,18 @@ impl Connection {
 
     /// A request's head is complete.
     pub(super) fn requested(&self) {
-        *lock(&self.state) = State { phase: Phase::Response, since: Instant::now(), body_ended: false, streams: false };
+        *lock(&self.state) = State { phase: Phase::Response, since: Instant::now(), body_ended: false };
     }
 
     /// The response that comes has no end.
     pub(super) fn streams(&self) {
-        lock(&self.state).streams = true;
+        self.pass(Phase::Response, Phase::Stream);
     }
 
-    /// Whether there is no end of the response to be waited for.
-    pub(super) fn is_streaming(&self) -> bool {
-        lock(&self.state).streams
-    }
-
-    /// A part of a response that has no end was taken: time counts from there.
+    /// A part of a response was taken: of one that has no end, time counts from there.
     pub(super) fn went_on(&self) {
         let mut state = lock(&self.state);
-        if state.streams {
+        if state.phase == Phase::Stream {
             state.since = Instant::now();
         }
     }
@@ -89,13 +84,14 @@ impl Connection {
     pub(super) fn flushed(&self) {
         if lock(&self.state).body_ended {
             self.pass(Phase::Response, Phase::Idle);
+            self.pass(Phase::Stream, Phase::Idle);
         }
     }
 
     fn pass(&self, from: Phase, to: Phase) {
         let mut state = lock(&self.state);
         if state.phase == from {
-            *state = State { phase: to, since: Instant::now(), body_ended: false, streams: false };
+            *state = State { phase: to, since: Instant::now(), body_ended: false };
         }
     }
 
@@ -205,6 +201,31 @@ mod tests {
         }
         assert_eq!(evict_all(&connections, members), [3, 3, 1, 1, 0]);
         assert!(lock(&connections.open).is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_response_without_an_end_goes_before_others_and_is_as_old_as_its_last_part() {
+        let connections = Arc::new(Connections::default());
+        let members: Vec<_> = (0..3).map(|_| connections.enter(PEER)).collect();
+        for member in &members {
+            member.connection.requested();
+        }
+        members[1].connection.streams();
+        members[2].connection.streams();
+        let start = Instant::now();
+        tokio::time::advance(Duration::from_secs(5)).await;
+        for member in &members {
+            member.connection.went_on();
+        }
+        assert_eq!(members[0].connection.phase(), (Phase::Response, start));
+        assert_eq!(members[1].connection.phase(), (Phase::Stream, start + Duration::from_secs(5)));
+        // A HEAD has no body: the next request of the connection is one like any other.
+        members[2].connection.body_ended();
+        members[2].connection.flushed();
+        assert_eq!(members[2].connection.phase().0, Phase::Idle);
+        members[2].connection.requested();
+        assert_eq!(members[2].connection.phase().0, Phase::Response);
+        assert_eq!(evict_all(&connections, members), [1, 0, 0]);
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,8 +1,12 @@
-//! `/api/v1/events`: a snapshot each second, as server-sent events, for as long as somebody listens.
+//! `/api/v1/events`: a snapshot of each window, as server-sent events, for as long as somebody listens.
 //!
 //! <https://html.spec.whatwg.org/multipage/server-sent-events.html>
 
-use super::{ApiSource, SnapshotQuery, api::Refusal};
+use super::{
+    ApiSource, SnapshotQuery,
+    api::{Api, Refusal},
+};
+use crate::history::ApiError;
 use axum::{
     body::Body,
     http::header::{CACHE_CONTROL, CONTENT_TYPE},
@@ -10,42 +14,51 @@ use axum::{
 };
 use bytes::Bytes;
 use futures::{Stream, stream};
-use std::{convert::Infallible, sync::Arc, time::Duration};
-use tokio::time::{MissedTickBehavior, interval};
+use std::{convert::Infallible, sync::Arc};
 
 /// What the answer is.
 pub(super) const MEDIA_TYPE: &str = "text/event-stream";
-/// Between two events; a client that cannot follow gets fewer.
-const EVERY: Duration = Duration::from_secs(1);
 /// After how many milliseconds a client that lost the connection is to come again.
 const RETRY_MS: u64 = 2000;
 
 /// The answer, which has no end.
-pub(super) fn response<S: ApiSource>(source: Arc<S>, query: SnapshotQuery) -> Response {
-    let headers = [(CONTENT_TYPE, MEDIA_TYPE), (CACHE_CONTROL, "no-store")];
-    (headers, Body::from_stream(events(source, query))).into_response()
+pub(super) fn response<S: ApiSource>(source: Arc<S>, query: Result<SnapshotQuery, ApiError>) -> Response {
+    match query {
+        Ok(query) => {
+            let headers = [(CONTENT_TYPE, MEDIA_TYPE), (CACHE_CONTROL, "no-store")];
+            (headers, Body::from_stream(events(source, query))).into_response()
+        }
+        Err(error) => Api::<()>(Err(error)).into_response(),
+    }
 }
 
+/// One at once, and then one with each window that ends; a client that cannot follow gets fewer.
 fn events<S: ApiSource>(source: Arc<S>, query: SnapshotQuery) -> impl Stream<Item = Result<Bytes, Infallible>> {
-    let mut ticks = interval(EVERY);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let start = format!("retry: {RETRY_MS}\n\n");
-    stream::unfold((ticks, start), move |(mut ticks, start)| {
+    let windows = source.windows();
+    let start = Some(format!("retry: {RETRY_MS}\n\n"));
+    stream::unfold((windows, start), move |(mut windows, start)| {
         let (source, query) = (Arc::clone(&source), query.clone());
         async move {
-            ticks.tick().await;
+            if start.is_none() {
+                // There is no other end than the agent's.
+                windows.changed().await.ok()?;
+            }
             let event = match source.snapshot(query) {
                 Ok(answer) => event("snapshot", serde_json::to_string(&answer)),
                 Err(error) => event("error", serde_json::to_string(&Refusal { error: &error })),
             };
-            Some((Ok(Bytes::from(start + &event)), (ticks, String::new())))
+            Some((Ok(Bytes::from(start.unwrap_or_default() + &event)), (windows, None)))
         }
     })
 }
 
 /// JSON has no line breaks, so that each is one line of data.
 fn event(name: &str, json: serde_json::Result<String>) -> String {
-    let data =
-        json.unwrap_or_else(|error| format!("{{\"error\":{{\"kind\":\"unavailable\",\"message\":\"{error}\"}}}}"));
-    format!("event: {name}\ndata: {data}\n\n")
+    match json {
+        Ok(data) => format!("event: {name}\ndata: {data}\n\n"),
+        Err(error) => {
+            tracing::error!(%error, "no JSON of an event");
+            String::new()
+        }
+    }
 }

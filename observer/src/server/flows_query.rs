@@ -1,15 +1,11 @@
 //! Which flows a request asks for.
 
+use super::parameter;
 use crate::{
     history::duration_of,
     ledger::{Flow, FlowBooks},
 };
 use observer_ebpf::Scope;
-
-/// Flows in an answer to whom no number was named.
-const USUAL: usize = 100;
-/// Flows in an answer at the most.
-const MOST: usize = 10_000;
 
 /// What a request asks for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -27,15 +23,10 @@ pub struct FlowsQuery {
 impl FlowsQuery {
     /// Reads the parameters; the error says what would be right.
     pub(super) fn of_parameters(parameters: impl Iterator<Item = (String, String)>) -> Result<Self, String> {
-        let mut query = Self { top: USUAL, ..Self::default() };
+        let mut query = Self { top: parameter::USUAL, ..Self::default() };
         for (name, value) in parameters {
             match name.as_str() {
-                "entity" if !value.is_empty() => query.entity = Some(value),
-                "entity" => {
-                    return Err(
-                        "entity is empty; wanted: NAMESPACE/POD, NAMESPACE/POD/CONTAINER or a cgroup's path".into()
-                    );
-                }
+                "entity" => query.entity = Some(parameter::entity(value)?),
                 "scope" => {
                     let known = Scope::ALL.iter().find(|scope| scope.label() == value);
                     query.scope = Some(*known.ok_or_else(|| {
@@ -43,11 +34,7 @@ impl FlowsQuery {
                         format!("scope={value} is not right; wanted: {}", all.join(", "))
                     })?);
                 }
-                "top" => {
-                    let top = value.parse().ok().filter(|top| (1..=MOST).contains(top));
-                    query.top =
-                        top.ok_or_else(|| format!("top={value} is not right; wanted: a number from 1 to {MOST}"))?;
-                }
+                "top" => query.top = parameter::top(&value)?,
                 "since" => query.since_seconds = Some(duration_of(&value)?),
                 _ => return Err(format!("{name:?} is no parameter of flows; there are entity, scope, top and since")),
             }

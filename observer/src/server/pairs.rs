@@ -1,6 +1,6 @@
 //! `/api/v1/pairs`: who waits for a CPU that whom has.
 
-use super::Who;
+use super::{Who, parameter};
 use crate::ledger::{Cause, EntityId, Identity, Ledger};
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
@@ -32,11 +32,6 @@ pub struct Pair {
     pub wait_seconds: f64,
 }
 
-/// Pairs in an answer to whom no number was named.
-const USUAL: usize = 100;
-/// Pairs in an answer at the most.
-const MOST: usize = 10_000;
-
 /// What a request asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PairsQuery {
@@ -47,13 +42,12 @@ pub struct PairsQuery {
 impl PairsQuery {
     /// Reads `top`; the error says what would be right.
     pub(super) fn of_parameters(parameters: impl Iterator<Item = (String, String)>) -> Result<Self, String> {
-        let mut query = Self { top: USUAL };
+        let mut query = Self { top: parameter::USUAL };
         for (name, value) in parameters {
             if name != "top" {
                 return Err(format!("{name:?} is no parameter of pairs; there is top=N"));
             }
-            let top = value.parse().ok().filter(|top| (1..=MOST).contains(top));
-            query.top = top.ok_or_else(|| format!("top={value} is not right; wanted: a number from 1 to {MOST}"))?;
+            query.top = parameter::top(&value)?;
         }
         Ok(query)
     }

@@ -1,6 +1,6 @@
 //! `/api/v1/snapshot` and `/api/v1/events`: what everybody on the node does now.
 
-use super::Who;
+use super::{Order, SnapshotQuery, Who};
 use crate::ledger::{Books, By, Entity, Ledger, LoadAverages, MemoryUse, Recent, Snapshot};
 use observer_ebpf::{Scope, TcpBook, Traffic};
 use serde::{Deserialize, Serialize};
@@ -102,86 +102,13 @@ pub struct EntityRow {
     /// Processes that the kernel killed for want of memory.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub oom_kills: Option<u64>,
-    /// TCP connections that are open; not there on kernels that cannot tell.
+    /// TCP connections that were open at the last scrape; not there before one, and on kernels that cannot tell.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub open_connections: Option<u64>,
     /// TCP segments sent again.
     pub retransmits: u64,
     /// TCP connections that did not come to be.
     pub failed_connections: u64,
-}
-
-/// What entities are sorted by.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Order {
-    /// Bytes a second, both ways, and then the bytes that were carried.
-    #[default]
-    Bytes,
-    /// The share of the node's load over one minute, and then what is active now.
-    Load,
-    /// Time waited for a CPU a second, and then altogether.
-    Wait,
-    /// Memory.
-    Memory,
-}
-
-impl Order {
-    /// Every one, with its name.
-    pub const ALL: [(&str, Self); 4] =
-        [("bytes", Self::Bytes), ("load", Self::Load), ("wait", Self::Wait), ("memory", Self::Memory)];
-}
-
-/// Entities in an answer to whom no number was named.
-const USUAL: usize = 100;
-/// Entities in an answer at the most.
-const MOST: usize = 10_000;
-
-/// What a request asks for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SnapshotQuery {
-    /// Which entities; all if nothing is said.
-    pub entity: Option<String>,
-    /// What they are sorted by.
-    pub sort: Order,
-    /// How many of them.
-    pub top: usize,
-}
-
-impl Default for SnapshotQuery {
-    fn default() -> Self {
-        Self { entity: None, sort: Order::Bytes, top: USUAL }
-    }
-}
-
-impl SnapshotQuery {
-    /// Reads the parameters; the error says what would be right.
-    pub(super) fn of_parameters(parameters: impl Iterator<Item = (String, String)>) -> Result<Self, String> {
-        let mut query = Self::default();
-        for (name, value) in parameters {
-            match name.as_str() {
-                "entity" if !value.is_empty() => query.entity = Some(value),
-                "entity" => {
-                    return Err(
-                        "entity is empty; wanted: NAMESPACE/POD, NAMESPACE/POD/CONTAINER or a cgroup's path".into()
-                    );
-                }
-                "sort" => {
-                    let known = Order::ALL.iter().find(|(name, _)| *name == value);
-                    query.sort = known.map(|(_, order)| *order).ok_or_else(|| {
-                        let all = Order::ALL.map(|(name, _)| name);
-                        format!("sort={value} is not right; wanted: {}", all.join(", "))
-                    })?;
-                }
-                "top" => {
-                    let top = value.parse().ok().filter(|top| (1..=MOST).contains(top));
-                    query.top =
-                        top.ok_or_else(|| format!("top={value} is not right; wanted: a number from 1 to {MOST}"))?;
-                }
-                _ => return Err(format!("{name:?} is no parameter here; there are entity, sort and top")),
-            }
-        }
-        Ok(query)
-    }
 }
 
 impl SnapshotAnswer {
@@ -191,13 +118,14 @@ impl SnapshotAnswer {
         let doings = |recent: &Recent| doings(recent, snapshot.window_ended_ns, window_seconds);
         // What shares series is in its namespace's `other`: so the rows add up to the node's.
         let shown = snapshot.entities.iter().filter(|entity| entity.shown);
-        let rows = shown.map(|entity| (Who::from(&entity.identity), entity));
-        let wanted = |(who, _): &(Who, &Entity)| query.entity.as_deref().is_none_or(|wanted| who.is_meant_by(wanted));
-        let mut rows: Vec<_> =
-            rows.filter(wanted).map(|(who, entity)| row(who, entity, doings(&entity.recent))).collect();
-        rows.sort_by_cached_key(|row| (Reverse(query.sort.key(row)), row.entity.to_string()));
-        let more = rows.len().saturating_sub(query.top);
-        rows.truncate(query.top);
+        let is_wanted = |entity: &&Entity| {
+            let wanted = query.entity.as_deref();
+            wanted.is_none_or(|wanted| Who::from(&entity.identity).is_meant_by(wanted))
+        };
+        let mut all: Vec<_> = shown.filter(is_wanted).collect();
+        all.sort_by_cached_key(|entity| (Reverse(query.sort.key(entity)), entity.id));
+        let more = all.len().saturating_sub(query.top);
+        let rows = all.into_iter().take(query.top).map(|entity| row(entity, doings(&entity.recent))).collect();
         Self {
             node: snapshot.node_name.to_owned(),
             time_unix_seconds: now_unix_seconds,
@@ -217,17 +145,16 @@ fn ordered(number: f64) -> u64 {
 }
 
 impl Order {
-    fn key(self, row: &EntityRow) -> (u64, u64) {
-        let now = &row.now;
+    fn key(self, Entity { books, recent, memory, .. }: &Entity) -> (u64, u64) {
+        let window = &recent.window;
         match self {
             Self::Bytes => {
-                let all = |by_scope: &BTreeMap<String, u64>| by_scope.values().sum::<u64>();
-                let rate = now.transmit_bytes_per_second + now.receive_bytes_per_second;
-                (ordered(rate), all(&row.transmit_bytes) + all(&row.receive_bytes))
+                let bytes = |traffic: &Traffic| traffic.transmit_bytes + traffic.receive_bytes;
+                (window.transmit_bytes + window.receive_bytes, books.traffic.iter().map(bytes).sum())
             }
-            Self::Load => (ordered(now.load.load1), ordered(now.active_tasks)),
-            Self::Wait => (ordered(now.wait_seconds_per_second), ordered(row.wait_seconds)),
-            Self::Memory => (row.memory_working_set_bytes.unwrap_or_default(), 0),
+            Self::Load => (ordered(recent.load.one), window.active_ns),
+            Self::Wait => (window.wait_ns, books.wait_ns),
+            Self::Memory => (memory.map_or(0, |memory| memory.working_set_bytes), 0),
         }
     }
 }
@@ -247,7 +174,7 @@ fn doings(recent: &Recent, window_ended_ns: u64, window_seconds: f64) -> Doings 
     }
 }
 
-fn row(who: Who, Entity { books, memory, connections, .. }: &Entity, now: Doings) -> EntityRow {
+fn row(Entity { identity, books, memory, connections, .. }: &Entity, now: Doings) -> EntityRow {
     let Books { traffic, tcp, wait_ns, caused_ns, uninterruptible_ns, cpu, oom_kills, .. } = books;
     let TcpBook { retransmits, failed_connects, .. } = *tcp;
     let by_scope = |bytes: fn(&Traffic) -> u64| {
@@ -258,7 +185,7 @@ fn row(who: Who, Entity { books, memory, connections, .. }: &Entity, now: Doings
     let counted = connections.as_flattened().iter().flatten();
     let MemoryUse { working_set_bytes, limit_bytes } = memory.unwrap_or_default();
     EntityRow {
-        entity: who,
+        entity: Who::from(identity),
         now,
         transmit_bytes: by_scope(|traffic| traffic.transmit_bytes),
         receive_bytes: by_scope(|traffic| traffic.receive_bytes),
@@ -279,29 +206,8 @@ fn row(who: Who, Entity { books, memory, connections, .. }: &Entity, now: Doings
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ledger::{Added, AgentFacts, Cgroup, Names, NodeFacts, PodNames, Sample};
-    use observer_ebpf::{SCOPES, causes::Membership};
-    use std::sync::Arc;
-
-    struct Services;
-
-    impl Names for Services {
-        fn cgroup(&self, id: u64) -> Option<Cgroup> {
-            Some(Cgroup { path: format!("/service{id}").into(), pod: None, gone_at_ns: None })
-        }
-
-        fn pod(&self, _: &str) -> Option<Arc<PodNames>> {
-            None
-        }
-
-        fn membership(&self, _: u64) -> Option<Membership> {
-            None
-        }
-
-        fn container(&self, _: &str, _: &str) -> Option<Arc<str>> {
-            None
-        }
-    }
+    use crate::ledger::{Added, AgentFacts, NodeFacts, Sample, fixture::Services};
+    use observer_ebpf::SCOPES;
 
     /// Two windows, in the second of which each cgroup sent and waited for as much as it is told.
     fn ledger(amounts: &[(u64, u64, u64)]) -> Ledger {

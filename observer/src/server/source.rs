@@ -7,6 +7,7 @@ use super::{
 use crate::history::{ApiError, HistoryAnswer, HistoryQuery, WorkloadsAnswer};
 use bytes::Bytes;
 use std::future::Future;
+use tokio::sync::watch;
 
 /// Where pages come from and whether the agent is ready. The server never asks for two pages at the same time.
 pub trait Source: Send + Sync + 'static {
@@ -43,6 +44,12 @@ pub trait ApiSource: Send + Sync + 'static {
     /// Who waits for whom: `/api/v1/pairs`.
     fn pairs(&self, query: PairsQuery) -> PairsAnswer;
 
+    /// Changes with each window that ends, and is gone with the agent.
+    fn windows(&self) -> watch::Receiver<()>;
+
     /// The kernel programs: `/api/v1/programs`.
-    fn programs(&self) -> ProgramsAnswer;
+    ///
+    /// # Errors
+    /// When the agent's own process cannot be read.
+    fn programs(&self) -> Result<ProgramsAnswer, ApiError>;
 }

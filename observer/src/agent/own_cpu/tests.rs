@@ -9,6 +9,7 @@ struct Node {
     tree: Tree,
     ledger: Ledger,
     own: OwnCpu,
+    now_ns: u64,
 }
 
 impl Node {
@@ -16,7 +17,7 @@ impl Node {
         let root = tempfile::tempdir().unwrap();
         let tree = Tree::new(root.path().to_owned());
         // Files are opened anew each time: what is written by renaming would not be seen through an old descriptor.
-        Self { root, tree, ledger: Ledger::default(), own: OwnCpu::new(0) }
+        Self { root, tree, ledger: Ledger::default(), own: OwnCpu::new(0), now_ns: 1 }
     }
 
     fn directory(&self, path: &str) -> PathBuf {
@@ -44,7 +45,7 @@ impl Node {
     fn read(&mut self, waits_are_counted: bool) {
         self.tree.walk(1).unwrap();
         let names = Directory { tree: &self.tree, pods: None };
-        self.own.read(names, &mut self.ledger, waits_are_counted, |_| false, 1);
+        self.own.read(names, &mut self.ledger, waits_are_counted, |_| false, self.now_ns);
     }
 
     fn own_us(&self, path: &str) -> Option<u64> {
@@ -118,6 +119,7 @@ fn with_waits_an_idle_cgroup_is_not_read_until_one_of_its_tasks_got_a_cpu() {
     node.used("/a", 10);
     node.waits("/a");
     node.read(true);
+    node.now_ns += TICKS_NS;
     node.read(true);
     node.used("/a", 20);
     node.read(true);
@@ -125,4 +127,27 @@ fn with_waits_an_idle_cgroup_is_not_read_until_one_of_its_tasks_got_a_cpu() {
     node.waits("/a");
     node.read(true);
     assert_eq!(node.own_us("/a"), Some(20));
+}
+
+#[test]
+fn readings_that_are_close_together_take_nobody_for_idle() {
+    let mut node = Node::new();
+    node.used("/a", 10);
+    node.waits("/a");
+    // It runs by itself, and the kernel has added nothing between these.
+    for _ in 0..3 {
+        node.read(true);
+        node.now_ns += TICKS_NS / 4;
+    }
+    node.used("/a", 20);
+    node.read(true);
+    assert_eq!(node.own_us("/a"), Some(20));
+    // One that has long been idle got a CPU just now, and of that nothing is added yet.
+    node.now_ns += TICKS_NS;
+    node.read(true);
+    node.waits("/a");
+    node.read(true);
+    node.used("/a", 30);
+    node.read(true);
+    assert_eq!(node.own_us("/a"), Some(30));
 }

@@ -11,6 +11,9 @@ use crate::{
 use observer_ebpf::{Drop, MAX_OPEN_SLEEPS, dns::MAX_QUESTIONS};
 use std::io;
 
+/// How old a reading may be that several share who ask for a snapshot: all who listen ask when a window ends.
+const SHARED_NS: u64 = 300_000_000;
+
 impl Station {
     /// Books, and reads what of entities and node only a reader needs.
     fn read_for_readers(&mut self) -> io::Result<()> {
@@ -22,13 +25,16 @@ impl Station {
         self.own_cpu.read(names, &mut self.ledger, waits_are_counted, |id| resources.has_quota_alone(id), now_ns);
         resources.scrape(names, &self.parts.proc_path, &mut self.ledger, now_ns);
         self.node.load = procfs::loadavg(&self.parts.proc_path).ok();
+        self.read_for_readers_ns = monotonic_ns();
         Ok(())
     }
 
-    /// What the books say now. Open connections are those that were counted last.
+    /// What the books say now, or just before for others who asked. Open connections are those of the last scrape.
     pub(in crate::agent) fn snapshot_answer(&mut self, query: &SnapshotQuery) -> io::Result<SnapshotAnswer> {
-        self.read_for_readers()?;
-        self.keep_within_budget();
+        if monotonic_ns().saturating_sub(self.read_for_readers_ns) > SHARED_NS {
+            self.read_for_readers()?;
+        }
+        self.ledger.share_connections();
         self.note_what_is_left_of_the_load();
         let pods = self.parts.pods.as_mut().map_or(&[][..], Pods::facts);
         Ok(SnapshotAnswer::of(
@@ -40,9 +46,8 @@ impl Station {
     }
 
     /// The kernel programs and the agent, with their costs.
-    pub(in crate::agent) fn programs(&self) -> ProgramsAnswer {
-        let process = procfs::process().unwrap_or_default();
-        ProgramsAnswer::of(&self.parts.node_name, &self.parts.kernel.programs(), &process)
+    pub(in crate::agent) fn programs(&self) -> io::Result<ProgramsAnswer> {
+        Ok(ProgramsAnswer::of(&self.parts.node_name, &self.parts.kernel.programs(), &procfs::process()?))
     }
 
     /// Books, and reads what only a scrape needs.

@@ -1,10 +1,9 @@
 //! Flows: their order, whose each is, and who stands behind services.
 
 use super::*;
-use crate::ledger::{Cgroup, Names, PodHolder, PodNames, PodTold, Sample};
+use crate::ledger::{PodHolder, PodTold, Sample, fixture::Services};
 use observer_ebpf::{
     Traffic,
-    causes::Membership,
     flows::{FlowKey, FlowSum, OUTBOUND, TCP, address_of},
 };
 use std::{net::Ipv6Addr, sync::Arc};
@@ -16,26 +15,6 @@ fn query(text: &str) -> Result<FlowsQuery, String> {
 fn key(remote: u64, scope: Scope) -> FlowKey {
     let (port, scope) = (443, scope as u8);
     FlowKey { remote: [0, remote], port, protocol: TCP, direction: OUTBOUND, scope, ..FlowKey::default() }
-}
-
-struct Nobody;
-
-impl Names for Nobody {
-    fn cgroup(&self, _: u64) -> Option<Cgroup> {
-        None
-    }
-
-    fn pod(&self, _: &str) -> Option<Arc<PodNames>> {
-        None
-    }
-
-    fn membership(&self, _: u64) -> Option<Membership> {
-        None
-    }
-
-    fn container(&self, _: &str, _: &str) -> Option<Arc<str>> {
-        None
-    }
 }
 
 fn source<'a>(ledger: &'a Ledger, views: [&'a FlowView; 2], now_unix_seconds: u64) -> FlowsSource<'a> {
@@ -52,7 +31,7 @@ fn book(ledger: &mut Ledger, at_ns: u64, flows: &[(FlowKey, u64)]) -> FlowView {
     };
     let flows = flows.iter().map(|(key, bytes)| (*key, sum(*bytes))).collect();
     let flows_from_unix_seconds = Some(100 + at_ns / 1_000_000_000);
-    ledger.book(&Sample { flows, flows_from_unix_seconds, ..Sample::default() }, &Nobody, at_ns);
+    ledger.book(&Sample { flows, flows_from_unix_seconds, ..Sample::default() }, &Services, at_ns);
     let mut view = FlowView::at(at_ns);
     ledger.complete(&mut view);
     view
