@@ -15,7 +15,7 @@ use crate::{
 use aya_ebpf::{helpers::bpf_get_smp_processor_id, macros::map, maps::Array, programs::BtfTracePointContext};
 use observer_ebpf::waited::{PLACES, Waited};
 
-/// By the low bits of the thread id. A task whose place another has taken meanwhile has no parts that are known.
+/// By the low bits of the thread id. A task whose place another has taken meanwhile has no part that is known but the next.
 #[map]
 static WAITED: Array<Waited> = Array::with_max_entries(PLACES, 0);
 
@@ -26,6 +26,8 @@ const MIGRATING: u8 = 2;
 pub(crate) struct Known {
     place: *mut Waited,
     seal: u32,
+    /// Another task has the place, and waits.
+    is_others: bool,
     /// All that the kernel knows of.
     total_ns: u64,
     /// What of it is not booked.
@@ -43,7 +45,8 @@ impl Known {
         let seal = Waited::seal(pid, born_ns);
         // SAFETY: a valid entry; what another task writes into it meanwhile does not fit the seal.
         let waited = unsafe { *place };
-        let known = if waited.is_of(seal) {
+        let is_its_own = waited.is_of(seal);
+        let known = if is_its_own {
             (waited.known_ns, waited.booked_ns())
         // SAFETY: as above.
         } else if unsafe { field::<u64>(task, &TASK_PCOUNT) | field::<u64>(task, &TASK_NR_MIGRATIONS) } == 0 {
@@ -52,21 +55,25 @@ impl Known {
         } else {
             (total_ns, 0)
         };
-        Some(Self { place, seal, total_ns, new_ns: total_ns.saturating_sub(known.0), booked_ns: known.1 })
+        let is_others = !is_its_own && waited.lasts();
+        Some(Self { place, seal, is_others, total_ns, new_ns: total_ns.saturating_sub(known.0), booked_ns: known.1 })
     }
 
-    /// It goes on waiting.
+    /// It goes on waiting. The place is taken from whoever has it: one that is left behind ends like that.
     #[inline(always)]
     fn remember(&self) {
         // SAFETY: a valid entry.
-        unsafe { *self.place = Waited::new(self.seal, self.total_ns, self.booked_ns + self.new_ns) };
+        unsafe { *self.place = Waited::lasting(self.seal, self.total_ns, self.booked_ns + self.new_ns) };
     }
 
-    /// It has a CPU after a last part.
+    /// It has a CPU after a last part. Those that come and go leave the place to one that waits.
     #[inline(always)]
     pub(crate) fn ends(&self, last_ns: u64) {
+        if self.is_others {
+            return;
+        }
         // SAFETY: a valid entry.
-        unsafe { *self.place = Waited::new(self.seal, self.total_ns + last_ns, 0) };
+        unsafe { *self.place = Waited::ended(self.seal, self.total_ns + last_ns) };
     }
 }
 
@@ -80,10 +87,10 @@ pub(crate) fn moves(ctx: &BtfTracePointContext) {
         return;
     }
     let Some(known) = Known::of(task, pid) else { return };
+    known.remember();
     if known.new_ns == 0 {
         return;
     }
-    known.remember();
     // SAFETY: as above, and what it points to: it still has the queue that it left.
     let (queue, now_ns, its_cpu, cgroup) = unsafe {
         let queue: *const u8 = field(task, &TASK_CFS_RQ);

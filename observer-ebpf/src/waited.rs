@@ -9,7 +9,7 @@ pub const PLACES: u32 = 4096;
 pub struct Waited {
     /// The kernel's sum of all its waits, as far as it is booked.
     pub known_ns: u64,
-    /// What of that is of the wait that lasts, in units of 1024 ns.
+    /// What of that is of the wait that lasts, in units of 1024 ns; 0 if none lasts.
     booked: u32,
     /// The task's seal, and the sum: of an entry that two tasks write at a time nothing fits.
     check: u32,
@@ -27,14 +27,25 @@ impl Waited {
         thread.wrapping_mul(0x9e37_79b1) ^ born_ns as u32
     }
 
-    /// A task's entry.
-    pub const fn new(seal: u32, known_ns: u64, booked_ns: u64) -> Self {
-        Self { known_ns, booked: (booked_ns >> 10) as u32, check: seal ^ Self::fold(known_ns) }
+    /// The entry of a task that waits.
+    pub const fn lasting(seal: u32, known_ns: u64, booked_ns: u64) -> Self {
+        let booked = (booked_ns >> 10) as u32;
+        Self { known_ns, booked: if booked == 0 { 1 } else { booked }, check: seal ^ Self::fold(known_ns) }
+    }
+
+    /// The entry of a task that has a CPU.
+    pub const fn ended(seal: u32, known_ns: u64) -> Self {
+        Self { known_ns, booked: 0, check: seal ^ Self::fold(known_ns) }
     }
 
     /// Whether it is that of a task.
     pub const fn is_of(&self, seal: u32) -> bool {
         self.check == seal ^ Self::fold(self.known_ns)
+    }
+
+    /// Whether it is of one that waits.
+    pub const fn lasts(&self) -> bool {
+        self.booked != 0
     }
 
     /// Nanoseconds of the wait that lasts that are booked.
@@ -63,9 +74,11 @@ mod tests {
     #[test]
     fn an_entry_is_that_of_its_thread_alone() {
         let seal = Waited::seal(1234, 5_000_000_321);
-        let entry = Waited::new(seal, 7_000_000_123, 3_000_000);
+        let entry = Waited::lasting(seal, 7_000_000_123, 3_000_000);
         assert!(entry.is_of(seal));
         assert_eq!((entry.known_ns, entry.booked_ns() >> 10), (7_000_000_123, 3_000_000 >> 10));
+        // However little of a wait is known, it lasts until it has ended.
+        assert!(Waited::lasting(seal, 7_000_000_123, 0).lasts() && !Waited::ended(seal, 7_000_000_123).lasts());
         // The next of that number, another with the same place, and two that wrote at a time.
         assert!(!entry.is_of(Waited::seal(1234, 6_000_000_321)));
         assert!(!entry.is_of(Waited::seal(1234 + PLACES, 5_000_000_321)));
