@@ -8,7 +8,7 @@ use super::{
     translations::{Told, Translations},
 };
 use crate::{
-    history::{ApiError, HistoryAnswer, HistoryQuery, WorkloadsAnswer},
+    history::{ApiError, GrowthAnswer, GrowthQuery, HistoryAnswer, HistoryQuery, WorkloadsAnswer},
     kernel::monotonic_ns,
     kube::{NoAnswer, PeerAnswer, Question},
     ledger::FlowView,
@@ -151,6 +151,17 @@ impl ApiSource for Books {
             let mut guard = self.lock();
             let (history, node) = guard.0.history();
             history.gather(&query, node, unix_seconds())?
+        };
+        spawn_blocking(move || gathered.answer()).await.map_err(|error| unavailable(error.to_string()))?
+    }
+
+    async fn growth(&self, query: GrowthQuery) -> Result<GrowthAnswer, ApiError> {
+        let unavailable = |why: String| ApiError::new("unavailable", why);
+        let _turn = self.reading.acquire().await.map_err(|error| unavailable(error.to_string()))?;
+        let gathered = {
+            let mut guard = self.lock();
+            let (history, node) = guard.0.history();
+            history.gather_growth(query, node, unix_seconds())
         };
         spawn_blocking(move || gathered.answer()).await.map_err(|error| unavailable(error.to_string()))?
     }

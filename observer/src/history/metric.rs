@@ -46,6 +46,16 @@ impl Metric {
     }
 }
 
+impl FromStr for Metric {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        Self::ALL.into_iter().find(|metric| metric.word() == text).ok_or_else(|| {
+            format!("{text:?} is no metric here; wanted: one of {}", Self::ALL.map(Self::word).join(", "))
+        })
+    }
+}
+
 /// What a row says of the windows inside of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Statistic {

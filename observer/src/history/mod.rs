@@ -18,8 +18,10 @@
 mod admission;
 mod backing;
 mod block;
+mod blocks;
 mod disk;
 mod fold;
+mod growth;
 mod keeper;
 mod metric;
 mod pack;
@@ -37,6 +39,7 @@ mod writer;
 
 pub use block::{Block, Damaged};
 pub use fold::Folder;
+pub use growth::{Growth, GrowthAnswer, GrowthDay, GrowthGather, GrowthQuery, WorkloadGrowth};
 pub use keeper::{History, Window};
 pub use metric::{METRICS, Metric, Selection, Statistic};
 pub use query::{

@@ -1,12 +1,9 @@
 //! Questions and answers, as /api/v1 has them: the listener writes what the command line reads.
 
-use super::{Block, History, NODE, OTHER, Selection, SeriesId, Statistic, Step, fold::Merged, lock, shared::Shared};
+use super::{Block, History, NODE, OTHER, Selection, SeriesId, Statistic, Step, blocks::Blocks, fold::Merged};
 use crate::ledger::WorkloadKey;
 use serde::{Deserialize, Serialize};
-use std::{
-    collections::BTreeMap,
-    sync::{Arc, PoisonError},
-};
+use std::collections::BTreeMap;
 
 /// What is asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -195,12 +192,9 @@ impl std::str::FromStr for Subject {
 /// Everything that an answer needs, gathered at once; reading the disk then keeps nobody waiting.
 #[derive(Debug)]
 pub struct Gather {
-    shared: Arc<Shared>,
+    blocks: Blocks,
     series: SeriesId,
     selection: Selection,
-    step: Step,
-    waiting: Vec<(u64, Arc<[u8]>)>,
-    so_far: Vec<Block>,
     answer: HistoryAnswer,
 }
 
@@ -227,12 +221,20 @@ impl History {
             step_seconds: step.seconds(),
             since_unix_seconds: now.saturating_sub(query.since_seconds),
             until_unix_seconds: now,
-            kept_in: if self.is_on_disk() { "disk" } else { "memory" }.into(),
+            kept_in: self.kept_in().into(),
             rows: Vec::new(),
         };
-        let waiting = lock(&self.shared.queue).numbered(step);
-        let (shared, so_far) = (Arc::clone(&self.shared), self.folder.so_far(step));
-        Ok(Gather { shared, series, selection, step, waiting, so_far, answer })
+        Ok(Gather { blocks: self.blocks(step), series, selection, answer })
+    }
+
+    /// `disk` or `memory`.
+    pub(super) fn kept_in(&self) -> &'static str {
+        if self.is_on_disk() { "disk" } else { "memory" }
+    }
+
+    /// Everybody of whom there may be rows, by number.
+    pub(super) fn known_by_id(&self) -> BTreeMap<SeriesId, KnownWorkload> {
+        self.registry.iter().map(|(key, known)| (known.id, told(key, known.seen))).collect()
     }
 
     /// Everybody of whom there may be rows.
@@ -283,30 +285,17 @@ impl Gather {
     /// # Errors
     /// `unavailable`, when the disk fails.
     pub fn answer(self) -> Result<HistoryAnswer, ApiError> {
-        let Self { shared, series, selection, step, waiting, so_far, mut answer } = self;
+        let Self { blocks, series, selection, mut answer } = self;
         let range = answer.since_unix_seconds..=answer.until_unix_seconds;
         let mut rows = BTreeMap::<u64, Merged>::new();
-        let mut take = |bytes: &[u8]| {
+        blocks.each(|bytes| {
             // A damaged block has no row: the database's checksums have been there before.
             if let Ok(Some((time, covered_ms, row))) = Block::find(bytes, series)
                 && range.contains(&time)
             {
                 rows.entry(time).or_default().add(covered_ms, &row);
             }
-        };
-        let end = waiting.first().map_or(u64::MAX, |(number, _)| *number);
-        let disk = shared.disk.read().unwrap_or_else(PoisonError::into_inner);
-        if let Some(disk) = &*disk {
-            let scanned = disk.scan(step, end, &mut take);
-            scanned.map_err(|error| ApiError::new("unavailable", format!("cannot read the history: {error}")))?;
-        }
-        drop(disk);
-        for (_, bytes) in &waiting {
-            take(bytes);
-        }
-        for block in &so_far {
-            take(&block.encode());
-        }
+        })?;
         answer.rows = rows.into_iter().filter_map(|(time, merged)| row_of(time, &merged, selection)).collect();
         Ok(answer)
     }

@@ -3,9 +3,9 @@
 //! What grows by 3 % a day is a straight line there, and a single wild day does not decide. A day is 24 hours counted back from
 //! the newest row, so that the last is whole.
 
-const DAY: u64 = 24 * 3600;
+pub(super) const DAY: u64 = 24 * 3600;
 /// A day with rows for less time says little of its maximum.
-const LEAST_COVERED: u64 = DAY / 2;
+pub(super) const LEAST_COVERED: u64 = DAY / 2;
 /// Fewer days are no trend.
 const LEAST_DAYS: usize = 3;
 

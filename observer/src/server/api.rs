@@ -6,7 +6,7 @@ use super::{
     ApiSource, FlowsAnswer, FlowsQuery, PairsAnswer, PairsQuery, SnapshotAnswer, SnapshotQuery, WhoisAnswer,
     WhoisQuery, events, host,
 };
-use crate::history::{ApiError, HistoryAnswer, HistoryQuery, WorkloadsAnswer};
+use crate::history::{ApiError, GrowthAnswer, GrowthQuery, HistoryAnswer, HistoryQuery, WorkloadsAnswer};
 use axum::{
     Router,
     extract::State,
@@ -28,6 +28,7 @@ observer: what this node's agent knows, as JSON
 /api/v1/events?sort=bytes&top=100                                      the same of each second, as server-sent events
 /api/v1/history?workload=NAMESPACE/NAME&metric=egress_peak&since=30d   rows; workload=node for the node; step=1s, 1m or 1h
 /api/v1/history/workloads                                              those of whom there are rows
+/api/v1/growth?metric=egress&since=30d&top=100                         who grows by how much a day, in the mean and at the peak
 /api/v1/flows?entity=NAMESPACE/POD&scope=internet&top=100&since=60s      where its bytes go and come from; all four may be left out
 /api/v1/whois?address=10.244.0.7&at=2026-11-26T10:00:00Z                 who had an address; now, without at
 /api/v1/pairs?top=100                                                  who waits for a CPU that whom has
@@ -46,6 +47,7 @@ pub(super) fn router<S: ApiSource>(source: Arc<S>) -> Router {
         .route("/api/v1/events", get(sent_events::<S>))
         .route("/api/v1/history", get(history::<S>))
         .route("/api/v1/history/workloads", get(history_workloads::<S>))
+        .route("/api/v1/growth", get(growth::<S>))
         .route("/api/v1/flows", get(flows::<S>))
         .route("/api/v1/whois", get(whois::<S>))
         .route("/api/v1/pairs", get(pairs::<S>))
@@ -81,6 +83,13 @@ async fn history<S: ApiSource>(State(source): State<Arc<S>>, uri: Uri) -> Api<Hi
 
 async fn history_workloads<S: ApiSource>(State(source): State<Arc<S>>) -> Api<WorkloadsAnswer> {
     Api(source.history_workloads().await)
+}
+
+async fn growth<S: ApiSource>(State(source): State<Arc<S>>, uri: Uri) -> Api<GrowthAnswer> {
+    match parameters(&uri).and_then(|given| GrowthQuery::of_parameters(given.into_iter())) {
+        Ok(query) => Api(source.growth(query).await),
+        Err(error) => Api(Err(error)),
+    }
 }
 
 async fn flows<S: ApiSource>(State(source): State<Arc<S>>, uri: Uri) -> Api<FlowsAnswer> {

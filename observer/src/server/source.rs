@@ -4,7 +4,7 @@ use super::{
     FlowsAnswer, FlowsQuery, PairsAnswer, PairsQuery, ProgramsAnswer, SnapshotAnswer, SnapshotQuery, WhoisAnswer,
     WhoisQuery,
 };
-use crate::history::{ApiError, HistoryAnswer, HistoryQuery, WorkloadsAnswer};
+use crate::history::{ApiError, GrowthAnswer, GrowthQuery, HistoryAnswer, HistoryQuery, WorkloadsAnswer};
 use bytes::Bytes;
 use std::future::Future;
 use tokio::sync::watch;
@@ -34,6 +34,9 @@ pub trait ApiSource: Send + Sync + 'static {
 
     /// Those of whom there are rows: `/api/v1/history/workloads`.
     fn history_workloads(&self) -> impl Future<Output = Result<WorkloadsAnswer, ApiError>> + Send;
+
+    /// How much everybody grows: `/api/v1/growth`.
+    fn growth(&self, query: GrowthQuery) -> impl Future<Output = Result<GrowthAnswer, ApiError>> + Send;
 
     /// Where bytes go and come from: `/api/v1/flows`.
     fn flows(&self, query: FlowsQuery) -> impl Future<Output = Result<FlowsAnswer, ApiError>> + Send;

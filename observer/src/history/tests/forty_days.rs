@@ -2,7 +2,7 @@
 //! that does not.
 
 use super::fixture::{Kept, START, deployment, sends, window, workload};
-use crate::history::{Step, Trend, daily_maxima, daily_means};
+use crate::history::{GrowthQuery, Metric, Step, Trend, daily_maxima, daily_means};
 use std::fs;
 
 const DAYS: u64 = 40;
@@ -64,4 +64,39 @@ fn forty_days_are_bounded_and_show_the_peak_that_grows_under_a_flat_mean() {
     let bytes = fs::metadata(directory.path().join("history.redb")).unwrap().len();
     assert!(bytes <= 2 * 1024 * 1024, "{bytes} bytes");
     assert_eq!(kept.history.facts().lost_rows, 0);
+}
+
+#[test]
+fn who_grows_the_most_comes_first_and_its_days_are_those_of_its_rows() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut kept = Kept::open(directory.path());
+    simulate(&mut kept, 4, 10);
+    let now = START + 10 * 86400;
+    let (peak, mean, _) = trends(&kept, "w0", now);
+    let query = GrowthQuery { metric: Metric::Egress, since_seconds: 30 * 86400, top: 2 };
+    let answer = kept.history.gather_growth(query, "node-7", now).answer().unwrap();
+    assert_eq!((answer.workloads.len(), answer.more), (2, 2));
+    let first = &answer.workloads[0];
+    assert_eq!(first.workload.as_ref().unwrap().workload, "w0");
+    assert!((first.growth.peak_growth_per_day.unwrap() - peak).abs() < 1e-3, "{first:?}");
+    assert!((first.growth.mean_growth_per_day.unwrap() - mean).abs() < 1e-3, "{first:?}");
+    assert_eq!(first.growth.days.len(), 10);
+    for (number, day) in first.growth.days.iter().enumerate() {
+        assert_eq!(day.time_unix_seconds, START + number as u64 * 86400);
+        assert!((day.covered_seconds - 86400.0).abs() < 1e-6, "{day:?}");
+        // The day's last burst is its largest; rows keep five digits.
+        let largest = burst(number as u64 * 1440 + 1433);
+        assert!(
+            (day.peak / largest - 1.0).abs() < 1e-4 && (day.mean / 500_000.0 - 1.0).abs() < 1e-4,
+            "{day:?}, {largest}"
+        );
+    }
+    // The node's row is that of all.
+    assert_eq!(answer.all.days.len(), 10);
+    // Those that do not grow are not said to.
+    assert!(answer.workloads[1].growth.peak_growth_per_day.unwrap().abs() < 1e-6);
+    // Two days are no trend.
+    let query = GrowthQuery { since_seconds: 2 * 86400, ..query };
+    let answer = kept.history.gather_growth(query, "node-7", now).answer().unwrap();
+    assert_eq!((answer.all.days.len(), answer.all.peak_growth_per_day), (2, None));
 }

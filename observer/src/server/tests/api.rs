@@ -2,7 +2,10 @@
 
 use super::fixture::{Answer, PATIENCE, read_to_end};
 use crate::{
-    history::{ApiError, HistoryAnswer, HistoryQuery, HistoryRow, KnownWorkload, Subject, WorkloadsAnswer},
+    history::{
+        ApiError, Growth, GrowthAnswer, GrowthQuery, HistoryAnswer, HistoryQuery, HistoryRow, KnownWorkload, Subject,
+        WorkloadsAnswer,
+    },
     server::{
         ApiSource, FlowsAnswer, FlowsQuery, Order, PairsAnswer, PairsQuery, ProgramsAnswer, SnapshotAnswer,
         SnapshotQuery, WhoisAnswer, WhoisQuery, bind, serve_api,
@@ -50,6 +53,20 @@ impl ApiSource for Books {
             last_seen_unix_seconds: 9,
         };
         Ok(WorkloadsAnswer { node: "node-7".into(), workloads: vec![workload] })
+    }
+
+    async fn growth(&self, query: GrowthQuery) -> Result<GrowthAnswer, ApiError> {
+        Ok(GrowthAnswer {
+            node: "node-7".into(),
+            metric: query.metric.word().into(),
+            unit: query.metric.unit().into(),
+            since_unix_seconds: query.since_seconds,
+            until_unix_seconds: 10,
+            kept_in: "memory".into(),
+            all: Growth::default(),
+            workloads: Vec::new(),
+            more: query.top,
+        })
     }
 
     async fn flows(&self, query: FlowsQuery) -> Result<FlowsAnswer, ApiError> {
