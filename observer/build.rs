@@ -1,8 +1,9 @@
-//! Embeds the eBPF object, and the revision it all was built from.
+//! Embeds the eBPF object, the web page, and the revision it all was built from.
 //!
 //! The object is target/ebpf/observer.bpf.o, which `cargo xtask build` makes, or the file named by `OBSERVER_BPF_OBJECT`. Without
 //! one the crate builds all the same, with an empty object, and the agent says so when it is to load it: the host
-//! crates are built, tested and linted where no eBPF tool-chain is.
+//! crates are built, tested and linted where no eBPF tool-chain is. The page is what `cargo xtask build` puts into target/web, and
+//! likewise is not needed.
 
 use std::{
     env, fs,
@@ -15,6 +16,7 @@ fn main() {
     let output = PathBuf::from(env::var_os("OUT_DIR").expect("cargo names a directory for what is generated"));
     let object = object();
     fs::write(output.join("observer.bpf.o"), object).expect("cargo's directory for what is generated is writable");
+    fs::write(output.join("page.rs"), page()).expect("cargo's directory for what is generated is writable");
     println!("cargo::rustc-env=OBSERVER_REVISION={}", revision().unwrap_or_default());
 }
 
@@ -43,6 +45,24 @@ fn object() -> Vec<u8> {
         println!("cargo::rerun-if-changed={}", directory.display());
     }
     Vec::new()
+}
+
+/// The web page's files as a Rust expression: names and contents; none when the page was not built.
+fn page() -> String {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/web");
+    // As for the object: one that is not there cannot be watched.
+    if fs::create_dir_all(&directory).is_ok() {
+        println!("cargo::rerun-if-changed={}", directory.display());
+    }
+    let files = ["index.html", "page.js", "page.css", "licences.txt"].map(|name| (name, directory.join(name)));
+    if files.iter().any(|(_, path)| !path.is_file()) {
+        return "&[]".into();
+    }
+    for (_, path) in &files {
+        println!("cargo::rerun-if-changed={}", path.display());
+    }
+    let one = |(name, path): &(&str, PathBuf)| format!("({name:?}, include_bytes!({path:?}).as_slice()),");
+    format!("&[{}]", files.iter().map(one).collect::<String>())
 }
 
 /// The commit that is checked out, in short; `None` outside a repository.

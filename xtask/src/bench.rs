@@ -15,7 +15,7 @@ use std::{os::unix::process::CommandExt as _, path::Path};
 /// # Errors
 /// When a build fails, the benchmark cannot be started, root is not to be had, or the load misses its goal.
 pub(crate) fn run(workspace: &Workspace, pair: &Pair, arguments: &[String]) -> Result<()> {
-    build::object(workspace, pair, build::PROGRAMS)?;
+    build::embedded(workspace, pair, build::PROGRAMS)?;
     build::object(workspace, pair, build::SHAPES)?;
     build::host(workspace, Profile::Release, &["observer"])?;
     let agent = workspace.binary(Profile::Release, "observer");

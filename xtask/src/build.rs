@@ -1,7 +1,7 @@
 //! Builds: the eBPF objects, from source with `core`, and the host's binaries around them.
 
 use crate::{
-    progress,
+    page, progress,
     toolchain::{Pair, linker},
     workspace::{Profile, Workspace},
 };
@@ -29,6 +29,15 @@ pub(crate) const SHAPES: Object = Object { binary: "shapes", feature: "shapes", 
 
 /// The BPF target of the host's byte order.
 const TARGET: &str = if cfg!(target_endian = "big") { "bpfeb-unknown-none" } else { "bpfel-unknown-none" };
+
+/// Builds what the agent's binary carries: its programs, and its page.
+///
+/// # Errors
+/// When one of them does not build.
+pub(crate) fn embedded(workspace: &Workspace, pair: &Pair, programs: Object) -> Result<()> {
+    object(workspace, pair, programs)?;
+    page::build(workspace)
+}
 
 /// Builds an eBPF object and puts it under target/ebpf, unless the same is there.
 ///

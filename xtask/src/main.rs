@@ -7,6 +7,7 @@ mod deploy;
 mod go;
 mod guest;
 mod image;
+mod page;
 mod progress;
 mod run;
 mod setup;
@@ -121,7 +122,7 @@ fn perform(task: Task) -> Result<ExitCode> {
         Task::Build { setup, profile, kernel_log } => after_setup(&workspace, &[Purpose::Build], &setup, |pair| {
             let (programs, features): (_, &[&str]) =
                 if kernel_log { (build::LOGGING_PROGRAMS, &["observer/kernel-log"]) } else { (build::PROGRAMS, &[]) };
-            build::object(&workspace, &complete(pair)?, programs)?;
+            build::embedded(&workspace, &complete(pair)?, programs)?;
             build::host_with(&workspace, profile, &["observer"], features)?;
             println!("build: {}", workspace.binary(profile, "observer").display());
             Ok(ExitCode::SUCCESS)

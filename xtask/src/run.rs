@@ -17,7 +17,7 @@ const LISTEN: &str = "127.0.0.1:9810";
 /// # Errors
 /// When a build fails, the agent cannot be started, or root is not to be had.
 pub(crate) fn run(workspace: &Workspace, pair: &Pair, arguments: &[OsString]) -> Result<()> {
-    build::object(workspace, pair, build::PROGRAMS)?;
+    build::embedded(workspace, pair, build::PROGRAMS)?;
     build::host(workspace, Profile::Release, &["observer"])?;
     let agent = workspace.binary(Profile::Release, "observer");
     let environment = std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("OBSERVER_"));

@@ -47,7 +47,7 @@ pub(super) async fn serve(
     books.lock().0.begin()?;
     tracing::info!("metrics on http://{}/metrics", listener.local_addr()?);
     if let Some(listener) = &debug_listener {
-        tracing::info!("the API on http://{}/api/v1", listener.local_addr()?);
+        tracing::info!("the web page on http://{0}/, the API on http://{0}/api/v1", listener.local_addr()?);
     }
     settle();
     let (end, mut ending) = watch::channel(false);

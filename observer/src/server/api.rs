@@ -4,7 +4,7 @@
 
 use super::{
     ApiSource, FlowsAnswer, FlowsQuery, PairsAnswer, PairsQuery, SnapshotAnswer, SnapshotQuery, WhoisAnswer,
-    WhoisQuery, events, host,
+    WhoisQuery, events, host, page,
 };
 use crate::history::{ApiError, GrowthAnswer, GrowthQuery, HistoryAnswer, HistoryQuery, WorkloadsAnswer};
 use axum::{
@@ -42,7 +42,8 @@ const OPENAPI: &str = include_str!("openapi.json");
 /// All of them. GET and HEAD only, and only for who calls this listener by an address or as localhost.
 pub(super) fn router<S: ApiSource>(source: Arc<S>) -> Router {
     Router::new()
-        .route("/", get(async || INDEX))
+        .merge(page::routes())
+        .route("/api/v1", get(async || INDEX))
         .route("/api/v1/snapshot", get(snapshot::<S>))
         .route("/api/v1/events", get(sent_events::<S>))
         .route("/api/v1/history", get(history::<S>))
@@ -53,7 +54,7 @@ pub(super) fn router<S: ApiSource>(source: Arc<S>) -> Router {
         .route("/api/v1/pairs", get(pairs::<S>))
         .route("/api/v1/programs", get(async |State(source): State<Arc<S>>| Api(source.programs())))
         .route("/api/v1/openapi.json", get(async || ([(CONTENT_TYPE, "application/json")], OPENAPI)))
-        .fallback(async || Api::<()>(Err(ApiError::new("not_found", "not found; see / for what there is"))))
+        .fallback(async || Api::<()>(Err(ApiError::new("not_found", "not found; see /api/v1 for what there is"))))
         .method_not_allowed_fallback(async || {
             Api::<()>(Err(ApiError::new("wrong_method", "only GET and HEAD are answered here")))
         })

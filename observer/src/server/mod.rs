@@ -16,7 +16,8 @@
 //! | `/api/v1/flows` | where bytes go and come from |
 //! | `/api/v1/whois` | who has, or had, an address |
 //! | `/api/v1/pairs` | who waits for a CPU that whom has |
-//! | `/` | these routes |
+//! | `/api/v1` | these routes |
+//! | `/` | the web page |
 //!
 //! GET and HEAD only. The listener may be reached by anybody, so nothing a client does takes more than [`Limits`] says:
 //! not a connection that never sends its request, nor one that never reads its response.
@@ -36,6 +37,7 @@ mod flows_query;
 mod host;
 mod limits;
 mod listen;
+mod page;
 mod pairs;
 mod parameter;
 mod programs;

@@ -28,6 +28,8 @@ pub(crate) enum Need {
     Controller(&'static str),
     /// A kernel that keeps pressure stall information.
     Pressure,
+    /// What npm brings to drive a browser.
+    PageTests,
     /// A kernel that permits iterators, without which what lasts is seen when it ends.
     Iterators,
 }
@@ -44,6 +46,10 @@ impl Need {
             Self::Controller(name) => {
                 let there = crate::cgroup::has_controller(name) || crate::controllers::v1_root(name).is_some();
                 (!there).then(|| format!("needs the {name} controller"))
+            }
+            Self::PageTests => {
+                let there = observer_test_kit::browser::directory().is_some();
+                (!there).then(|| "needs what npm brings for the tests of the page".into())
             }
             Self::Pressure => {
                 std::fs::read("/proc/pressure/cpu").is_err().then(|| "needs a kernel that keeps /proc/pressure".into())

@@ -69,7 +69,7 @@ pub(crate) fn run(workspace: &Workspace, pair: &Pair, args: ImageArgs) -> Result
 /// # Errors
 /// When the agent does not build, or the image cannot be written.
 pub(crate) fn of_agent(workspace: &Workspace, pair: &Pair, target: Target, profile: Profile) -> Result<Written> {
-    build::object(workspace, pair, build::PROGRAMS)?;
+    build::embedded(workspace, pair, build::PROGRAMS)?;
     let object = workspace.object(build::PROGRAMS.file);
     let binaries = target.build(workspace, Some(pair), profile, &["observer"], Some(&object))?;
     let binary = binaries.join("observer");

@@ -70,7 +70,14 @@ pub(crate) struct Need {
 }
 
 /// Every one. The eBPF tool-chain is chosen elsewhere; the C compiler and linker were there to build this program.
-pub(crate) static NEEDS: [Need; 14] = [
+pub(crate) static NEEDS: [Need; 16] = [
+    install(
+        "npm",
+        &["npm", "node"],
+        "bundles the web page",
+        &[Purpose::Build, Purpose::Lint, Purpose::Live, Purpose::Cluster],
+    ),
+    install("chromium", &["chromium"], "opens the web page in the tests", &[Purpose::Live, Purpose::Cluster]),
     install(
         "iproute2",
         &["ip"],

@@ -4,7 +4,7 @@ use super::{Circumstances, Context, Level, Tally, level};
 use crate::{
     build,
     guest::{self, programs::DRIVEN},
-    progress,
+    page, progress,
     setup::privilege::Privilege,
     workspace::Profile,
 };
@@ -23,6 +23,7 @@ use std::{
 /// When it does not build or root is not to be had.
 pub(super) fn live(context: &Context<'_>) -> Result<Tally> {
     build::host(context.workspace, Profile::TestRelease, &DRIVEN)?;
+    page::tests(context.workspace)?;
     let privilege = Privilege::of_this_process();
     let harness = context.workspace.binary(Profile::TestRelease, "observer-live");
     let agent = context.workspace.binary(Profile::TestRelease, "observer");

@@ -1,10 +1,10 @@
 //! The levels of the tests: what each runs and how its result is read. From the cheapest to the dearest.
 
-use super::{Context, Tally, agent, cluster, deploy};
+use super::{Context, Tally, agent, cluster, deploy, skipped::Skipped};
 use crate::{
     build,
     guest::programs::DRIVEN,
-    progress,
+    page, progress,
     setup::{self, Purpose, tools},
     workspace::Profile,
 };
@@ -69,7 +69,7 @@ impl Level {
     pub(super) const fn what(self) -> &'static str {
         match self {
             Self::Format => "cargo fmt --all --check",
-            Self::Lint => "cargo clippy --workspace --all-targets -- -D warnings",
+            Self::Lint => "cargo clippy --workspace --all-targets -- -D warnings; the web page's types",
             Self::Deny => "cargo deny check bans licenses sources",
             Self::Unit => "cargo test --workspace",
             Self::Docs => "docs/metrics.md is what `observer metrics-docs` prints; cargo doc has no warnings",
@@ -100,7 +100,7 @@ impl Level {
             Self::Format => {
                 check(context, self, "fmt", &["--all", "--check", "--", "--files-with-diff", "--color=never"])
             }
-            Self::Lint => check(context, self, "clippy", &["--workspace", "--all-targets", "--", "-D", "warnings"]),
+            Self::Lint => lint(context),
             Self::Deny => deny(context),
             Self::Unit => unit(context),
             Self::Docs => docs(context),
@@ -125,6 +125,20 @@ fn check(context: &Context<'_>, level: Level, subcommand: &str, arguments: &[&st
     }
     println!("{}", progress::tail(&finished.output));
     Ok(Tally::one_failed(format!("`{}` found something", level.what())))
+}
+
+fn lint(context: &Context<'_>) -> Result<Tally> {
+    let mut tally = check(context, Level::Lint, "clippy", &["--workspace", "--all-targets", "--", "-D", "warnings"])?;
+    let log = context.workspace.log("test-logs", "page")?;
+    match page::check(context.workspace, &log)? {
+        None => tally.skipped.push(Skipped::all_of("the web page's types", "there is no npm")),
+        Some(finished) if finished.status.success() => tally.add(Tally::one_passed()),
+        Some(finished) => {
+            println!("{}", progress::tail(&finished.output));
+            tally.add(Tally::one_failed("the web page's types do not fit the API's description"));
+        }
+    }
+    Ok(tally)
 }
 
 fn deny(context: &Context<'_>) -> Result<Tally> {

@@ -83,7 +83,7 @@ struct Ran {
 /// When the eBPF object does not build, without which the levels that need it mean nothing.
 pub(crate) fn run(workspace: &Workspace, pair: Option<&Pair>, args: &TestArgs) -> Result<ExitCode> {
     if let Some(pair) = pair {
-        build::object(workspace, pair, build::PROGRAMS)?;
+        build::embedded(workspace, pair, build::PROGRAMS)?;
     }
     let circumstances = Circumstances::read(|name| std::env::var_os(name));
     let (kubeconfig, arguments) = (args.kubeconfig.as_deref(), args.arguments.as_slice());

@@ -244,8 +244,27 @@ async fn only_get_and_head_are_answered() {
     let head = format!("HEAD {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
     let head = server.exchange(&head).await;
     assert_eq!((head.status, head.body.len()), (200, 0));
-    let index = server.get("/").await;
+    let index = server.get("/api/v1").await;
     assert!(index.text().contains("/api/v1/history?") && index.text().contains("/api/v1/history/workloads"));
+}
+
+#[tokio::test]
+async fn the_page_loads_nothing_from_elsewhere_or_says_why_there_is_none() {
+    let server = Server::start();
+    let page = server.get("/").await;
+    assert_eq!(page.status, 200);
+    // What this test was built with decides which it is.
+    if page.header("content-type").is_some_and(|kind| kind.starts_with("text/html")) {
+        let policy = page.header("content-security-policy").unwrap();
+        assert!(policy.starts_with("default-src 'none'; script-src 'self'"), "{policy}");
+        assert!(page.text().contains("src=\"/page.js\"") && !page.text().contains("//"), "{}", page.text());
+        assert_eq!(server.get("/page.js").await.header("content-type"), Some("text/javascript; charset=utf-8"));
+    } else {
+        assert!(page.text().contains("without npm") && page.text().contains("/api/v1"), "{}", page.text());
+    }
+    // Only for who calls this listener by an address.
+    let other = server.exchange("GET / HTTP/1.1\r\nHost: evil.example\r\nConnection: close\r\n\r\n").await;
+    assert_eq!(other.status, 403);
 }
 
 #[tokio::test]

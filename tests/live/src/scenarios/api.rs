@@ -143,7 +143,7 @@ fn described() -> Result<()> {
         let complaints = description.complaints("/api/v1/snapshot", &snapshot)?;
         ensure!(complaints.is_empty(), "{complaints:#?}");
         // What the index names, and nothing else.
-        let index = ask(&ends.agent, "/")?;
+        let index = ask(&ends.agent, "/api/v1")?;
         let lines = index.text()?.lines().filter(|line| line.starts_with("/api"));
         let mut named: Vec<_> = lines.filter_map(|line| line.split([' ', '?']).next()).collect();
         named.sort_unstable();

@@ -34,6 +34,7 @@ mod state_dir;
 mod throttling;
 mod translated;
 mod uninterruptible;
+mod web_page;
 mod whois;
 mod wire;
 
@@ -72,6 +73,7 @@ pub(crate) fn all() -> Vec<Trial> {
     all.extend(state_dir::tests());
     all.extend(server::tests());
     all.extend(api::tests());
+    all.extend(web_page::tests());
     all.extend(signals::tests());
     all.extend(endings::tests());
     all.extend(refusals::tests());

@@ -1,0 +1,152 @@
+// Drives a real browser over the web page as a user would, and fails with a sentence when something is not as expected.
+//
+//   node page.mjs '{"url": "http://127.0.0.1:9811/", "busy": "/a/b", "sender": "/c", "far_end": "203.0.113.1:5001"}'
+//
+// What it saw is printed as JSON, for whoever knows the truth. With "screenshots" it leaves pictures in that directory.
+import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
+import { createRequire } from "node:module";
+import { join } from "node:path";
+import puppeteer from "puppeteer-core";
+
+const wanted = JSON.parse(process.argv[2]);
+const PATIENCE = { timeout: wanted.patience_ms ?? 60_000 };
+const LAPTOP = { width: 1280, height: 900 };
+const PHONE = { width: 390, height: 844, isMobile: true, hasTouch: true };
+const axe = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
+const troubles = [];
+
+/** What axe finds that keeps somebody from reading the page. */
+async function check(page, where) {
+  await page.evaluate(axe);
+  const { violations, passes } = await page.evaluate("axe.run(document, { resultTypes: ['violations'] })");
+  assert(passes.length > 10, `axe looked at ${passes.length} rules only`);
+  const serious = violations.filter(({ impact }) => impact === "serious" || impact === "critical");
+  const told = serious.map(({ id, nodes }) => `${id}: ${nodes.map(({ html }) => html.slice(0, 200)).join(" | ")}`);
+  assert.deepEqual(told, [], `axe, ${where}`);
+}
+
+async function screenshot(page, name) {
+  if (wanted.screenshots) {
+    await page.screenshot({ path: join(wanted.screenshots, `${name}.png`) });
+  }
+}
+
+/** The texts of the cells of a table, by the table's caption. */
+const rows = (page, caption) =>
+  page.evaluate((caption) => {
+    const table = [...document.querySelectorAll("table")].find((one) => one.caption?.textContent === caption);
+    return [...(table?.tBodies[0]?.rows ?? [])].map((row) => [...row.cells].map((cell) => cell.textContent));
+  }, caption);
+
+/** Waits until a table's rows are as they have to be, and returns them. */
+async function until(page, caption, what, isRight) {
+  const end = Date.now() + PATIENCE.timeout;
+  let seen = [];
+  while (Date.now() < end) {
+    seen = await rows(page, caption);
+    if (isRight(seen)) {
+      return seen;
+    }
+    await new Promise((again) => setTimeout(again, 250));
+  }
+  assert.fail(`${caption}: ${what}; there is ${JSON.stringify(seen.slice(0, 6))}`);
+}
+
+const fits = (page) => page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
+
+const browser = await puppeteer.launch({
+  executablePath: wanted.browser ?? "/usr/bin/chromium",
+  // Tests run as root, where the browser's own sandbox does not start; it opens this page only.
+  // Nothing but the page's own address is to be had: a browser asks its maker for this and that.
+  args: ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"],
+});
+try {
+  const page = await browser.newPage();
+  await page.setViewport(LAPTOP);
+  page.on("console", (message) => message.type() === "error" && troubles.push(`console: ${message.text()}`));
+  page.on("pageerror", (error) => troubles.push(`error: ${error}`));
+  page.on("requestfailed", (request) => {
+    // Leaving a view ends what it still asks for.
+    if (request.failure()?.errorText !== "net::ERR_ABORTED") {
+      troubles.push(`failed: ${request.url()} ${request.failure()?.errorText}`);
+    }
+  });
+  page.on("request", (request) => {
+    const { origin, protocol } = new URL(request.url());
+    if (protocol !== "data:" && origin !== new URL(wanted.url).origin) {
+      troubles.push(`asked elsewhere: ${request.url()}`);
+    }
+  });
+  page.on("response", (response) => response.status() >= 400 && troubles.push(`${response.status()}: ${response.url()}`));
+
+  await page.goto(wanted.url, { waitUntil: "domcontentloaded" });
+  await page.waitForSelector(".state.live", PATIENCE);
+
+  // Who makes the load is first, and the newest of the chart's values are told.
+  const all = "Everybody on this node";
+  await until(page, all, `${wanted.busy} is to be the first by load`, ([first]) => first?.[0] === wanted.busy);
+  await page.waitForFunction(
+    (busy) => document.querySelector("#over-load").closest("section").querySelector("[role=img]")?.getAttribute("aria-label")?.includes(busy),
+    PATIENCE,
+    wanted.busy,
+  );
+  const canvases = await page.$$eval(".chart canvas", (all) => all.length);
+  assert.equal(canvases, 2, "a chart for the load and one for egress");
+
+  // Who sends is first once one sorts by it, and where to is told.
+  const clickHead = (name) =>
+    page.evaluate((name) => {
+      const head = [...document.querySelectorAll("thead button")].find((one) => one.textContent === name);
+      head.click();
+    }, name);
+  await clickHead("sends");
+  const [sender] = await until(page, all, `${wanted.sender} is to be the first by bytes`, ([first]) => first?.[0] === wanted.sender);
+  await until(page, "Flows", `a flow to ${wanted.far_end}`, (rows) => rows.some((row) => row[0] === wanted.sender && row[1].includes(wanted.far_end)));
+  const label = await page.$eval("#over-load", (head) => head.closest("section").querySelector("[role=img]").getAttribute("aria-label"));
+  await check(page, "the node, light");
+  await screenshot(page, "node");
+  await page.emulateMediaFeatures([{ name: "prefers-color-scheme", value: "dark" }]);
+  await check(page, "the node, dark");
+  await screenshot(page, "node-dark");
+
+  // What the agent remembers.
+  await page.evaluate(() => [...document.querySelectorAll(".choice button")].find((one) => one.textContent === "10 min").click());
+  await page.waitForFunction(
+    () => document.querySelector("#over-load").closest("section").querySelector("[role=img]")?.getAttribute("aria-label")?.includes("tasks of the node"),
+    PATIENCE,
+  );
+  const past = await page.$eval("#over-load", (head) => head.closest("section").querySelector("[role=img]").getAttribute("aria-label"));
+
+  // By keyboard alone: filter, choose, go back, pause.
+  await page.keyboard.press("/");
+  await page.keyboard.type(wanted.sender.slice(-12));
+  await until(page, all, "only those of the name", (rows) => rows.length > 0 && rows.every(([who]) => who.includes(wanted.sender.slice(-12))));
+  await page.keyboard.press("Escape");
+  await until(page, all, "everybody again", (rows) => rows.some(([who]) => !who.includes(wanted.sender.slice(-12))));
+  await page.evaluate((who) => [...document.querySelectorAll("tbody a")].find((one) => one.textContent === who).focus(), wanted.sender);
+  await page.keyboard.press("Enter");
+  await page.waitForFunction((who) => document.querySelector("h1.of")?.textContent === who, PATIENCE, wanted.sender);
+  const flows = await until(page, "Flows", `its flow to ${wanted.far_end}`, (rows) => rows.some((row) => row[1]?.includes(wanted.far_end)));
+  assert(flows.every(([who]) => who === wanted.sender), `only its own flows: ${JSON.stringify(flows)}`);
+  await check(page, "an entity, dark");
+  await screenshot(page, "entity-dark");
+  await page.emulateMediaFeatures([{ name: "prefers-color-scheme", value: "light" }]);
+  await page.setViewport(PHONE);
+  await page.waitForFunction(() => innerWidth <= 390, PATIENCE);
+  assert(await fits(page) <= 0, "on a phone an entity is wider than the screen");
+  await screenshot(page, "entity-phone");
+  await page.keyboard.press("Escape");
+  await until(page, all, "the node again", (rows) => rows.length > 0);
+  assert(await fits(page) <= 0, "on a phone the node is wider than the screen");
+  await check(page, "the node, on a phone");
+  await screenshot(page, "node-phone");
+  await page.keyboard.press("p");
+  await page.waitForSelector(".state.paused", PATIENCE);
+  await page.keyboard.press("p");
+  await page.waitForSelector(".state.live", PATIENCE);
+  assert.deepEqual(troubles, [], "what the browser complained of");
+  console.log(JSON.stringify({ label, past, sender, flows }));
+} finally {
+  await browser.close();
+}
