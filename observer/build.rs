@@ -61,7 +61,10 @@ fn page() -> String {
     for (_, path) in &files {
         println!("cargo::rerun-if-changed={}", path.display());
     }
-    let one = |(name, path): &(&str, PathBuf)| format!("({name:?}, include_bytes!({path:?}).as_slice()),");
+    let one = |(name, path): &(&str, PathBuf)| {
+        let path = path.to_str().expect("cargo names the package's directory in UTF-8");
+        format!("({name:?}, include_bytes!({path:?}).as_slice()),")
+    };
     format!("&[{}]", files.iter().map(one).collect::<String>())
 }
 

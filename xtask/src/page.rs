@@ -3,9 +3,8 @@
 //! Nothing is written beside the sources: they are copied to target/web-build, and built there. A machine without npm builds the agent
 //! without its page, which the page then says.
 
-use crate::{progress, setup::find, workspace::Workspace};
+use crate::{image, progress, setup::find, workspace::Workspace};
 use anyhow::{Context, Result};
-use sha2::{Digest as _, Sha256};
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -26,14 +25,9 @@ const STAMP: &str = "made-from";
 /// # Errors
 /// When npm is there and its tools fail.
 pub(crate) fn build(workspace: &Workspace) -> Result<()> {
-    let (npm, node) = match (find("npm"), find("node")) {
-        (Some(npm), Some(node)) => (npm, node),
-        _ => {
-            progress::say(
-                "build: no npm here, so the agent has no web page, and says so where it would be (Debian: npm)",
-            );
-            return Ok(());
-        }
+    let (Some(npm), Some(node)) = (find("npm"), find("node")) else {
+        progress::say("build: no npm here, so the agent has no web page, and says so where it would be (Debian: npm)");
+        return Ok(());
     };
     let to = workspace.target().join("web");
     let sources = sources(&workspace.root().join(SOURCES))?;
@@ -132,12 +126,12 @@ fn sources(directory: &Path) -> Result<Sources> {
 }
 
 fn digest(sources: &Sources) -> String {
-    let mut digest = Sha256::new();
+    let mut all = Vec::new();
     for (name, bytes) in sources {
-        digest.update(format!("{} {}\n", name.display(), bytes.len()));
-        digest.update(bytes);
+        all.extend(format!("{} {}\n", name.display(), bytes.len()).into_bytes());
+        all.extend(bytes);
     }
-    digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    image::digest(&all)
 }
 
 /// The page's sources where they are built, beside the description as they are in the repository.

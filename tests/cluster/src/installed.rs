@@ -11,7 +11,8 @@ use serde_json::{Value, json};
 use std::{
     fs,
     io::{BufRead as _, BufReader},
-    process::Stdio,
+    net::SocketAddr,
+    process::{ChildStdout, Stdio},
     thread::sleep,
     time::Duration,
 };
@@ -106,18 +107,23 @@ impl Agent {
 
     /// What its API says, through `kubectl port-forward`.
     pub(crate) fn ask(path: &str) -> Result<Value> {
+        let forwarded = Self::forward()?;
+        let answer = observer_test_kit::http::get(forwarded.address, path)?;
+        ensure!(answer.status == 200, "{path}: {} {}", answer.status, answer.text()?);
+        serde_json::from_str(answer.text()?).with_context(|| format!("what {path} says"))
+    }
+
+    /// Its debug listener, through `kubectl port-forward`.
+    pub(crate) fn forward() -> Result<Forwarded> {
         let mut command = command(&["port-forward", &format!("pod/{}", Self::name()?), ":9811"]);
         let mut forward = Running(command.stdout(Stdio::piped()).spawn().context("run kubectl")?);
-        // Held to the end: kubectl ends when nobody reads what else it has to say.
         let mut output = BufReader::new(forward.0.stdout.take().context("kubectl's output")?);
         let mut line = String::new();
         output.read_line(&mut line).context("read what kubectl forwards")?;
         // Forwarding from 127.0.0.1:41000 -> 9811
         let address = line.split_whitespace().nth(2).and_then(|word| word.parse().ok());
         let address = address.with_context(|| format!("kubectl forwards nothing: {line}"))?;
-        let answer = observer_test_kit::http::get(address, path)?;
-        ensure!(answer.status == 200, "{path}: {} {}", answer.status, answer.text()?);
-        serde_json::from_str(answer.text()?).with_context(|| format!("what {path} says"))
+        Ok(Forwarded { address, _output: output, _kubectl: forward })
     }
 
     /// Its pod's address.
@@ -186,6 +192,14 @@ impl Agent {
         let program = program.to_str().context("this program's path is not UTF-8")?;
         Ok(Page { text: cluster::in_node(&[program, "get", &format!("{address}:{PORT}"), "/metrics"])? })
     }
+}
+
+/// A way to the agent, for as long as this is there.
+pub(crate) struct Forwarded {
+    pub(crate) address: SocketAddr,
+    /// kubectl ends when nobody reads what else it has to say.
+    _output: BufReader<ChildStdout>,
+    _kubectl: Running,
 }
 
 impl Drop for Agent {

@@ -3,7 +3,7 @@
 
 use crate::{
     http::{self, Answer},
-    machine::{patience, wait_until},
+    machine::{self, patience, wait_until},
     page::Page,
     syscalls::{self, BpfKind},
     worker::{Seat, Worker},
@@ -24,9 +24,12 @@ use std::{
 };
 use tempfile::NamedTempFile;
 
-/// A running agent; killed when dropped.
+/// A running agent; killed when dropped, or kept for the next test where to start one takes long.
 pub(crate) struct Agent {
-    child: Child,
+    /// Gone when it was handed on.
+    child: Option<Child>,
+    /// It was started as most are, and nobody ended it.
+    is_usual: bool,
     pub(crate) address: SocketAddr,
     /// Without a name: nobody would remove it if the tests were killed.
     log: File,
@@ -92,6 +95,7 @@ fn start_guarded(command: &mut Command) -> Result<Child> {
 
 /// Runs a command to its end, or kills it when the time is up.
 pub(crate) fn run_to_end(mut command: Command, limit: Duration) -> Result<Ended> {
+    end_kept();
     let (stdout, stderr) = (NamedTempFile::new()?, NamedTempFile::new()?);
     let mut child = start_guarded(command.stdin(Stdio::null()).stdout(stdout.reopen()?).stderr(stderr.reopen()?))?;
     let status = wait_for(&mut child, limit)?;
@@ -113,9 +117,35 @@ fn wait_for(child: &mut Child, limit: Duration) -> Result<Option<ExitStatus>> {
     Ok(status)
 }
 
+/// An agent without arguments that the last test has left. In a guest the verifier, which is emulated there, takes longer than a test.
+static KEPT: Mutex<Option<Agent>> = Mutex::new(None);
+
+/// Takes the one that is kept: a node holds one agent.
+fn take_kept() -> Option<Agent> {
+    KEPT.lock().unwrap_or_else(PoisonError::into_inner).take()
+}
+
+/// Ends the one that is kept.
+pub(crate) fn end_kept() {
+    if let Some(mut agent) = take_kept() {
+        agent.is_usual = false;
+    }
+}
+
 impl Agent {
-    /// Starts it on a free port and waits until it is ready.
+    /// Starts it on a free port and waits until it is ready. In a guest with few tests it may be the one of the test before.
     pub(crate) fn start(arguments: &[&str]) -> Result<Self> {
+        if !arguments.is_empty() || !machine::is_guest() || machine::has_time() {
+            return Self::start_anew(arguments);
+        }
+        let kept = take_kept().filter(|agent| agent.get("/readyz").is_ok_and(|answer| answer.status == 200));
+        let mut agent = kept.map_or_else(|| Self::start_anew(arguments), Ok)?;
+        agent.is_usual = true;
+        Ok(agent)
+    }
+
+    /// The same, and nobody has asked it before.
+    pub(crate) fn start_anew(arguments: &[&str]) -> Result<Self> {
         let mut command = command(&["agent", "--metrics-listen", "127.0.0.1:0", "--node-name", "live"])?;
         command.args(["--debug-listen", "127.0.0.1:0"]);
         command.args(arguments);
@@ -124,11 +154,12 @@ impl Agent {
 
     /// Waits until a command that is an agent is ready.
     pub(crate) fn start_command(mut command: Command) -> Result<Self> {
+        end_kept();
         let log = tempfile::tempfile()?;
         let started = Instant::now();
         let child = start_guarded(command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log.try_clone()?))?;
         let address = SocketAddr::from(([127, 0, 0, 1], 0));
-        let mut agent = Self { child, address, log, started, ready: started };
+        let mut agent = Self { child: Some(child), is_usual: false, address, log, started, ready: started };
         agent.become_ready().with_context(|| format!("{command:?} said:\n{}", agent.log_text()))?;
         Ok(agent)
     }
@@ -136,12 +167,12 @@ impl Agent {
     fn become_ready(&mut self) -> Result<()> {
         let limit = patience(Duration::from_secs(10));
         let found = wait_until(limit, || {
-            ensure!(self.child.try_wait()?.is_none(), "the agent ended");
+            ensure!(self.child()?.try_wait()?.is_none(), "the agent ended");
             Ok(listening_on(&self.log_text(), "/metrics").map(|address| self.address = address).is_some())
         })?;
         ensure!(found, "no line with http://ADDRESS/metrics in {limit:?}");
         let ready = wait_until(limit, || {
-            ensure!(self.child.try_wait()?.is_none(), "the agent ended");
+            ensure!(self.child()?.try_wait()?.is_none(), "the agent ended");
             Ok(http::get(self.address, "/readyz").is_ok_and(|answer| answer.status == 200))
         })?;
         ensure!(ready, "/readyz did not say yes in {limit:?}");
@@ -150,7 +181,11 @@ impl Agent {
     }
 
     pub(crate) fn pid(&self) -> u32 {
-        self.child.id()
+        self.child.as_ref().map_or(0, Child::id)
+    }
+
+    fn child(&mut self) -> Result<&mut Child> {
+        self.child.as_mut().context("the agent was handed on")
     }
 
     /// What it wrote so far.
@@ -184,9 +219,10 @@ impl Agent {
 
     /// Sends a signal and waits for the end. Returns how it ended and how long that took.
     pub(crate) fn end(mut self, signal: Signal) -> Result<(ExitStatus, Duration, String)> {
+        self.is_usual = false;
         let sent = Instant::now();
         kill(Pid::from_raw(self.pid().cast_signed()), signal)?;
-        let status = wait_for(&mut self.child, patience(Duration::from_secs(10)))?;
+        let status = wait_for(self.child()?, patience(Duration::from_secs(10)))?;
         let took = sent.elapsed();
         let status = status.with_context(|| format!("{signal} did not end the agent:\n{}", self.log_text()))?;
         Ok((status, took, self.log_text()))
@@ -195,8 +231,18 @@ impl Agent {
 
 impl Drop for Agent {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        let Some(mut child) = self.child.take() else { return };
+        if self.is_usual
+            && matches!(child.try_wait(), Ok(None))
+            && let Ok(log) = self.log.try_clone()
+        {
+            let (address, started, ready) = (self.address, self.started, self.ready);
+            let kept = Self { child: Some(child), is_usual: false, address, log, started, ready };
+            *KEPT.lock().unwrap_or_else(PoisonError::into_inner) = Some(kept);
+            return;
+        }
+        let _ = child.kill();
+        let _ = child.wait();
         if std::env::var_os("OBSERVER_SHOW_LOG").is_some() {
             eprintln!("--- the agent said:\n{}", self.log_text());
         }

@@ -51,5 +51,7 @@ fn main() -> ExitCode {
         return ExitCode::FAILURE;
     }
     cgroup::remove_leftovers();
-    libtest_mimic::run(&arguments, trials).exit_code()
+    let code = libtest_mimic::run(&arguments, trials).exit_code();
+    agent::end_kept();
+    code
 }

@@ -4,7 +4,7 @@ use super::{Context, Level, Tally, level, skipped::Skipped};
 use crate::{
     cluster::{self, Census, Held, Mode},
     image::{self, Target},
-    progress,
+    page, progress,
     setup::privilege::Privilege,
     toolchain::Pair,
     workspace::{Profile, Workspace},
@@ -40,6 +40,7 @@ pub(super) fn run(context: &Context<'_>) -> Result<Tally> {
         ahead.wait();
     }
     let image = build(workspace, pair)?;
+    page::tests(workspace)?;
     let mut log = File::create(context.log(Level::Cluster)?).context("write the level's log")?;
     let (mut tally, mut again) = (Tally::default(), false);
     for mode in Mode::ALL {

@@ -12,6 +12,7 @@ mod parts;
 pub(crate) mod reconciliation;
 mod resources;
 mod services;
+mod web_page;
 
 use libtest_mimic::Trial;
 
@@ -28,6 +29,7 @@ pub(crate) fn all() -> Vec<Trial> {
     all.extend(churn::tests());
     all.extend(account::tests());
     all.extend(load::tests());
+    all.extend(web_page::tests());
     all.extend(outages::tests());
     all
 }

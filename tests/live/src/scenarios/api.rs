@@ -95,7 +95,7 @@ fn sample(path: &str, parameter: &str) -> Result<&'static str> {
         (_, "address") => "203.0.113.9:443",
         (_, "at") => "2026-11-26T10:00:00Z",
         (_, "workload") => "node",
-        ("/api/v1/growth", "metric") => "load",
+        ("/api/v1/growth", "metric") => "wait",
         (_, "metric") => "egress_peak",
         // Of one that nobody knows.
         (_, "workload_type") => "deployment",

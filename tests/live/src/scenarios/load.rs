@@ -91,7 +91,7 @@ fn three_spinners() -> Result<()> {
     let seat = Seat { cpu: Some(last_cpu()?), ..Seat::in_cgroup(&cgroup) };
     let mut workers = (0..3).map(|_| Worker::start(seat, ["spin"])).collect::<Result<Vec<_>>>()?;
     workers.iter_mut().try_for_each(|worker| worker.tell("spin 600000"))?;
-    let agent = Agent::start(&[])?;
+    let agent = Agent::start_anew(&[])?;
     look();
     explain(&agent, constant(&agent, &cgroup, 3.0))
 }
@@ -106,7 +106,7 @@ fn two_sleepers() -> Result<()> {
         let asleep = wait_until(Duration::from_secs(5), || Ok(truth::state(worker.pid())? == 'D'))?;
         ensure!(asleep, "a worker does not sleep");
     }
-    let agent = Agent::start(&[])?;
+    let agent = Agent::start_anew(&[])?;
     look();
     explain(&agent, constant(&agent, &cgroup, 2.0))
 }

@@ -138,7 +138,7 @@ fn sleeps_from_before() -> Result<()> {
     let asleep = wait_until(Duration::from_secs(5), || Ok(truth::state(worker.pid())? == 'D'))?;
     ensure!(asleep, "the worker does not sleep");
     let asleep_since = Instant::now();
-    let agent = Agent::start(&[])?;
+    let agent = Agent::start_anew(&[])?;
     ensure!(truth::state(worker.pid())? == 'D', "it took the agent too long to start");
     worker.line(length + Duration::from_secs(10))?;
     let woke = Instant::now();
