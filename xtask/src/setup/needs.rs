@@ -174,7 +174,8 @@ mod tests {
         let names = |purposes: &[Purpose], there: &[&str]| -> Vec<_> {
             missing(purposes, |program| there.contains(&program)).iter().map(|need| need.package).collect()
         };
-        assert_eq!(names(&[Purpose::Build, Purpose::Lint], &[]), Vec::<&str>::new());
+        assert_eq!(names(&[Purpose::Deny], &[]), Vec::<&str>::new());
+        assert_eq!(names(&[Purpose::Build, Purpose::Lint], &[]), ["npm"]);
         assert_eq!(names(&[Purpose::Kernels], &["ip", "stress-ng", "xz", "busybox"]), ["qemu-system-x86", "zstd"]);
         assert_eq!(names(&[Purpose::Unit], &["bpftool", "promtool"]), ["prometheus"]);
     }
