@@ -30,6 +30,11 @@ pub(crate) fn is_again() -> bool {
     std::env::var_os("OBSERVER_CLUSTER_AGAIN").is_some()
 }
 
+/// Whether tests may take longer than they need to.
+pub(crate) fn has_time() -> bool {
+    std::env::var_os("OBSERVER_LONG").is_some_and(|value| value == "1")
+}
+
 /// A test that takes parts of the cluster away, so only of an own one.
 pub(crate) fn own(sentence: &str, run: impl FnOnce() -> Result<()> + Send + 'static) -> Trial {
     perhaps(sentence, || {
@@ -40,11 +45,13 @@ pub(crate) fn own(sentence: &str, run: impl FnOnce() -> Result<()> + Send + 'sta
     })
 }
 
-/// Such a test that takes minutes, and in which nothing depends on the node's hierarchy of cgroups: of several modes, it runs
-/// in the first.
-pub(crate) fn own_once(sentence: &str, run: impl FnOnce() -> Result<()> + Send + 'static) -> Trial {
-    if is_again() {
-        return perhaps(sentence, || Ok(Outcome::Skipped("takes minutes: ran in the other mode".into())));
+/// A test in which nothing depends on the node's hierarchy of cgroups: of several modes, it runs in the first, unless there is time.
+pub(crate) fn once(trial: Trial) -> Trial {
+    if !is_again() || has_time() {
+        return trial;
     }
-    own(sentence, run)
+    let sentence = trial.name().to_owned();
+    perhaps(&sentence, || {
+        Ok(Outcome::Skipped("does not depend on the mode: ran in the other (in both with OBSERVER_LONG=1)".into()))
+    })
 }

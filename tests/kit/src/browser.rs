@@ -8,11 +8,11 @@ use std::{
     process::{Command, Stdio},
 };
 
-/// Where it is: beside the directory of the running program, where `cargo xtask test` had npm put it. `None` if it is not there.
+/// Where it is: below target/, in which the running program is, too, and where `cargo xtask test` had npm put it. `None` if it is not there.
 pub fn directory() -> Option<PathBuf> {
     let own = std::env::current_exe().ok()?;
-    let directory = own.parent()?.parent()?.join("page-tests");
-    directory.join("node_modules/puppeteer-core").is_dir().then_some(directory)
+    let mut places = own.ancestors().map(|above| above.join("page-tests"));
+    places.find(|place| place.join("node_modules/puppeteer-core").is_dir())
 }
 
 /// Has a browser do all that a user would; what it saw.

@@ -10,6 +10,7 @@ use std::{
     ffi::OsStr,
     fs, io,
     path::{Path, PathBuf},
+    sync::atomic::{AtomicU32, Ordering},
     time::Duration,
 };
 
@@ -49,9 +50,11 @@ struct Lent {
 }
 
 impl Cgroup {
-    /// A folder for the cgroups of one test.
+    /// A folder for the cgroups of one test, of a name of its own: an agent remembers who had a name before.
     pub(crate) fn for_test() -> Result<Self> {
-        Self::make(&v2_root()?, "", format!("{FOLDER}{}", std::process::id()).as_ref())
+        static TESTS: AtomicU32 = AtomicU32::new(1);
+        let number = TESTS.fetch_add(1, Ordering::Relaxed);
+        Self::make(&v2_root()?, "", format!("{FOLDER}{}-{number}", std::process::id()).as_ref())
     }
 
     /// A cgroup in this one.
@@ -154,7 +157,7 @@ pub(crate) fn remove_leftovers() {
     let roots = v2_root().into_iter().chain(v1);
     for entry in roots.filter_map(|root| fs::read_dir(root).ok()).flatten().flatten() {
         let name = entry.file_name();
-        let owner = name.to_str().and_then(|name| name.strip_prefix(FOLDER));
+        let owner = name.to_str().and_then(|name| name.strip_prefix(FOLDER)?.split('-').next());
         if owner.is_some_and(|pid| !Path::new("/proc").join(pid).exists())
             && let Err(error) = remove_tree(&entry.path())
         {

@@ -5,7 +5,7 @@ use crate::{
     installed::Agent,
     kubectl::kubectl,
     namespace,
-    trial::{own_once, test},
+    trial::{once, own, test},
 };
 use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::Trial;
@@ -23,8 +23,8 @@ const VERBS: [(&str, &str, &str); 6] = [
 
 pub(super) fn tests() -> Vec<Trial> {
     vec![
-        test("with_one_verb_less_the_feature_that_needs_it_is_degraded_and_no_other", one_less),
-        own_once("an_agent_that_is_given_another_nodes_name_says_so", another_node),
+        once(test("with_one_verb_less_the_feature_that_needs_it_is_degraded_and_no_other", one_less)),
+        once(own("an_agent_that_is_given_another_nodes_name_says_so", another_node)),
     ]
 }
 

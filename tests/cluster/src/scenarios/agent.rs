@@ -6,7 +6,7 @@ use crate::{
     kubectl::{Running, command, kubectl},
     namespace,
     pod::{Pod, Sink, script},
-    trial::{Outcome, own, perhaps, test},
+    trial::{Outcome, has_time, once, own, perhaps, test},
 };
 use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::Trial;
@@ -26,7 +26,7 @@ pub(super) fn tests() -> Vec<Trial> {
     vec![
         test("the_manifests_daemon_set_becomes_ready_and_every_program_counts", becomes_ready),
         own("the_agent_in_its_pod_is_nobody_without_any_capability", keeps_nothing),
-        test("the_page_is_reached_with_port_forward_to_the_daemon_set", port_forward),
+        once(test("the_page_is_reached_with_port_forward_to_the_daemon_set", port_forward)),
         perhaps("names_come_soon_after_a_container_starts", names_come_soon),
     ]
 }
@@ -101,7 +101,7 @@ const TIMED: usize = 40;
 /// Measures, with `OBSERVER_LONG=1`: from the moment that a container's process runs to the first page with a series under
 /// its pod's name.
 fn names_come_soon() -> Result<Outcome> {
-    if std::env::var_os("OBSERVER_LONG").is_none_or(|value| value != "1") {
+    if !has_time() {
         return Ok(Outcome::Skipped("takes minutes: runs with OBSERVER_LONG=1".into()));
     }
     if xtask().is_none() {

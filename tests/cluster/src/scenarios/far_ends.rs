@@ -7,7 +7,7 @@ use crate::{
     kubectl::{apply, command, kubectl},
     namespace,
     pod::{Pod, Sink, script},
-    trial::{own, test},
+    trial::{once, own, test},
 };
 use anyhow::{Context as _, Result, bail, ensure};
 use libtest_mimic::Trial;
@@ -25,9 +25,9 @@ const ADDRESS: &str = "203.0.113.130";
 
 pub(super) fn tests() -> Vec<Trial> {
     vec![
-        test("a_flow_to_an_address_that_changes_hands_elsewhere_is_named_right_in_both_halves", elsewhere),
-        own("a_flow_to_an_address_that_changes_hands_on_this_node_is_named_right_in_both_halves", here),
-        test("a_service_has_its_name_and_who_may_not_ask_for_services_says_so", service),
+        once(test("a_flow_to_an_address_that_changes_hands_elsewhere_is_named_right_in_both_halves", elsewhere)),
+        once(own("a_flow_to_an_address_that_changes_hands_on_this_node_is_named_right_in_both_halves", here)),
+        once(test("a_service_has_its_name_and_who_may_not_ask_for_services_says_so", service)),
     ]
 }
 

@@ -6,7 +6,7 @@ use crate::{
     kubectl::kubectl,
     namespace,
     pod::{Pod, Sink, script},
-    trial::{own, own_once, test},
+    trial::{once, own, test},
 };
 use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::Trial;
@@ -25,9 +25,9 @@ const HUNG: Duration = Duration::from_secs(60 + 30);
 pub(super) fn tests() -> Vec<Trial> {
     vec![
         test("an_agent_whose_pod_was_deleted_knows_all_pods_again", deleted),
-        own("without_the_api_server_the_page_goes_on_says_so_and_recovers", api_server_stops),
-        own("a_watch_that_is_cut_is_begun_again", watch_is_cut),
-        own_once("a_server_that_hangs_is_noticed_and_the_page_goes_on", server_hangs),
+        once(own("without_the_api_server_the_page_goes_on_says_so_and_recovers", api_server_stops)),
+        once(own("a_watch_that_is_cut_is_begun_again", watch_is_cut)),
+        once(own("a_server_that_hangs_is_noticed_and_the_page_goes_on", server_hangs)),
     ]
 }
 

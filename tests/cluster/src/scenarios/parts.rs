@@ -4,7 +4,7 @@ use crate::{
     cluster::{PATIENCE, ask},
     kubectl::{get, kubectl},
     pod::{Pod, script},
-    trial::{own, test},
+    trial::{once, own, test},
 };
 use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::Trial;
@@ -13,7 +13,7 @@ use observer_test_kit::wait_until;
 pub(super) fn tests() -> Vec<Trial> {
     vec![
         test("a_node_is_ready_and_says_its_kubelet_and_its_runtime", node_is_ready),
-        own("the_api_server_goes_and_comes_back_and_pods_go_on", api_server_goes_and_comes_back),
+        once(own("the_api_server_goes_and_comes_back_and_pods_go_on", api_server_goes_and_comes_back)),
     ]
 }
 

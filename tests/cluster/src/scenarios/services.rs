@@ -6,7 +6,7 @@ use crate::{
     kubectl::{apply, get},
     namespace,
     pod::{Pod, script},
-    trial::{own, test},
+    trial::{once, own, test},
 };
 use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::Trial;
@@ -18,9 +18,9 @@ const PAGE: &str = "hello from a pod";
 
 pub(super) fn tests() -> Vec<Trial> {
     vec![
-        test("a_pods_port_is_reached_from_a_pod_by_its_service", service),
-        test("a_service_is_service_and_a_pod_of_this_node_is_node", scopes),
-        own("the_pod_behind_a_service_is_named_and_its_bytes_are_counted_once", behind),
+        once(test("a_pods_port_is_reached_from_a_pod_by_its_service", service)),
+        once(test("a_service_is_service_and_a_pod_of_this_node_is_node", scopes)),
+        once(own("the_pod_behind_a_service_is_named_and_its_bytes_are_counted_once", behind)),
     ]
 }
 

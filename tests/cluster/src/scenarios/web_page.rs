@@ -4,7 +4,7 @@ use crate::{
     installed::Agent,
     namespace,
     pod::{Pod, Sink, script},
-    trial::{Outcome, perhaps},
+    trial::{Outcome, once, perhaps},
 };
 use anyhow::{Result, ensure};
 use libtest_mimic::Trial;
@@ -16,7 +16,7 @@ use std::{path::PathBuf, time::Duration};
 const PATIENCE: Duration = Duration::from_mins(2);
 
 pub(super) fn tests() -> Vec<Trial> {
-    vec![perhaps("a_browser_shows_the_heavy_pod_first_and_its_flow_with_the_far_ends_name", in_a_browser)]
+    vec![once(perhaps("a_browser_shows_the_heavy_pod_first_and_its_flow_with_the_far_ends_name", in_a_browser))]
 }
 
 fn in_a_browser() -> Result<Outcome> {
