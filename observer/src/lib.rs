@@ -14,3 +14,4 @@ pub mod ledger;
 pub mod metrics;
 pub mod procfs;
 pub mod server;
+pub mod top;

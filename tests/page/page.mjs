@@ -1,6 +1,6 @@
 // Drives a real browser over the web page as a user would, and fails with a sentence when something is not as expected.
 //
-//   node page.mjs '{"url": "http://127.0.0.1:9811/", "busy": "/a/b", "sender": "/c", "far_end": "203.0.113.1:5001"}'
+//   node page.mjs '{"url": "http://127.0.0.1:9811/", "busy": "/a/b", "busy_layer": "/a/b", "sender": "/c", "far_end": "203.0.113.1:5001"}'
 //
 // What it saw is printed as JSON, for whoever knows the truth. With "screenshots" it leaves pictures in that directory.
 import assert from "node:assert/strict";
@@ -89,7 +89,7 @@ try {
   await page.waitForFunction(
     (busy) => document.querySelector("#over-load").closest("section").querySelector("[role=img]")?.getAttribute("aria-label")?.includes(busy),
     PATIENCE,
-    wanted.busy,
+    wanted.busy_layer ?? wanted.busy,
   );
   const canvases = await page.$$eval(".chart canvas", (all) => all.length);
   assert.equal(canvases, 2, "a chart for the load and one for egress");

@@ -27,16 +27,25 @@ mod turns;
 
 use crate::{config::AgentConfig, kernel};
 
+/// When an agent ends by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Until {
+    /// At SIGTERM or SIGINT alone.
+    Signal,
+    /// When nobody holds the other end of standard input any more, too: whoever started it is gone.
+    StdinCloses,
+}
+
 /// Runs the agent until SIGTERM or SIGINT. When this returns, nothing is attached any more.
 ///
 /// # Errors
 /// What stands in the way of counting, in one line: a missing privilege, no v2 hierarchy, another agent, a port in use.
-pub fn run(config: AgentConfig) -> anyhow::Result<()> {
+pub fn run(config: AgentConfig, until: Until) -> anyhow::Result<()> {
     kernel::tame_allocator();
     let summary_interval = config.summary_interval;
     let sample_interval = config.sample_interval;
     // A thread more would be a megabyte more, and privileges are dropped for a process of one.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let started = start::start(config, &runtime)?;
-    runtime.block_on(serve::serve(started, sample_interval, summary_interval))
+    runtime.block_on(serve::serve(started, until, sample_interval, summary_interval))
 }

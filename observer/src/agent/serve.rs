@@ -1,6 +1,7 @@
 //! The running agent: a reading each second, cgroup events as they come, scrapes when asked.
 
 use super::{
+    Until,
     books::Books,
     scopes::Scopes,
     start::Started,
@@ -12,7 +13,12 @@ use crate::{
     kube::{Owners, PodEvent, PodWatch, RangeReader, RangesTold},
     server,
 };
-use std::{cell::Cell, os::fd::OwnedFd, sync::Arc, time::Duration};
+use std::{
+    cell::Cell,
+    os::fd::{AsFd as _, OwnedFd},
+    sync::Arc,
+    time::Duration,
+};
 use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
@@ -35,6 +41,7 @@ const LAST_WRITE: Duration = Duration::from_millis(850);
 /// Serves until SIGTERM or SIGINT. Dropping the station on the way out detaches every program.
 pub(super) async fn serve(
     started: Started,
+    until: Until,
     sample_interval: Duration,
     summary_interval: Duration,
 ) -> anyhow::Result<()> {
@@ -56,6 +63,7 @@ pub(super) async fn serve(
         tokio::select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
+            () = left_alone(until) => {}
         }
         // First of all: open connections may take their time.
         books.lock().0.kernel().detach();
@@ -93,6 +101,21 @@ pub(super) async fn serve(
     drop(lock);
     tracing::info!("stopped; nothing is attached any more");
     Ok(())
+}
+
+/// Ends when whoever started the agent for as long as they are there is gone.
+async fn left_alone(until: Until) {
+    let closes = async || -> std::io::Result<()> {
+        Readiness::new(std::io::stdin().as_fd().try_clone_to_owned()?)?.wait().await
+    };
+    match until {
+        Until::Signal => std::future::pending().await,
+        Until::StdinCloses => {
+            if let Err(error) = closes().await {
+                tracing::error!(%error, "cannot watch standard input, which has to be a pipe");
+            }
+        }
+    }
 }
 
 async fn sample(books: &Books, every: Duration) -> anyhow::Result<()> {

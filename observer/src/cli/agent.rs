@@ -1,6 +1,7 @@
 //! `observer agent`: from flags, environment and file to a running agent.
 
 use super::{FAILED, WRONG_USE, complain, exit_code};
+use crate::agent::Until;
 use crate::config::{self, AgentConfig, ConfigError, ConfigErrors, Effective, LogFormat, Origin, Sources};
 use clap::Args;
 use std::io::{self, IsTerminal};
@@ -89,6 +90,9 @@ pub(super) struct Arguments {
     /// Print the configuration with the origin of each value, as TOML, and exit
     #[arg(long)]
     print_config: bool,
+    /// For who starts it for as long as they are there themselves: their end of the pipe is closed with them
+    #[arg(long, hide = true)]
+    until_stdin_closes: bool,
 }
 
 impl Arguments {
@@ -117,6 +121,7 @@ impl Arguments {
             log_format,
             config: _,
             print_config: _,
+            until_stdin_closes: _,
         } = self;
         let single = [
             ("metrics-listen", metrics_listen),
@@ -159,12 +164,13 @@ pub(super) fn main(arguments: &Arguments) -> ExitCode {
         complain(&message);
         return exit_code(WRONG_USE);
     }
-    run(effective.config)
+    run(effective.config, arguments.until_stdin_closes)
 }
 
-fn run(config: AgentConfig) -> ExitCode {
+fn run(config: AgentConfig, until_stdin_closes: bool) -> ExitCode {
     let log_format = config.log_format;
-    let Err(error) = crate::agent::run(config) else { return ExitCode::SUCCESS };
+    let until = if until_stdin_closes { Until::StdinCloses } else { Until::Signal };
+    let Err(error) = crate::agent::run(config, until) else { return ExitCode::SUCCESS };
     // A chain of causes is one line: what, where, why.
     let line = format!("{error:#}").replace('\n', " ");
     match log_format {
@@ -242,7 +248,7 @@ mod tests {
     fn every_setting_has_its_flag_and_every_flag_its_setting() {
         let mut flags: Vec<String> =
             Flags::command().get_arguments().filter_map(|flag| flag.get_long().map(str::to_owned)).collect();
-        flags.retain(|flag| !["help", "config", "print-config"].contains(&flag.as_str()));
+        flags.retain(|flag| !["help", "config", "print-config", "until-stdin-closes"].contains(&flag.as_str()));
         assert_eq!(flags, config::keys());
     }
 

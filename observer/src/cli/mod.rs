@@ -6,6 +6,7 @@ mod client;
 mod history;
 mod metrics_docs;
 mod time;
+mod top;
 mod whois;
 
 use crate::metrics::{REVISION, UNKNOWN, VERSION};
@@ -34,6 +35,8 @@ enum Command {
     Check(check::Arguments),
     /// What an agent remembers of a workload or of its node: a table, a plot, and how much it grows a day.
     History(history::Arguments),
+    /// Who makes this node's load and who sends, live in the terminal.
+    Top(top::Arguments),
     /// Who has an address, and who had it then: one line.
     Whois(whois::Arguments),
     /// Print docs/metrics.md.
@@ -56,6 +59,7 @@ pub fn main() -> ExitCode {
         Ok(Command::Agent(arguments)) => agent::main(&arguments),
         Ok(Command::Check(arguments)) => check::main(&arguments),
         Ok(Command::History(arguments)) => history::main(&arguments),
+        Ok(Command::Top(arguments)) => top::main(&arguments),
         Ok(Command::Whois(arguments)) => whois::main(&arguments),
         Ok(Command::MetricsDocs) => metrics_docs::main(),
         Err(answer) => {
@@ -79,10 +83,14 @@ fn exit_code(code: u8) -> ExitCode {
     ExitCode::from(code)
 }
 
+fn write(text: &str) -> io::Result<()> {
+    let mut output = io::stdout().lock();
+    output.write_all(text.as_bytes()).and_then(|()| output.flush())
+}
+
 /// Prints a subcommand's result. A reader that went away, such as `head`, is no failure.
 fn print(text: &str) -> ExitCode {
-    let mut output = io::stdout().lock();
-    match output.write_all(text.as_bytes()).and_then(|()| output.flush()) {
+    match write(text) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
             complain(&format!("cannot write to standard output: {error}"));
             exit_code(FAILED)

@@ -34,7 +34,7 @@ export function keyOf(who: Who): string {
     return who.container === undefined ? `${who.namespace}/${who.pod}` : `${who.namespace}/${who.pod}/${who.container}`;
   }
   const parts = [who.namespace, who.pod, who.container, who.cgroup].filter((part) => part !== undefined);
-  return parts.join(" ") || "?";
+  return parts.join("/") || "?";
 }
 
 /** The workload that an entity belongs to; a cgroup without a pod is its own. */

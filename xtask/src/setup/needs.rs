@@ -70,7 +70,7 @@ pub(crate) struct Need {
 }
 
 /// Every one. The eBPF tool-chain is chosen elsewhere; the C compiler and linker were there to build this program.
-pub(crate) static NEEDS: [Need; 16] = [
+pub(crate) static NEEDS: [Need; 17] = [
     install(
         "npm",
         &["npm", "node"],
@@ -91,6 +91,7 @@ pub(crate) static NEEDS: [Need; 16] = [
         &[Purpose::Live, Purpose::Cluster],
     ),
     install("stress-ng", &["stress-ng"], "storms of tasks for the tests", &[Purpose::Live, Purpose::Kernels]),
+    install("tmux", &["tmux"], "a terminal for the tests of `observer top`", &[Purpose::Live]),
     install("iperf3", &["iperf3"], "reports its own traffic, for the tests; not run as a service", &[Purpose::Live]),
     install("curl", &["curl"], "reports its own traffic, for the tests", &[Purpose::Live]),
     install("dnsmasq-base", &["dnsmasq"], "answers names in the tests; not run as a service", &[Purpose::Live]),

@@ -39,7 +39,7 @@ fn in_a_browser() -> Result<Outcome> {
     let forwarded = Agent::forward()?;
     let seen = browser::drive(&json!({
         "url": format!("http://{}/", forwarded.address),
-        "busy": entity(&busy), "sender": entity(&sender), "far_end": format!("pod {}/{}", namespace::name(), sink.pod.name),
+        "busy": entity(&busy), "busy_layer": format!("{}/{}", namespace::name(), busy.name), "sender": entity(&sender), "far_end": format!("pod {}/{}", namespace::name(), sink.pod.name),
         "browser": chromium, "patience_ms": PATIENCE.as_millis(),
         "screenshots": std::env::var_os("OBSERVER_SCREENSHOTS").map(PathBuf::from),
     }))?;

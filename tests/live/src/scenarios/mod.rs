@@ -32,6 +32,7 @@ mod slots;
 mod starving;
 mod state_dir;
 mod throttling;
+mod top;
 mod translated;
 mod uninterruptible;
 mod web_page;
@@ -74,6 +75,7 @@ pub(crate) fn all() -> Vec<Trial> {
     all.extend(server::tests());
     all.extend(api::tests());
     all.extend(web_page::tests());
+    all.extend(top::tests());
     all.extend(signals::tests());
     all.extend(endings::tests());
     all.extend(refusals::tests());

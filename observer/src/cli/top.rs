@@ -1,0 +1,144 @@
+//! `observer top`: who makes this node's load and who sends, in a terminal. It asks the API of the debug listener and nothing else.
+
+mod own;
+
+use super::{FAILED, Output, client, complain, exit_code};
+use crate::{
+    server::{FlowsAnswer, PairsAnswer, SnapshotAnswer},
+    top::{self, Feed, Sort, Source, View},
+};
+use anyhow::Context as _;
+use clap::Args;
+use own::OwnAgent;
+use std::{
+    io::IsTerminal as _,
+    process::ExitCode,
+    thread::sleep,
+    time::{Duration, Instant},
+};
+
+const AFTER_HELP: &str = "\
+Keys: l b w m sort, / filters, enter shows all of one, esc goes back, p pauses, ? helps, q ends.
+
+Where no agent listens, and this is root, one is started for as long as it is looked at. In a cluster, reach the agent of a
+node through kubectl port-forward:
+  kubectl -n observer port-forward POD 9811
+  observer top";
+
+const USUAL: &str = "127.0.0.1:9811";
+
+/// What to show, and how.
+#[derive(Args, Clone, Debug)]
+#[command(after_help = AFTER_HELP)]
+pub(super) struct Arguments {
+    /// Print instead of taking the terminal
+    #[arg(short, long)]
+    batch: bool,
+    /// How often to print, and then end [default: until it is ended]
+    #[arg(short = 'n', long, value_name = "N", requires = "batch")]
+    count: Option<u64>,
+    /// Seconds between two looks
+    #[arg(short, long, value_name = "SECONDS", default_value_t = 1.0, value_parser = delay)]
+    delay: f64,
+    /// By what to sort
+    #[arg(long, value_enum, value_name = "WHAT", default_value_t)]
+    sort: Sort,
+    /// How many to print
+    #[arg(long, value_name = "N", default_value_t = 20, requires = "batch")]
+    top: usize,
+    /// How to print it: a table, or the API's snapshot, one a line
+    #[arg(long, value_enum, value_name = "FORMAT", default_value_t = Output::Text, requires = "batch")]
+    output: Output,
+    /// The agent's debug listener [default: http://127.0.0.1:9811, or an agent that is started for this]
+    #[arg(long, value_name = "URL", value_parser = client::authority)]
+    agent: Option<String>,
+}
+
+fn delay(text: &str) -> Result<f64, String> {
+    let seconds = text.parse().ok().filter(|seconds| (0.1..=3600.0).contains(seconds));
+    seconds.ok_or_else(|| "wanted: seconds, 0.1 to 3600".into())
+}
+
+pub(super) fn main(arguments: &Arguments) -> ExitCode {
+    match shown(arguments) {
+        Ok(code) => code,
+        Err(error) => {
+            complain(&format!("{error:#}").replace('\n', " "));
+            exit_code(FAILED)
+        }
+    }
+}
+
+fn shown(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+    if !arguments.batch && !(std::io::stdout().is_terminal() && std::io::stdin().is_terminal()) {
+        anyhow::bail!("this is no terminal; `observer top --batch` prints");
+    }
+    // Dropped, and so ended, after everything else.
+    let own = match &arguments.agent {
+        Some(_) => None,
+        None => OwnAgent::unless_there_is_one(USUAL)?,
+    };
+    let agent = own.as_ref().map(OwnAgent::address).or(arguments.agent.clone()).unwrap_or_else(|| USUAL.into());
+    let every = Duration::from_secs_f64(arguments.delay);
+    if arguments.batch {
+        return print_all(arguments, &agent, every);
+    }
+    let feed = Feed::start(Agent(agent), every);
+    top::run(View::new(arguments.sort, is_plain()), &feed)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// <https://no-color.org>, and a terminal that has none.
+fn is_plain() -> bool {
+    let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
+    set("NO_COLOR").is_some()
+        || set("TERM").is_none_or(|term| term == "dumb" || term.to_string_lossy().ends_with("-mono"))
+}
+
+fn print_all(arguments: &Arguments, agent: &str, every: Duration) -> anyhow::Result<ExitCode> {
+    let mut left = arguments.count.unwrap_or(u64::MAX);
+    let mut next = Instant::now();
+    while left > 0 {
+        let answer: SnapshotAnswer = client::ask(agent, SNAPSHOT)?;
+        let text = match arguments.output {
+            Output::Text => top::table(&answer, arguments.sort, arguments.top) + "\n",
+            Output::Json => serde_json::to_string(&answer)? + "\n",
+        };
+        match super::write(&text) {
+            // Who reads no more is told no more.
+            Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => break,
+            written => written.context("write to standard output")?,
+        }
+        left -= 1;
+        next += every;
+        if left > 0 {
+            sleep(next.saturating_duration_since(Instant::now()));
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+const SNAPSHOT: &str = "/api/v1/snapshot?sort=load&top=10000";
+
+/// Answers by requests.
+struct Agent(String);
+
+impl Source for Agent {
+    fn snapshot(&mut self) -> Result<SnapshotAnswer, String> {
+        asked(client::ask(&self.0, SNAPSHOT))
+    }
+
+    fn flows(&mut self, entity: &str) -> Result<FlowsAnswer, String> {
+        let mut query = form_urlencoded::Serializer::new(String::new());
+        query.append_pair("entity", entity).append_pair("top", "200");
+        asked(client::ask(&self.0, &format!("/api/v1/flows?{}", query.finish())))
+    }
+
+    fn pairs(&mut self) -> Result<PairsAnswer, String> {
+        asked(client::ask(&self.0, "/api/v1/pairs?top=10000"))
+    }
+}
+
+fn asked<T>(answer: anyhow::Result<T>) -> Result<T, String> {
+    answer.map_err(|error| format!("{error:#}").replace('\n', " "))
+}

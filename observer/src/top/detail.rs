@@ -1,0 +1,143 @@
+//! All of one entity, line by line.
+
+use super::{
+    View,
+    figures::{bytes, rate, seconds, tasks},
+};
+use crate::server::{EntityRow, FarEnd, FlowRow, Pair};
+
+/// What a line is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Head,
+    Plain,
+    Trouble,
+}
+
+/// The lines of the entity that is shown.
+pub(super) fn lines(view: &View) -> Vec<(Kind, String)> {
+    let Some(one) = view.one() else { return Vec::new() };
+    let mut lines = Vec::new();
+    match view.row_of_one() {
+        Some(row) => facts(row, &mut lines),
+        None => lines.push((Kind::Trouble, format!("{one} is not, or no longer, on this node"))),
+    }
+    flows(view, &mut lines);
+    pairs(view, one, &mut lines);
+    lines
+}
+
+fn facts(row: &EntityRow, lines: &mut Vec<(Kind, String)>) {
+    let mut say = |text: String| lines.push((Kind::Plain, text));
+    let EntityRow { entity, now, .. } = row;
+    if let (Some(workload), Some(kind)) = (&entity.workload, &entity.workload_type) {
+        say(format!("of {kind} {workload}"));
+    }
+    let load = now.load;
+    say(format!(
+        "load {} {} {}, {} tasks now, {} at most in the last minute",
+        tasks(load.load1),
+        tasks(load.load5),
+        tasks(load.load15),
+        tasks(now.active_tasks),
+        tasks(now.load_peak)
+    ));
+    let mut waits = format!("waited {} for a CPU", seconds(row.wait_seconds));
+    for (by, spent) in &row.caused_wait_seconds {
+        waits.push_str(&format!(", {} for {}", seconds(*spent), by.replace('_', " ")));
+    }
+    if let Some(throttled) = row.throttled_seconds {
+        waits.push_str(&format!("; stopped by its own limit for {}", seconds(throttled)));
+    }
+    say(waits);
+    if let Some(memory) = row.memory_working_set_bytes {
+        let limit =
+            row.memory_limit_bytes.map_or_else(|| "no limit".into(), |limit| format!("of {}", bytes(limit as f64)));
+        let kills = row.oom_kills.unwrap_or(0);
+        say(format!("memory {} ({limit}), {kills} processes killed for want of it", bytes(memory as f64)));
+    }
+    say(format!(
+        "sends {} ({} in a second at most), receives {}; {} segments sent again, {} connections failed",
+        rate(now.transmit_bytes_per_second),
+        rate(now.transmit_peak_bytes_per_second),
+        rate(now.receive_bytes_per_second),
+        row.retransmits,
+        row.failed_connections
+    ));
+    lines.push((Kind::Head, format!("{:<12} {:>12} {:>12}", "SCOPE", "SENT", "RECEIVED")));
+    let scopes: std::collections::BTreeSet<_> = row.transmit_bytes.keys().chain(row.receive_bytes.keys()).collect();
+    for scope in scopes {
+        let of = |all: &std::collections::BTreeMap<String, u64>| bytes(all.get(scope).copied().unwrap_or(0) as f64);
+        lines
+            .push((Kind::Plain, format!("{scope:<12} {:>12} {:>12}", of(&row.transmit_bytes), of(&row.receive_bytes))));
+    }
+}
+
+fn flows(view: &View, lines: &mut Vec<(Kind, String)>) {
+    lines.push((Kind::Head, format!("{:>10} {:>10} {:>10}  {}", "SENDS", "RECEIVES", "SENT", "FLOW")));
+    let Some(answer) = &view.flows else {
+        lines.push((Kind::Plain, "asking ...".into()));
+        return;
+    };
+    for missing in &answer.missing {
+        lines.push((Kind::Trouble, format!("not whole: {} does not run ({})", missing.program, missing.reason)));
+    }
+    for flow in &answer.flows {
+        lines.push((
+            Kind::Plain,
+            format!(
+                "{:>10} {:>10} {:>10}  {}",
+                rate(flow.transmit_bytes_per_second),
+                rate(flow.receive_bytes_per_second),
+                bytes(flow.transmit_bytes as f64),
+                described(flow)
+            ),
+        ));
+    }
+    if answer.flows.is_empty() {
+        lines.push((Kind::Plain, "nothing was carried".into()));
+    }
+}
+
+/// `to pod shop/db-0 10.244.3.7:5432 tcp, cluster`.
+fn described(flow: &FlowRow) -> String {
+    let address = flow.remote_address.as_deref().unwrap_or("forgotten");
+    let end = match flow.remote_port {
+        Some(port) if address.contains(':') => format!("[{address}]:{port}"),
+        Some(port) => format!("{address}:{port}"),
+        None => address.to_owned(),
+    };
+    let way = if flow.direction == "outbound" { "to" } else { "from" };
+    let name = flow.remote.as_ref().map(|remote| format!("{} ", named(remote))).unwrap_or_default();
+    let mut text = format!("{way} {name}{end} {}, {}", flow.protocol, flow.scope);
+    for behind in &flow.behind {
+        let who = behind.remote.as_ref().map_or_else(|| behind.address.clone(), named);
+        text.push_str(&format!(", behind it {who}"));
+    }
+    text
+}
+
+fn named(FarEnd { kind, namespace, name, .. }: &FarEnd) -> String {
+    namespace.as_ref().map_or_else(|| format!("{kind} {name}"), |namespace| format!("{kind} {namespace}/{name}"))
+}
+
+fn pairs(view: &View, one: &str, lines: &mut Vec<(Kind, String)>) {
+    let Some(answer) = &view.pairs else { return };
+    lines.push((Kind::Head, format!("{:>10}  {}", "WAITED", "WHO FOR WHOM")));
+    let before = lines.len();
+    for Pair { victim, cause, culprit, wait_seconds } in &answer.pairs {
+        let is_one = |who: &crate::server::Who| who.to_string() == one;
+        if !is_one(victim) && !culprit.as_ref().is_some_and(is_one) {
+            continue;
+        }
+        let whom = match (culprit, cause.as_str()) {
+            (Some(culprit), _) => culprit.to_string(),
+            (None, "throttled") => "its own limit".into(),
+            (None, _) => "nobody: the CPU was idle".into(),
+        };
+        lines.push((Kind::Plain, format!("{:>10}  {victim} for {whom}", seconds(*wait_seconds))));
+    }
+    if lines.len() == before {
+        lines.push((Kind::Plain, "nobody waited long".into()));
+    }
+}

@@ -1,0 +1,22 @@
+//! `observer top`: the node in a terminal, from the API of the debug listener and nothing else.
+//!
+//! [`View`] is what is shown and how keys change it, without a terminal and without a clock; [`draw`] puts it on a screen; [`run`]
+//! brings the two to a terminal, and asks the agent beside them.
+
+mod batch;
+mod columns;
+mod detail;
+mod draw;
+mod feed;
+mod figures;
+mod screen;
+#[cfg(test)]
+mod tests;
+mod view;
+
+pub use batch::table;
+pub use columns::Sort;
+pub use draw::draw;
+pub use feed::{Feed, News, Source};
+pub use screen::run;
+pub use view::{Act, View};

@@ -1,0 +1,182 @@
+//! What is shown, and how keys change it. No terminal, no clock, no request.
+
+use super::columns::Sort;
+use crate::server::{EntityRow, FlowsAnswer, PairsAnswer, SnapshotAnswer};
+use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
+
+/// What a key asks of whoever runs the view.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Act {
+    /// Nothing but to draw again.
+    Draw,
+    /// To end.
+    Quit,
+}
+
+/// All that is on the screen.
+#[derive(Debug, Default)]
+pub struct View {
+    pub(super) snapshot: Option<SnapshotAnswer>,
+    pub(super) sort: Sort,
+    pub(super) filter: String,
+    /// Keys are letters of the filter.
+    pub(super) typing: bool,
+    /// Which of the rows that are shown.
+    pub(super) selected: usize,
+    /// All of one entity, by its name in requests, instead of everybody.
+    pub(super) one: Option<String>,
+    pub(super) flows: Option<FlowsAnswer>,
+    pub(super) pairs: Option<PairsAnswer>,
+    /// How far an entity's page is scrolled.
+    pub(super) scrolled: u16,
+    pub(super) paused: bool,
+    pub(super) help: bool,
+    /// Why there is nothing new.
+    pub(super) trouble: Option<String>,
+    /// No colours, where they are not wanted.
+    pub(super) plain: bool,
+}
+
+impl View {
+    /// One that is sorted by something, with colours or without.
+    pub fn new(sort: Sort, plain: bool) -> Self {
+        Self { sort, plain, ..Self::default() }
+    }
+
+    /// Whose flows and pairs are to be asked for.
+    pub fn one(&self) -> Option<&str> {
+        self.one.as_deref()
+    }
+
+    /// Whether what comes is not to be shown.
+    pub fn is_paused(&self) -> bool {
+        self.paused
+    }
+
+    /// The rows that are shown, in their order.
+    pub fn rows(&self) -> Vec<&EntityRow> {
+        let words: Vec<String> = self.filter.to_lowercase().split_whitespace().map(str::to_owned).collect();
+        let is_wanted = |row: &&EntityRow| {
+            let workload = row.entity.workload.as_deref().unwrap_or_default();
+            let name = format!("{} {workload}", row.entity).to_lowercase();
+            words.iter().all(|word| name.contains(word.as_str()))
+        };
+        let mut rows: Vec<_> = self.snapshot.iter().flat_map(|all| &all.entities).filter(is_wanted).collect();
+        rows.sort_by(|a, b| self.sort.key(b).total_cmp(&self.sort.key(a)));
+        rows
+    }
+
+    /// The row of the entity that is shown alone.
+    pub(super) fn row_of_one(&self) -> Option<&EntityRow> {
+        let one = self.one.as_ref()?;
+        self.snapshot.as_ref()?.entities.iter().find(|row| row.entity.to_string() == *one)
+    }
+
+    /// A new answer; while it is paused, what is shown stays.
+    pub fn take(&mut self, answer: Result<SnapshotAnswer, String>) {
+        match answer {
+            Ok(snapshot) if !self.paused => {
+                // Whoever is selected stays so, wherever they go.
+                let selected = self.rows().get(self.selected).map(|row| row.entity.to_string());
+                self.snapshot = Some(snapshot);
+                let rows = self.rows();
+                let at = rows.iter().position(|row| Some(row.entity.to_string()) == selected);
+                self.selected =
+                    if self.selected == 0 { 0 } else { at.unwrap_or(self.selected).min(rows.len().max(1) - 1) };
+                self.trouble = None;
+            }
+            Ok(_) => {}
+            Err(trouble) => self.trouble = Some(trouble),
+        }
+    }
+
+    /// What was asked for of one entity; an answer that comes too late is another's.
+    pub fn take_detail(&mut self, of: &str, flows: Result<FlowsAnswer, String>, pairs: Result<PairsAnswer, String>) {
+        if self.one.as_deref() != Some(of) || self.paused {
+            return;
+        }
+        match (flows, pairs) {
+            (Ok(flows), Ok(pairs)) => {
+                self.flows = Some(flows);
+                self.pairs = Some(pairs);
+            }
+            (Err(trouble), _) | (_, Err(trouble)) => self.trouble = Some(trouble),
+        }
+    }
+
+    /// A key was pressed.
+    pub fn key(&mut self, key: KeyEvent) -> Act {
+        if key.modifiers.contains(KeyModifiers::CONTROL) && matches!(key.code, KeyCode::Char('c')) {
+            return Act::Quit;
+        }
+        if self.typing {
+            self.type_key(key.code);
+            return Act::Draw;
+        }
+        if self.help {
+            self.help = false;
+            return if key.code == KeyCode::Char('q') { Act::Quit } else { Act::Draw };
+        }
+        match key.code {
+            KeyCode::Char('q') => return Act::Quit,
+            KeyCode::Char('l') => self.sort_by(Sort::Load),
+            KeyCode::Char('b') => self.sort_by(Sort::Bytes),
+            KeyCode::Char('w') => self.sort_by(Sort::Wait),
+            KeyCode::Char('m') => self.sort_by(Sort::Memory),
+            KeyCode::Char('p' | ' ') => self.paused = !self.paused,
+            KeyCode::Char('?' | 'h') => self.help = true,
+            KeyCode::Char('/') if self.one.is_none() => self.typing = true,
+            KeyCode::Esc if self.one.is_some() => self.close(),
+            KeyCode::Esc => self.filter.clear(),
+            KeyCode::Left | KeyCode::Backspace => self.close(),
+            KeyCode::Enter | KeyCode::Right => self.open(),
+            KeyCode::Down | KeyCode::Char('j') => self.go(1),
+            KeyCode::Up | KeyCode::Char('k') => self.go(-1),
+            KeyCode::PageDown => self.go(10),
+            KeyCode::PageUp => self.go(-10),
+            KeyCode::Home => self.go(isize::MIN),
+            KeyCode::End => self.go(isize::MAX),
+            _ => {}
+        }
+        Act::Draw
+    }
+
+    fn type_key(&mut self, code: KeyCode) {
+        match code {
+            KeyCode::Char(letter) => self.filter.push(letter),
+            KeyCode::Backspace => drop(self.filter.pop()),
+            KeyCode::Enter => self.typing = false,
+            KeyCode::Esc => {
+                self.filter.clear();
+                self.typing = false;
+            }
+            _ => return,
+        }
+        self.selected = 0;
+    }
+
+    fn sort_by(&mut self, sort: Sort) {
+        self.sort = sort;
+        self.selected = 0;
+    }
+
+    fn open(&mut self) {
+        let chosen = self.rows().get(self.selected).map(|row| row.entity.to_string());
+        if self.one.is_none() && chosen.is_some() {
+            (self.one, self.flows, self.pairs, self.scrolled) = (chosen, None, None, 0);
+        }
+    }
+
+    fn close(&mut self) {
+        self.one = None;
+    }
+
+    fn go(&mut self, by: isize) {
+        if self.one.is_some() {
+            self.scrolled = usize::from(self.scrolled).saturating_add_signed(by).min(usize::from(u16::MAX / 2)) as u16;
+        } else {
+            let last = self.rows().len().max(1) - 1;
+            self.selected = self.selected.saturating_add_signed(by).min(last);
+        }
+    }
+}
