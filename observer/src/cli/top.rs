@@ -49,8 +49,12 @@ pub(super) struct Arguments {
     /// How to print it: a table, or the API's snapshot, one a line
     #[arg(long, value_enum, value_name = "FORMAT", default_value_t = Output::Text, requires = "batch")]
     output: Output,
-    /// The agent's debug listener [default: http://127.0.0.1:9811, or an agent that is started for this]
-    #[arg(long, value_name = "URL", value_parser = client::authority)]
+    #[arg(
+        long,
+        value_name = "URL",
+        value_parser = client::authority,
+        help = "The agent's debug listener [default: http://127.0.0.1:9811, or an agent that is started for this]"
+    )]
     agent: Option<String>,
 }
 
@@ -70,7 +74,8 @@ pub(super) fn main(arguments: &Arguments) -> ExitCode {
 }
 
 fn shown(arguments: &Arguments) -> anyhow::Result<ExitCode> {
-    if !arguments.batch && !(std::io::stdout().is_terminal() && std::io::stdin().is_terminal()) {
+    let has_terminal = std::io::stdout().is_terminal() && std::io::stdin().is_terminal();
+    if !arguments.batch && !has_terminal {
         anyhow::bail!("this is no terminal; `observer top --batch` prints");
     }
     // Dropped, and so ended, after everything else.
@@ -83,8 +88,7 @@ fn shown(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     if arguments.batch {
         return print_all(arguments, &agent, every);
     }
-    let feed = Feed::start(Agent(agent), every);
-    top::run(View::new(arguments.sort, is_plain()), &feed)?;
+    top::run(View::new(arguments.sort, is_plain()), || Feed::start(Agent(agent), every))?;
     Ok(ExitCode::SUCCESS)
 }
 

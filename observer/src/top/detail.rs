@@ -5,6 +5,7 @@ use super::{
     figures::{bytes, rate, seconds, tasks},
 };
 use crate::server::{EntityRow, FarEnd, FlowRow, Pair};
+use std::fmt::Write as _;
 
 /// What a line is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,10 +45,10 @@ fn facts(row: &EntityRow, lines: &mut Vec<(Kind, String)>) {
     ));
     let mut waits = format!("waited {} for a CPU", seconds(row.wait_seconds));
     for (by, spent) in &row.caused_wait_seconds {
-        waits.push_str(&format!(", {} for {}", seconds(*spent), by.replace('_', " ")));
+        let _ = write!(waits, ", {} for {}", seconds(*spent), by.replace('_', " "));
     }
     if let Some(throttled) = row.throttled_seconds {
-        waits.push_str(&format!("; stopped by its own limit for {}", seconds(throttled)));
+        let _ = write!(waits, "; stopped by its own limit for {}", seconds(throttled));
     }
     say(waits);
     if let Some(memory) = row.memory_working_set_bytes {
@@ -112,7 +113,7 @@ fn described(flow: &FlowRow) -> String {
     let mut text = format!("{way} {name}{end} {}, {}", flow.protocol, flow.scope);
     for behind in &flow.behind {
         let who = behind.remote.as_ref().map_or_else(|| behind.address.clone(), named);
-        text.push_str(&format!(", behind it {who}"));
+        let _ = write!(text, ", behind it {who}");
     }
     text
 }

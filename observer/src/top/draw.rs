@@ -5,6 +5,7 @@ use super::{
     columns::fitting,
     detail::{self, Kind},
     figures::{rate, tasks},
+    view::Mode,
 };
 use crate::server::EntityRow;
 use ratatui::{
@@ -45,11 +46,11 @@ pub fn draw(frame: &mut Frame<'_>, view: &View) {
         Layout::vertical([Constraint::Length(3), Constraint::Min(1), Constraint::Length(1)]).areas(area);
     draw_head(frame, head, view);
     if view.one.is_some() {
-        draw_one(frame, body, view)
+        draw_one(frame, body, view);
     } else {
-        draw_table(frame, body, view)
+        draw_table(frame, body, view);
     }
-    let keys = if view.typing {
+    let keys = if view.mode == Mode::Typing {
         format!("filter: {}_", view.filter)
     } else if view.one.is_some() {
         "esc back  up/down scroll  p pause  ? help  q end".into()
@@ -57,7 +58,7 @@ pub fn draw(frame: &mut Frame<'_>, view: &View) {
         "l load  b bytes  w waits  m memory  / filter  enter open  p pause  ? help  q end".into()
     };
     frame.render_widget(Paragraph::new(keys).style(quiet(view)), foot);
-    if view.help {
+    if view.mode == Mode::Help {
         frame.render_widget(Clear, body);
         frame.render_widget(Paragraph::new(HELP.map(Line::from).to_vec()), body);
     }
@@ -99,7 +100,7 @@ fn draw_head(frame: &mut Frame<'_>, area: Rect, view: &View) {
     if view.paused {
         said.push(Span::styled("paused ", style(view, Color::Yellow).add_modifier(Modifier::BOLD)));
     }
-    if !view.filter.is_empty() && !view.typing {
+    if !view.filter.is_empty() && view.mode != Mode::Typing {
         said.push(Span::raw(format!("filter: {} ", view.filter)));
     }
     if let Some(trouble) = &view.trouble {

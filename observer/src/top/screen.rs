@@ -16,12 +16,14 @@ use std::{
 /// How long keys are waited for before what came is drawn.
 const TURN: Duration = Duration::from_millis(100);
 
-/// Shows a view until somebody ends it.
+/// Shows a view, and what a feed that is started for it brings, until somebody ends it.
 ///
 /// # Errors
 /// When the terminal cannot be used.
-pub fn run(mut view: View, feed: &Feed) -> anyhow::Result<()> {
+pub fn run(mut view: View, feed: impl FnOnce() -> Feed) -> anyhow::Result<()> {
+    // Before any other thread: a signal is blocked by all of them, or ends the program.
     let ended = end_by_signal()?;
+    let feed = feed();
     let mut terminal = ratatui::try_init().context("the terminal cannot be used")?;
     let outcome = (|| -> anyhow::Result<()> {
         loop {
@@ -54,8 +56,10 @@ pub fn run(mut view: View, feed: &Feed) -> anyhow::Result<()> {
 /// Becomes true when somebody wants this program to end. Ctrl-C is a key here.
 fn end_by_signal() -> anyhow::Result<Arc<AtomicBool>> {
     let mut signals = SigSet::empty();
-    [Signal::SIGTERM, Signal::SIGHUP, Signal::SIGINT].into_iter().for_each(|signal| signals.add(signal));
-    // Threads inherit what is blocked, so that only the one below hears of it; the asking thread is of no matter.
+    for signal in [Signal::SIGTERM, Signal::SIGHUP, Signal::SIGINT] {
+        signals.add(signal);
+    }
+    // Threads inherit what is blocked, so that only the one below hears of it.
     signals.thread_block().context("block signals")?;
     let ended = Arc::new(AtomicBool::new(false));
     let told = Arc::clone(&ended);

@@ -1,6 +1,6 @@
 //! The view by its keys, and what of it is on a screen.
 
-use super::{Act, Sort, View, columns::fitting, draw, table};
+use super::{Act, Sort, View, columns::fitting, draw, table, view::Mode};
 use crate::server::{Averages, Doings, EntityRow, FlowsAnswer, PairsAnswer, SnapshotAnswer, Who};
 use ratatui::{
     Terminal,
@@ -155,12 +155,13 @@ fn a_pause_keeps_what_is_shown_and_trouble_is_told() {
 #[test]
 fn a_window_of_any_size_is_drawn_and_a_narrow_one_keeps_what_it_is_sorted_by() {
     let mut view = view();
-    for help in [false, true] {
-        view.help = help;
+    for mode in [Mode::Usual, Mode::Typing, Mode::Help] {
+        view.mode = mode;
         for (width, height) in [(1, 1), (5, 3), (39, 30), (40, 7), (60, 8), (300, 100)] {
             screen(&view, width, height);
         }
     }
+    view.mode = Mode::Usual;
     assert!(screen(&view, 30, 5).contains("too small"));
     for sort in [Sort::Load, Sort::Bytes, Sort::Wait, Sort::Memory] {
         let columns = fitting(40, sort);
@@ -175,7 +176,7 @@ fn ctrl_c_ends_even_while_a_filter_is_typed_and_help_goes_with_any_key() {
     letters(&mut view, "?");
     assert!(screen(&view, 100, 24).contains("sort by load"));
     letters(&mut view, "b");
-    assert!(!view.help && view.sort == Sort::Load, "the key that closes it does nothing else");
+    assert!(view.mode == Mode::Usual && view.sort == Sort::Load, "the key that closes it does nothing else");
     letters(&mut view, "/");
     assert_eq!(view.key(KeyEvent::new(KeyCode::Char('c'), KeyModifiers::CONTROL)), Act::Quit);
 }

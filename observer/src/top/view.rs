@@ -13,14 +13,26 @@ pub enum Act {
     Quit,
 }
 
+/// What keys mean.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Mode {
+    /// What the line at the bottom says.
+    #[default]
+    Usual,
+    /// They are letters of the filter.
+    Typing,
+    /// Any of them ends the help.
+    Help,
+}
+
 /// All that is on the screen.
 #[derive(Debug, Default)]
 pub struct View {
     pub(super) snapshot: Option<SnapshotAnswer>,
     pub(super) sort: Sort,
     pub(super) filter: String,
-    /// Keys are letters of the filter.
-    pub(super) typing: bool,
+    /// What keys mean.
+    pub(super) mode: Mode,
     /// Which of the rows that are shown.
     pub(super) selected: usize,
     /// All of one entity, by its name in requests, instead of everybody.
@@ -30,7 +42,6 @@ pub struct View {
     /// How far an entity's page is scrolled.
     pub(super) scrolled: u16,
     pub(super) paused: bool,
-    pub(super) help: bool,
     /// Why there is nothing new.
     pub(super) trouble: Option<String>,
     /// No colours, where they are not wanted.
@@ -109,12 +120,16 @@ impl View {
         if key.modifiers.contains(KeyModifiers::CONTROL) && matches!(key.code, KeyCode::Char('c')) {
             return Act::Quit;
         }
-        if self.typing {
+        // A terminal's word for something else.
+        if key.modifiers.intersects(KeyModifiers::CONTROL | KeyModifiers::ALT) {
+            return Act::Draw;
+        }
+        if self.mode == Mode::Typing {
             self.type_key(key.code);
             return Act::Draw;
         }
-        if self.help {
-            self.help = false;
+        if self.mode == Mode::Help {
+            self.mode = Mode::Usual;
             return if key.code == KeyCode::Char('q') { Act::Quit } else { Act::Draw };
         }
         match key.code {
@@ -124,8 +139,8 @@ impl View {
             KeyCode::Char('w') => self.sort_by(Sort::Wait),
             KeyCode::Char('m') => self.sort_by(Sort::Memory),
             KeyCode::Char('p' | ' ') => self.paused = !self.paused,
-            KeyCode::Char('?' | 'h') => self.help = true,
-            KeyCode::Char('/') if self.one.is_none() => self.typing = true,
+            KeyCode::Char('?' | 'h') => self.mode = Mode::Help,
+            KeyCode::Char('/') if self.one.is_none() => self.mode = Mode::Typing,
             KeyCode::Esc if self.one.is_some() => self.close(),
             KeyCode::Esc => self.filter.clear(),
             KeyCode::Left | KeyCode::Backspace => self.close(),
@@ -145,10 +160,10 @@ impl View {
         match code {
             KeyCode::Char(letter) => self.filter.push(letter),
             KeyCode::Backspace => drop(self.filter.pop()),
-            KeyCode::Enter => self.typing = false,
+            KeyCode::Enter => self.mode = Mode::Usual,
             KeyCode::Esc => {
                 self.filter.clear();
-                self.typing = false;
+                self.mode = Mode::Usual;
             }
             _ => return,
         }

@@ -16,7 +16,7 @@ use std::{
 };
 
 /// Longer than the verifier takes on a slow machine.
-const READY_WITHIN: Duration = Duration::from_secs(60);
+const READY_WITHIN: Duration = Duration::from_mins(1);
 /// A stop takes a second where the history is written.
 const ENDED_WITHIN: Duration = Duration::from_secs(5);
 const CONNECTED_WITHIN: Duration = Duration::from_secs(2);
