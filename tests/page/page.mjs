@@ -2,7 +2,7 @@
 //
 //   node page.mjs '{"url": "http://127.0.0.1:9811/", "busy": "/a/b", "busy_layer": "/a/b", "sender": "/c", "far_end": "203.0.113.1:5001"}'
 //
-// What it saw is printed as JSON, for whoever knows the truth. With "screenshots" it leaves pictures in that directory.
+// With "among" only those whose names have that are looked at. What it saw is printed as JSON, for whoever knows the truth. With "screenshots" it leaves pictures in that directory.
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
@@ -83,6 +83,13 @@ try {
   await page.goto(wanted.url, { waitUntil: "domcontentloaded" });
   await page.waitForSelector(".state.live", PATIENCE);
 
+  if (wanted.among) {
+    // What else runs on the machine may be heavier.
+    await page.keyboard.press("/");
+    await page.keyboard.type(wanted.among);
+    await page.evaluate(() => document.activeElement.blur());
+  }
+
   // Who makes the load is first, and the newest of the chart's values are told.
   const all = "Everybody on this node";
   await until(page, all, `${wanted.busy} is to be the first by load`, ([first]) => first?.[0] === wanted.busy);
@@ -118,6 +125,10 @@ try {
   );
   const past = await page.$eval("#over-load", (head) => head.closest("section").querySelector("[role=img]").getAttribute("aria-label"));
 
+  if (wanted.among) {
+    await page.keyboard.press("/");
+    await page.keyboard.press("Escape");
+  }
   // By keyboard alone: filter, choose, go back, pause.
   await page.keyboard.press("/");
   await page.keyboard.type(wanted.sender.slice(-12));

@@ -5,6 +5,7 @@ mod check;
 mod client;
 mod history;
 mod metrics_docs;
+mod reach;
 mod time;
 mod top;
 mod whois;

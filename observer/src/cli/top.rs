@@ -1,14 +1,19 @@
 //! `observer top`: who makes this node's load and who sends, in a terminal. It asks the API of the debug listener and nothing else.
 
+mod nodes;
 mod own;
 
-use super::{FAILED, Output, client, complain, exit_code};
+use super::{
+    FAILED, Output, client, complain, exit_code,
+    reach::{Reach, USUAL},
+};
 use crate::{
     server::{FlowsAnswer, PairsAnswer, SnapshotAnswer},
     top::{self, Feed, Sort, Source, View},
 };
 use anyhow::Context as _;
 use clap::Args;
+use nodes::Nodes;
 use own::OwnAgent;
 use std::{
     io::IsTerminal as _,
@@ -20,12 +25,10 @@ use std::{
 const AFTER_HELP: &str = "\
 Keys: l b w m sort, / filters, enter shows all of one, esc goes back, p pauses, ? helps, q ends.
 
-Where no agent listens, and this is root, one is started for as long as it is looked at. In a cluster, reach the agent of a
-node through kubectl port-forward:
-  kubectl -n observer port-forward POD 9811
-  observer top";
-
-const USUAL: &str = "127.0.0.1:9811";
+Where no agent listens, and this is root, one is started for as long as it is looked at. Installed as kubectl-observer it is
+a plugin of kubectl:
+  kubectl observer top --node NODE
+  kubectl observer top --all-nodes";
 
 /// What to show, and how.
 #[derive(Args, Clone, Debug)]
@@ -49,13 +52,11 @@ pub(super) struct Arguments {
     /// How to print it: a table, or the API's snapshot, one a line
     #[arg(long, value_enum, value_name = "FORMAT", default_value_t = Output::Text, requires = "batch")]
     output: Output,
-    #[arg(
-        long,
-        value_name = "URL",
-        value_parser = client::authority,
-        help = "The agent's debug listener [default: http://127.0.0.1:9811, or an agent that is started for this]"
-    )]
-    agent: Option<String>,
+    /// All nodes of the cluster at once: a line for each workload
+    #[arg(long, conflicts_with_all = ["agent", "node", "pod"])]
+    all_nodes: bool,
+    #[command(flatten)]
+    reach: Reach,
 }
 
 fn delay(text: &str) -> Result<f64, String> {
@@ -78,17 +79,24 @@ fn shown(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     if !arguments.batch && !has_terminal {
         anyhow::bail!("this is no terminal; `observer top --batch` prints");
     }
-    // Dropped, and so ended, after everything else.
-    let own = match &arguments.agent {
-        Some(_) => None,
-        None => OwnAgent::unless_there_is_one(USUAL)?,
-    };
-    let agent = own.as_ref().map(OwnAgent::address).or(arguments.agent.clone()).unwrap_or_else(|| USUAL.into());
     let every = Duration::from_secs_f64(arguments.delay);
-    if arguments.batch {
-        return print_all(arguments, &agent, every);
+    if arguments.all_nodes {
+        return show(arguments, Nodes::of(arguments.reach.all()?), every);
     }
-    top::run(View::new(arguments.sort, is_plain()), || Feed::start(Agent(agent), every))?;
+    // Dropped, and so ended, after everything else.
+    let own = if arguments.reach.is_said() { None } else { OwnAgent::unless_there_is_one(USUAL)? };
+    let address = match &own {
+        Some(own) => own.address(),
+        None => arguments.reach.one()?.address,
+    };
+    show(arguments, Agent(address), every)
+}
+
+fn show(arguments: &Arguments, source: impl Source, every: Duration) -> anyhow::Result<ExitCode> {
+    if arguments.batch {
+        return print_all(arguments, source, every);
+    }
+    top::run(View::new(arguments.sort, is_plain()), || Feed::start(source, every))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -99,11 +107,14 @@ fn is_plain() -> bool {
         || set("TERM").is_none_or(|term| term == "dumb" || term.to_string_lossy().ends_with("-mono"))
 }
 
-fn print_all(arguments: &Arguments, agent: &str, every: Duration) -> anyhow::Result<ExitCode> {
+fn print_all(arguments: &Arguments, mut source: impl Source, every: Duration) -> anyhow::Result<ExitCode> {
     let mut left = arguments.count.unwrap_or(u64::MAX);
     let mut next = Instant::now();
     while left > 0 {
-        let answer: SnapshotAnswer = client::ask(agent, SNAPSHOT)?;
+        let (answer, missing) = source.snapshot().map_err(anyhow::Error::msg)?;
+        if let Some(missing) = missing {
+            complain(&missing);
+        }
         let text = match arguments.output {
             Output::Text => top::table(&answer, arguments.sort, arguments.top) + "\n",
             Output::Json => serde_json::to_string(&answer)? + "\n",
@@ -128,8 +139,8 @@ const SNAPSHOT: &str = "/api/v1/snapshot?sort=load&top=10000";
 struct Agent(String);
 
 impl Source for Agent {
-    fn snapshot(&mut self) -> Result<SnapshotAnswer, String> {
-        asked(client::ask(&self.0, SNAPSHOT))
+    fn snapshot(&mut self) -> Result<(SnapshotAnswer, Option<String>), String> {
+        asked(client::ask(&self.0, SNAPSHOT)).map(|answer| (answer, None))
     }
 
     fn flows(&mut self, entity: &str) -> Result<FlowsAnswer, String> {

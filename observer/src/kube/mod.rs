@@ -5,11 +5,13 @@
 //! watch (pods of this node) ──> store ──> names of pods and containers
 //! owners (a GET for each ReplicaSet and Job) ─┘
 //! ranges (of pods, nodes and services, now and then) ──> scopes
+//! agents (for those who look from outside) ──> streams to their debug listeners
 //! peers (a GET for one address elsewhere, when somebody asks) ──> names of far ends
 //! ```
 //! Counting waits for none of it. One watch with a field selector, never a list of the cluster's pods; a pod is pruned while it is
 //! read, so that its full object never exists.
 
+mod agents;
 mod connect;
 mod facts;
 mod owners;
@@ -25,6 +27,7 @@ mod store;
 mod tests;
 mod watch;
 
+pub use agents::{AgentPod, Agents};
 pub use connect::{Access, AccessError, Connection};
 pub use owners::{Answer, Owners};
 pub use peers::{Kinds, NoAnswer, Peer, PeerAnswer, Peers, Question, ServicePeer, node_of};

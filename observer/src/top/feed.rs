@@ -12,11 +12,11 @@ use std::{
 
 /// Who answers.
 pub trait Source: Send + 'static {
-    /// Everybody.
+    /// Everybody, and what is missing from that, if something is.
     ///
     /// # Errors
     /// In a sentence.
-    fn snapshot(&mut self) -> Result<SnapshotAnswer, String>;
+    fn snapshot(&mut self) -> Result<(SnapshotAnswer, Option<String>), String>;
 
     /// The flows of an entity.
     ///
@@ -35,7 +35,7 @@ pub trait Source: Send + 'static {
 #[derive(Debug)]
 pub enum News {
     /// Everybody.
-    All(Result<SnapshotAnswer, String>),
+    All(Result<(SnapshotAnswer, Option<String>), String>),
     /// One entity's flows and pairs.
     One(String, Result<FlowsAnswer, String>, Result<PairsAnswer, String>),
 }

@@ -9,6 +9,7 @@ mod detail;
 mod draw;
 mod feed;
 mod figures;
+mod merge;
 mod screen;
 #[cfg(test)]
 mod tests;
@@ -18,5 +19,6 @@ pub use batch::table;
 pub use columns::Sort;
 pub use draw::draw;
 pub use feed::{Feed, News, Source};
+pub use merge::merged;
 pub use screen::run;
 pub use view::{Act, View};

@@ -42,7 +42,14 @@ pub fn run(mut view: View, feed: impl FnOnce() -> Feed) -> anyhow::Result<()> {
             }
             for news in feed.news() {
                 match news {
-                    News::All(answer) => view.take(answer),
+                    News::All(answer) => {
+                        let (answer, missing) = match answer {
+                            Ok((answer, missing)) => (Ok(answer), missing),
+                            Err(trouble) => (Err(trouble), None),
+                        };
+                        view.take(answer);
+                        view.tell(missing);
+                    }
                     News::One(of, flows, pairs) => view.take_detail(&of, flows, pairs),
                 }
             }

@@ -101,6 +101,13 @@ impl View {
         }
     }
 
+    /// What is missing from what is shown.
+    pub fn tell(&mut self, missing: Option<String>) {
+        if missing.is_some() {
+            self.trouble = missing;
+        }
+    }
+
     /// What was asked for of one entity; an answer that comes too late is another's.
     pub fn take_detail(&mut self, of: &str, flows: Result<FlowsAnswer, String>, pairs: Result<PairsAnswer, String>) {
         if self.one.as_deref() != Some(of) || self.paused {

@@ -96,6 +96,11 @@ pub(crate) fn of_agent(workspace: &Workspace, pair: &Pair, target: Target, profi
     write(workspace, &image, &format!("image/observer{suffix}{of_tests}.tar"))
 }
 
+/// The program of this machine's image, once it is built.
+pub(crate) fn program(workspace: &Workspace, profile: Profile) -> PathBuf {
+    Target::of_this_machine().directory(workspace, profile).join("observer")
+}
+
 /// What the image says of itself: <https://github.com/opencontainers/image-spec/blob/v1.1.1/annotations.md>.
 fn labels(commit: &Commit) -> Vec<(&'static str, String)> {
     let mut labels = vec![

@@ -12,6 +12,9 @@ use std::{
     process::Command,
 };
 
+/// Flags of their own, so a directory of their own.
+const BUILT: &str = "image/build";
+
 /// A kind of machine, by the name that rustc has for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Target {
@@ -56,8 +59,6 @@ impl Target {
     /// Builds `packages` without a dynamic linker and returns the directory of the binaries. The agent among them embeds
     /// `object`.
     ///
-    /// They are in `target/image/build`: flags of their own, so a directory of their own.
-    ///
     /// # Errors
     /// When the build fails, or this machine has no compiler for the target.
     pub(crate) fn build(
@@ -68,7 +69,7 @@ impl Target {
         packages: &[&str],
         object: Option<&Path>,
     ) -> Result<PathBuf> {
-        let directory = workspace.target().join("image/build");
+        let directory = workspace.target().join(BUILT);
         let mut cargo = if self == Self::of_this_machine() {
             workspace.cargo("build")
         } else {
@@ -94,7 +95,12 @@ impl Target {
                 progress::seconds(finished.elapsed)
             ));
         }
-        Ok(directory.join(self.triple()).join(profile.name()))
+        Ok(self.directory(workspace, profile))
+    }
+
+    /// Where its binaries are.
+    pub(crate) fn directory(self, workspace: &Workspace, profile: Profile) -> PathBuf {
+        workspace.target().join(BUILT).join(self.triple()).join(profile.name())
     }
 
     /// A cargo that builds for another machine: with the compiler of the eBPF programs, which has its sources, so that the

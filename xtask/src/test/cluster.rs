@@ -102,10 +102,12 @@ fn tests(context: &Context<'_>, bed: Bed, image: &Path, log: &Path) -> Result<Ta
 fn harness(context: &Context<'_>, privilege: Privilege, kubeconfig: &Path, bed: Option<Bed>) -> Result<Command> {
     let layout = cluster::Layout::of(context.workspace);
     let setting = |name: &str, value: &Path| format!("{name}={}", value.display());
+    let profile = if bed.is_some() { Profile::TestRelease } else { Profile::Release };
     let mut words = vec![
         "env".to_owned(),
         format!("PATH={}", context.path().to_string_lossy()),
         setting("KUBECONFIG", kubeconfig),
+        setting("OBSERVER_BIN", &image::program(context.workspace, profile)),
         setting("OBSERVER_KUBECTL", &cluster::kubectl(context.workspace, bed.is_none())),
     ];
     words.extend(context.circumstances.settings());

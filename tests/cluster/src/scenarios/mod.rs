@@ -12,6 +12,7 @@ mod parts;
 pub(crate) mod reconciliation;
 mod resources;
 mod services;
+mod top;
 mod web_page;
 
 use libtest_mimic::Trial;
@@ -30,6 +31,7 @@ pub(crate) fn all() -> Vec<Trial> {
     all.extend(account::tests());
     all.extend(load::tests());
     all.extend(web_page::tests());
+    all.extend(top::tests());
     all.extend(outages::tests());
     all
 }

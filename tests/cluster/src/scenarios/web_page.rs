@@ -38,7 +38,7 @@ fn in_a_browser() -> Result<Outcome> {
     let entity = |pod: &Pod| format!("{}/{}/main", namespace::name(), pod.name);
     let forwarded = Agent::forward()?;
     let seen = browser::drive(&json!({
-        "url": format!("http://{}/", forwarded.address),
+        "url": format!("http://{}/", forwarded.address), "among": namespace::name(),
         "busy": entity(&busy), "busy_layer": format!("{}/{}", namespace::name(), busy.name), "sender": entity(&sender), "far_end": format!("pod {}/{}", namespace::name(), sink.pod.name),
         "browser": chromium, "patience_ms": PATIENCE.as_millis(),
         "screenshots": std::env::var_os("OBSERVER_SCREENSHOTS").map(PathBuf::from),

@@ -1,0 +1,141 @@
+//! Several nodes as one: a row for each workload.
+
+use crate::server::{Averages, Doings, EntityRow, SnapshotAnswer, Who};
+use std::collections::BTreeMap;
+
+/// All that several agents answered: what workloads do on all of their nodes together.
+pub fn merged(answers: &[SnapshotAnswer]) -> SnapshotAnswer {
+    let mut rows = BTreeMap::<String, EntityRow>::new();
+    let mut whole = SnapshotAnswer {
+        node: if answers.len() == 1 { "1 node".into() } else { format!("{} nodes", answers.len()) },
+        ..SnapshotAnswer::default()
+    };
+    for answer in answers {
+        whole.time_unix_seconds = whole.time_unix_seconds.max(answer.time_unix_seconds);
+        whole.window_seconds = whole.window_seconds.max(answer.window_seconds);
+        if let Some(load) = answer.load {
+            add_load(whole.load.get_or_insert_default(), load);
+        }
+        if let Some(rest) = answer.load1_unattributed {
+            *whole.load1_unattributed.get_or_insert_default() += rest;
+        }
+        add_doings(&mut whole.all, &answer.all);
+        whole.more += answer.more;
+        for row in &answer.entities {
+            let name = name_of(&row.entity, &answer.node);
+            let sum = rows.entry(name.clone()).or_insert_with(|| EntityRow {
+                entity: Who { cgroup: Some(name), ..Who::default() },
+                ..EntityRow::default()
+            });
+            add(sum, row);
+        }
+    }
+    whole.entities = rows.into_values().collect();
+    whole
+}
+
+/// `NAMESPACE/WORKLOAD (KIND)` wherever its pods are; what is no pod's is its node's.
+fn name_of(who: &Who, node: &str) -> String {
+    match (&who.namespace, &who.workload, &who.workload_type) {
+        (Some(namespace), Some(workload), Some(kind)) => format!("{namespace}/{workload} ({kind})"),
+        _ => format!("{node}: {who}"),
+    }
+}
+
+fn add_load(sum: &mut Averages, Averages { load1, load5, load15 }: Averages) {
+    sum.load1 += load1;
+    sum.load5 += load5;
+    sum.load15 += load15;
+}
+
+/// Sums, but for the peaks: they need not have been in the same second, and the largest of them is one that was.
+fn add_doings(sum: &mut Doings, more: &Doings) {
+    sum.transmit_bytes_per_second += more.transmit_bytes_per_second;
+    sum.receive_bytes_per_second += more.receive_bytes_per_second;
+    sum.active_tasks += more.active_tasks;
+    sum.wait_seconds_per_second += more.wait_seconds_per_second;
+    for (largest, other) in [
+        (&mut sum.transmit_peak_bytes_per_second, more.transmit_peak_bytes_per_second),
+        (&mut sum.receive_peak_bytes_per_second, more.receive_peak_bytes_per_second),
+        (&mut sum.load_peak, more.load_peak),
+    ] {
+        *largest = largest.max(other);
+    }
+    add_load(&mut sum.load, more.load);
+}
+
+fn add(sum: &mut EntityRow, more: &EntityRow) {
+    add_doings(&mut sum.now, &more.now);
+    for (all, parts) in [(&mut sum.transmit_bytes, &more.transmit_bytes), (&mut sum.receive_bytes, &more.receive_bytes)]
+    {
+        for (scope, bytes) in parts {
+            *all.entry(scope.clone()).or_default() += bytes;
+        }
+    }
+    for (by, seconds) in &more.caused_wait_seconds {
+        *sum.caused_wait_seconds.entry(by.clone()).or_default() += seconds;
+    }
+    sum.wait_seconds += more.wait_seconds;
+    sum.uninterruptible_seconds += more.uninterruptible_seconds;
+    sum.retransmits += more.retransmits;
+    sum.failed_connections += more.failed_connections;
+    // Of which nobody knows, nothing is said.
+    for (all, part) in [(&mut sum.cpu_seconds, more.cpu_seconds), (&mut sum.throttled_seconds, more.throttled_seconds)]
+    {
+        if let Some(part) = part {
+            *all.get_or_insert_default() += part;
+        }
+    }
+    for (all, part) in [
+        (&mut sum.memory_working_set_bytes, more.memory_working_set_bytes),
+        (&mut sum.memory_limit_bytes, more.memory_limit_bytes),
+        (&mut sum.oom_kills, more.oom_kills),
+        (&mut sum.open_connections, more.open_connections),
+    ] {
+        if let Some(part) = part {
+            *all.get_or_insert_default() += part;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(node: &str, load1: f64, peak: f64, memory: Option<u64>) -> SnapshotAnswer {
+        let text = |text: &str| Some(text.to_owned());
+        let pod = Who {
+            namespace: text("shop"),
+            pod: Some(format!("web-{node}")),
+            workload: text("web"),
+            workload_type: text("deployment"),
+            ..Who::default()
+        };
+        let now = Doings {
+            transmit_peak_bytes_per_second: peak,
+            load: Averages { load1, ..Averages::default() },
+            ..Doings::default()
+        };
+        let row = |entity| EntityRow {
+            entity,
+            now,
+            memory_working_set_bytes: memory,
+            transmit_bytes: BTreeMap::from([("cluster".into(), 5)]),
+            ..EntityRow::default()
+        };
+        let host = Who { cgroup: text("/system.slice"), ..Who::default() };
+        SnapshotAnswer { node: node.into(), entities: vec![row(pod), row(host)], all: now, ..SnapshotAnswer::default() }
+    }
+
+    #[test]
+    fn a_workload_of_two_nodes_is_one_row_and_their_services_are_two() {
+        let whole = merged(&[answer("a", 1.5, 10.0, Some(7)), answer("b", 0.5, 30.0, None)]);
+        let names: Vec<_> = whole.entities.iter().map(|row| row.entity.to_string()).collect();
+        assert_eq!(names, ["a: /system.slice", "b: /system.slice", "shop/web (deployment)"]);
+        let web = &whole.entities[2];
+        assert_eq!((web.now.load.load1, web.now.transmit_peak_bytes_per_second), (2.0, 30.0));
+        assert_eq!((web.memory_working_set_bytes, web.transmit_bytes["cluster"]), (Some(7), 10));
+        assert_eq!(web.cpu_seconds, None, "nobody knows");
+        assert_eq!((whole.node.as_str(), whole.all.load.load1, whole.load), ("2 nodes", 2.0, None));
+    }
+}
