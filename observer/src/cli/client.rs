@@ -13,8 +13,8 @@ use tokio::{net::TcpStream, time::timeout};
 
 /// More than an agent with a slow disk takes.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// An answer has 1440 rows of a hundred bytes at most.
-const MOST_BYTES: usize = 4 * 1024 * 1024;
+/// A snapshot of ten thousand entities has a kilobyte of each.
+const MOST_BYTES: usize = 16 * 1024 * 1024;
 
 #[derive(Deserialize)]
 struct Refusal {

@@ -1,6 +1,6 @@
 //! `observer whois`: who has an address, and who had it then. It asks the API of the debug listener and nothing else.
 
-use super::{FAILED, Output, client, complain, exit_code, time};
+use super::{FAILED, Output, client, complain, exit_code, reach::Reach, time};
 use crate::server::{BehindRow, FarEnd, LookedUpRow, WhoisAnswer, address_of, moment_of};
 use clap::Args;
 use std::{fmt::Write as _, net::SocketAddr, process::ExitCode};
@@ -9,9 +9,8 @@ const AFTER_HELP: &str = "\
 The agent knows the pods of its own node as they come and go, and asks the API server about addresses elsewhere in the
 cluster. Who is gone is known if the agent saw it, or was asked for it, while it was there. Times are UTC.
 
-In a cluster, reach the agent of a node through kubectl port-forward:
-  kubectl -n observer port-forward POD 9811
-  observer whois 10.244.0.7 --at 2026-11-26T10:00:00Z";
+In a cluster, installed as kubectl-observer:
+  kubectl observer whois 10.244.0.7 --node NODE --at 2026-11-26T10:00:00Z";
 
 /// Of whom, and when.
 #[derive(Args, Clone, Debug)]
@@ -26,9 +25,8 @@ pub(super) struct Arguments {
     /// How to print it
     #[arg(long, value_enum, value_name = "FORMAT", default_value_t = Output::Text)]
     output: Output,
-    /// The agent's debug listener
-    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:9811", value_parser = client::authority)]
-    agent: String,
+    #[command(flatten)]
+    reach: Reach,
 }
 
 fn written(text: &str) -> Result<String, String> {
@@ -36,7 +34,8 @@ fn written(text: &str) -> Result<String, String> {
 }
 
 pub(super) fn main(arguments: &Arguments) -> ExitCode {
-    let answer = client::ask::<WhoisAnswer>(&arguments.agent, &target(arguments));
+    let reached = arguments.reach.one();
+    let answer = reached.and_then(|reached| client::ask::<WhoisAnswer>(&reached.address, &target(arguments)));
     let shown = answer.and_then(|answer| match arguments.output {
         Output::Text => Ok(line(&answer)),
         Output::Json => Ok(serde_json::to_string_pretty(&answer)? + "\n"),
@@ -207,7 +206,7 @@ mod tests {
             address: "[fd00::5]:443".into(),
             at,
             output: Output::Text,
-            agent: "127.0.0.1:9811".into(),
+            reach: Reach::default(),
         };
         assert_eq!(target(&arguments(None)), "/api/v1/whois?address=%5Bfd00%3A%3A5%5D%3A443");
         assert_eq!(target(&arguments(Some(5))), "/api/v1/whois?address=%5Bfd00%3A%3A5%5D%3A443&at=5");

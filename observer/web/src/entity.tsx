@@ -67,7 +67,7 @@ export function Entity({ live, of }: { live: Live; of: string }) {
                     name: view.title,
                     values: live.windows.map(({ entities }) => {
                       const doing = entities.get(of);
-                      return doing ? view.of(doing) : null;
+                      return doing ? view.of(doing) : 0;
                     }),
                   },
                 }}

@@ -18,6 +18,7 @@ export interface Window {
   unattributed: number;
   transmit: number;
   peak: number;
+  /** Those that did something. */
   entities: Map<string, Doing>;
   workloads: Map<string, Doing>;
 }
@@ -104,8 +105,11 @@ export class Live {
         receive: one.receive_bytes_per_second,
         wait: one.wait_seconds_per_second,
       };
-      entities.set(key, doing);
-      add(workloads, workloadOf(one.entity), doing);
+      // Most of a node's entities rest, most of the time.
+      if (doing.load1 + doing.transmit + doing.receive + doing.wait > 0) {
+        entities.set(key, doing);
+        add(workloads, workloadOf(one.entity), doing);
+      }
       const former = totals.get(key);
       if (passed > 0 && former) {
         const rates: Partial<Record<Scope, number>> = {};

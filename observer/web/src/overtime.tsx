@@ -47,7 +47,7 @@ function ofLive(live: Live, subject: Subject): Stack {
     name,
     values: live.windows.map(({ workloads }) => {
       const doing = workloads.get(name);
-      return doing ? subject.of(doing) : null;
+      return doing ? subject.of(doing) : 0;
     }),
   }));
   const layers = largest(series, LAYERS);
