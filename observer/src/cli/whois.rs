@@ -202,12 +202,8 @@ mod tests {
 
     #[test]
     fn the_target_says_when_if_that_was_said() {
-        let arguments = |at| Arguments {
-            address: "[fd00::5]:443".into(),
-            at,
-            output: Output::Text,
-            reach: Reach::default(),
-        };
+        let arguments =
+            |at| Arguments { address: "[fd00::5]:443".into(), at, output: Output::Text, reach: Reach::default() };
         assert_eq!(target(&arguments(None)), "/api/v1/whois?address=%5Bfd00%3A%3A5%5D%3A443");
         assert_eq!(target(&arguments(Some(5))), "/api/v1/whois?address=%5Bfd00%3A%3A5%5D%3A443&at=5");
         assert!(written("web-1").is_err());

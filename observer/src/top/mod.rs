@@ -1,6 +1,6 @@
 //! `observer top`: the node in a terminal, from the API of the debug listener and nothing else.
 //!
-//! [`View`] is what is shown and how keys change it, without a terminal and without a clock; [`draw`] puts it on a screen; [`run`]
+//! [`View`] is what is shown and how keys change it, without a terminal and without a clock; [`draw()`] puts it on a screen; [`run`]
 //! brings the two to a terminal, and asks the agent beside them.
 
 mod batch;

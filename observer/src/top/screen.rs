@@ -16,6 +16,9 @@ use std::{
 /// How long keys are waited for before what came is drawn.
 const TURN: Duration = Duration::from_millis(100);
 
+/// How long the end may take that a signal asks for.
+const GRACE: Duration = Duration::from_secs(2);
+
 /// Shows a view, and what a feed that is started for it brings, until somebody ends it.
 ///
 /// # Errors
@@ -73,6 +76,10 @@ fn end_by_signal() -> anyhow::Result<Arc<AtomicBool>> {
     thread::spawn(move || {
         if signals.wait().is_ok() {
             told.store(true, Relaxed);
+            thread::sleep(GRACE);
+            // From a terminal that is gone crossterm reads for ever.
+            let _ = ratatui::try_restore();
+            std::process::exit(0);
         }
     });
     Ok(ended)

@@ -1,6 +1,7 @@
 //! The chart as Helm renders it, with values other than its own.
 
 use crate::{
+    dashboards,
     objects::{Objects, Relabeling, documents},
     promises, text, workspace,
 };
@@ -53,12 +54,13 @@ podMonitor:
   relabelings: [{action: replace, sourceLabels: [__meta_kubernetes_node_label_zone], targetLabel: zone}]
   metricRelabelings: [{action: drop, sourceLabels: [__name__], regex: process_.*}]
 prometheusRule: {enabled: true, labels: {role: alert-rules}}
+dashboards: {enabled: true, labels: {grafana_dashboard: "yes"}, annotations: {grafana_folder: nodes}}
 podLabels: {team: platform}
 podAnnotations: {example.com/e: "true"}
 "#;
 
 /// Values that are wrong, and what Helm has to name.
-const WRONG: [(&str, &str); 15] = [
+const WRONG: [(&str, &str); 16] = [
     ("agent: {sampleInterval: 2h}", "/agent/sampleInterval"),
     ("agent: {pressure: 1}", "/agent/pressure"),
     ("agents: {port: 9810}", "agents"),
@@ -74,6 +76,7 @@ const WRONG: [(&str, &str); 15] = [
     ("image: {tag: 1.10}", "/image/tag"),
     ("podMonitor: {enabled: 'yes'}", "/podMonitor/enabled"),
     ("prometheusRule: {groups: []}", "groups"),
+    ("dashboards: {labels: {grafana_dashboard: 1}}", "grafana_dashboard"),
 ];
 
 /// The tests. All of them need Helm.
@@ -86,6 +89,7 @@ pub(crate) fn trials() -> Vec<Trial> {
             pod_monitor,
         ),
         with_helm("the_rules_of_the_chart_are_those_of_the_file", rules),
+        with_helm("the_dashboards_of_the_chart_are_those_of_the_files", config_maps),
         with_helm("what_is_switched_off_is_not_there_and_the_promises_hold", nothing),
         with_helm("another_release_in_another_namespace_has_names_of_its_own", elsewhere),
         with_helm("an_older_api_server_is_not_told_what_it_does_not_know", older),
@@ -213,6 +217,23 @@ fn rules() -> Result<()> {
     Ok(())
 }
 
+fn config_maps() -> Result<()> {
+    let objects = objects(EVERYTHING, &["--namespace", "monitoring"])?;
+    let mut files = dashboards::all()?;
+    for map in &objects.config_maps {
+        let (labels, annotations) = (map.metadata.labels.clone(), map.metadata.annotations.clone());
+        ensure!(labels.is_some_and(|labels| labels["grafana_dashboard"] == "yes"), "{:?}", map.metadata);
+        ensure!(annotations.is_some_and(|all| all["grafana_folder"] == "nodes"), "{:?}", map.metadata);
+        for (key, json) in map.data.iter().flatten() {
+            let at = files.iter().position(|(name, _)| format!("observer-{name}") == *key);
+            let (_, file) = files.swap_remove(at.with_context(|| format!("no file is {key}"))?);
+            ensure!(serde_json::from_str::<serde_json::Value>(json)? == file, "{key} is another than the file");
+        }
+    }
+    ensure!(files.is_empty(), "not in the chart: {:?}", files.iter().map(|(name, _)| name).collect::<Vec<_>>());
+    Ok(())
+}
+
 fn nothing() -> Result<()> {
     let values = "serviceAccount: {create: false, name: mine}\nrbac: {create: false}\nservice: {enabled: false}\n\
                   state: {type: none}\nscrapeAnnotations: false\ntolerations: []\nnodeSelector: {}\nupdateStrategy: {type: OnDelete}\n\
@@ -223,6 +244,7 @@ fn nothing() -> Result<()> {
     ensure!(accounts.is_empty() && roles.is_empty() && bindings.is_empty(), "an account or a role");
     ensure!(services.is_empty() && pod_monitors.is_empty(), "a Service or a PodMonitor");
     ensure!(prometheus_rules.is_empty(), "a PrometheusRule");
+    ensure!(objects.config_maps.is_empty(), "a dashboard");
     ensure!(supplementary_groups(&objects)? == Some(vec![0]), "may not open the table of connections");
     ensure!(objects.pod()?.service_account_name.as_deref() == Some("mine"), "another account");
     let variables = objects.container()?.env.iter().flatten();

@@ -5,6 +5,7 @@
 //! is none, and so are those of the rules without promtool. `cargo xtask test --level deploy` runs all of it, and compares the manifest with the chart.
 
 mod chart;
+mod dashboards;
 mod manifest;
 mod objects;
 mod promises;
@@ -15,8 +16,10 @@ use std::{path::PathBuf, process::ExitCode};
 
 fn main() -> ExitCode {
     let arguments = libtest_mimic::Arguments::from_args();
-    let trials =
-        [manifest::trials(), values::trials(), chart::trials(), rules::trials()].into_iter().flatten().collect();
+    let trials = [manifest::trials(), values::trials(), chart::trials(), rules::trials(), dashboards::trials()]
+        .into_iter()
+        .flatten()
+        .collect();
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 

@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, bail, ensure};
 use k8s_openapi::api::{
     apps::v1::DaemonSet,
-    core::v1::{Container, Namespace, PodSpec, ResourceQuota, Service, ServiceAccount},
+    core::v1::{ConfigMap, Container, Namespace, PodSpec, ResourceQuota, Service, ServiceAccount},
     networking::v1::NetworkPolicy,
     rbac::v1::{ClusterRole, ClusterRoleBinding},
 };
@@ -21,6 +21,7 @@ pub(crate) struct Objects {
     pub(crate) daemon_sets: Vec<DaemonSet>,
     pub(crate) pod_monitors: Vec<PodMonitor>,
     pub(crate) prometheus_rules: Vec<PrometheusRule>,
+    pub(crate) config_maps: Vec<ConfigMap>,
     /// Kind and namespace of each object that has one.
     pub(crate) namespaced: Vec<(String, String)>,
 }
@@ -47,6 +48,7 @@ impl Objects {
         match (version, kind) {
             ("v1", "Namespace") => self.namespaces.push(strict(document)?),
             ("v1", "ServiceAccount") => self.accounts.push(strict(document)?),
+            ("v1", "ConfigMap") => self.config_maps.push(strict(document)?),
             ("v1", "Service") => self.services.push(strict(document)?),
             ("rbac.authorization.k8s.io/v1", "ClusterRole") => self.roles.push(strict(document)?),
             ("rbac.authorization.k8s.io/v1", "ClusterRoleBinding") => self.bindings.push(strict(document)?),

@@ -37,7 +37,7 @@ fn files() -> Result<Vec<PathBuf>> {
 }
 
 /// A test that is skipped where there is no promtool.
-fn with_promtool(sentence: &str, run: impl FnOnce() -> Result<()> + Send + 'static) -> Trial {
+pub(crate) fn with_promtool(sentence: &str, run: impl FnOnce() -> Result<()> + Send + 'static) -> Trial {
     Trial::ignorable_test(sentence, move || {
         if Command::new("promtool").arg("--version").output().is_err() {
             return Ok(Completion::ignored_with("needs promtool: `cargo xtask setup` unpacks it"));

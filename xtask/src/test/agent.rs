@@ -22,6 +22,10 @@ use std::{
 /// # Errors
 /// When it does not build or root is not to be had.
 pub(super) fn live(context: &Context<'_>) -> Result<Tally> {
+    // The idle class is one inside of a session: towards the tests' cgroups a session has its share whatever runs in it.
+    if let Some(ahead) = context.ahead.take() {
+        ahead.wait();
+    }
     build::host(context.workspace, Profile::TestRelease, &DRIVEN)?;
     page::tests(context.workspace)?;
     let privilege = Privilege::of_this_process();

@@ -46,7 +46,7 @@ fn in_a_browser() -> Result<()> {
     spinners.iter_mut().try_for_each(|worker| worker.tell("spin 600000"))?;
     let wanted = json!({
         "url": format!("http://{}/", ends.agent.debug_address()?),
-        "busy": busy.label, "sender": ends.client.label, "far_end": tcp,
+        "among": ends.folder.label, "busy": busy.label, "sender": ends.client.label, "far_end": tcp,
         "browser": machine::command("chromium").context("no chromium")?,
         "screenshots": std::env::var_os("OBSERVER_SCREENSHOTS").map(PathBuf::from),
     });

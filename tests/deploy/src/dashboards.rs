@@ -1,0 +1,178 @@
+//! The dashboards: that they can be read, that every panel says what it is, and that what they ask for is there to be asked.
+
+use crate::{objects::documents, rules::with_promtool, test, text, workspace};
+use anyhow::{Context as _, Result, ensure};
+use libtest_mimic::Trial;
+use observer::metrics::families;
+use serde_json::Value;
+use std::{collections::BTreeSet, fmt::Write as _, fs, process::Command};
+
+/// Grafana's names of units that are used here: <https://github.com/grafana/grafana/blob/main/packages/grafana-data/src/valueFormats/categories.ts>.
+const UNITS: [&str; 9] = ["short", "Bps", "bytes", "percentunit", "reqps", "ops", "cps", "s", "none"];
+/// What a dashboard's variable becomes where only the form of a query is looked at.
+const VARIABLES: [(&str, &str); 5] =
+    [("$__rate_interval", "1m"), ("$node", "n"), ("$namespace", "n"), ("$workload", "w"), ("$instance", ".*")];
+/// What is scraped of any target.
+const OF_PROMETHEUS: [&str; 1] = ["up"];
+
+/// The tests.
+pub(crate) fn trials() -> Vec<Trial> {
+    vec![
+        test("every_panel_has_a_title_a_description_a_unit_and_a_query", panels),
+        test("panels_are_told_apart_and_none_lies_on_another", places),
+        test("dashboards_ask_for_metrics_that_there_are_and_use_variables_that_they_have", metrics),
+        with_promtool("every_query_of_a_dashboard_is_one_that_prometheus_reads", queries),
+        test("dashboards_are_found_by_whoever_comes_from_another", links),
+    ]
+}
+
+/// Each by its name.
+pub(crate) fn all() -> Result<Vec<(String, Value)>> {
+    let directory = workspace("deploy/dashboards");
+    let entries = fs::read_dir(&directory).with_context(|| format!("read {}", directory.display()))?;
+    let mut all = Vec::new();
+    for entry in entries {
+        let path = entry?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let dashboard = serde_json::from_str(&fs::read_to_string(&path)?).with_context(|| name.clone())?;
+        all.push((name, dashboard));
+    }
+    all.sort_by(|(a, _), (b, _)| a.cmp(b));
+    let names: Vec<_> = all.iter().map(|(name, _)| name.as_str()).collect();
+    ensure!(names == ["agent.json", "cluster.json", "node.json", "workload.json"], "{names:?}");
+    Ok(all)
+}
+
+/// The panels of a dashboard that ask for something.
+fn asking(dashboard: &Value) -> Result<Vec<&Value>> {
+    let panels = dashboard["panels"].as_array().context("no panels")?;
+    Ok(panels.iter().filter(|panel| panel["type"] != "row").collect())
+}
+
+fn expressions(dashboard: &Value) -> Result<Vec<String>> {
+    let targets = asking(dashboard)?.into_iter().flat_map(|panel| panel["targets"].as_array().into_iter().flatten());
+    targets.map(|target| Ok(target["expr"].as_str().context("a query without an expression")?.to_owned())).collect()
+}
+
+fn panels() -> Result<()> {
+    for (name, dashboard) in all()? {
+        ensure!(dashboard["description"].as_str().is_some_and(|text| text.len() > 20), "{name}: no description");
+        let panels = asking(&dashboard)?;
+        ensure!(panels.len() >= 8, "{name}: {} panels", panels.len());
+        for panel in panels {
+            let title = panel["title"].as_str().filter(|title| !title.is_empty());
+            let title = title.with_context(|| format!("{name}: a panel without a title"))?;
+            ensure!(
+                panel["description"].as_str().is_some_and(|text| text.len() > 10),
+                "{name}, {title}: no description"
+            );
+            let unit = panel["fieldConfig"]["defaults"]["unit"].as_str().unwrap_or_default();
+            ensure!(UNITS.contains(&unit), "{name}, {title}: the unit {unit:?}");
+            let targets = panel["targets"].as_array().context("no targets")?;
+            ensure!(!targets.is_empty(), "{name}, {title}: no query");
+            for target in targets {
+                ensure!(target["datasource"]["uid"] == "${datasource}", "{name}, {title}: {target}");
+            }
+        }
+    }
+    Ok(())
+}
+
+fn places() -> Result<()> {
+    let mut uids = BTreeSet::new();
+    for (name, dashboard) in all()? {
+        ensure!(uids.insert(dashboard["uid"].as_str().unwrap_or_default().to_owned()), "{name}: its uid is another's");
+        let (mut ids, mut taken) = (BTreeSet::new(), BTreeSet::new());
+        for panel in dashboard["panels"].as_array().context("no panels")? {
+            ensure!(ids.insert(panel["id"].as_u64()), "{name}: two panels {}", panel["id"]);
+            let place = |key: &str| panel["gridPos"][key].as_u64().with_context(|| format!("{name}: no {key}"));
+            let (x, y, width, height) = (place("x")?, place("y")?, place("w")?, place("h")?);
+            ensure!(x + width <= 24 && height > 0, "{name}: {} is outside", panel["title"]);
+            for column in x..x + width {
+                for row in y..y + height {
+                    ensure!(taken.insert((column, row)), "{name}: {} lies on another", panel["title"]);
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Names of metrics in a query: those of ours, and what the rules record.
+fn names(expression: &str) -> BTreeSet<&str> {
+    let words = expression.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_' || c == ':'));
+    words.filter(|word| word.contains("observer_") || word.starts_with("process_") || *word == "up").collect()
+}
+
+fn metrics() -> Result<()> {
+    let rules = documents(&text("deploy/rules/observer.yaml")?)?;
+    let groups = rules[0]["groups"].as_array().context("no groups")?;
+    let recorded: BTreeSet<_> = groups
+        .iter()
+        .flat_map(|group| group["rules"].as_array().into_iter().flatten())
+        .filter_map(|rule| rule["record"].as_str())
+        .collect();
+    let exported: BTreeSet<_> = families().map(|family| family.name).collect();
+    let is_there = |name: &str| {
+        let family = ["_bucket", "_sum", "_count"].iter().find_map(|end| name.strip_suffix(end)).unwrap_or(name);
+        recorded.contains(name) || exported.contains(name) || exported.contains(family) || OF_PROMETHEUS.contains(&name)
+    };
+    for (file, dashboard) in all()? {
+        let variables = dashboard["templating"]["list"].as_array().context("no variables")?;
+        let variables: BTreeSet<_> = variables.iter().filter_map(|variable| variable["name"].as_str()).collect();
+        let definitions = dashboard["templating"]["list"].as_array().into_iter().flatten();
+        let asked = definitions.filter_map(|variable| variable["definition"].as_str().map(str::to_owned));
+        for expression in expressions(&dashboard)?.into_iter().chain(asked) {
+            let names = names(&expression);
+            ensure!(!names.is_empty(), "{file}: nothing is asked for by {expression}");
+            for name in names {
+                ensure!(is_there(name), "{file}: there is no {name}, in {expression}");
+            }
+            for (at, _) in expression.match_indices('$') {
+                let rest = &expression[at + 1..];
+                let end = rest.find(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).unwrap_or(rest.len());
+                let used = &rest[..end];
+                ensure!(
+                    used == "__rate_interval" || variables.contains(used),
+                    "{file}: no variable {used}, in {expression}"
+                );
+            }
+        }
+    }
+    Ok(())
+}
+
+/// promtool reads expressions in rules.
+fn queries() -> Result<()> {
+    let mut rules = String::from("groups:\n  - name: dashboards\n    rules:\n");
+    let mut count = 0;
+    for (_, dashboard) in all()? {
+        for mut expression in expressions(&dashboard)? {
+            for (variable, value) in VARIABLES {
+                expression = expression.replace(variable, value);
+            }
+            count += 1;
+            let _ = writeln!(
+                rules,
+                "      - record: dashboard:{count}\n        expr: {}",
+                serde_json::to_string(&expression)?
+            );
+        }
+    }
+    ensure!(count > 50, "{count} queries");
+    let file = tempfile::NamedTempFile::new()?;
+    fs::write(file.path(), rules)?;
+    let output = Command::new("promtool").args(["check", "rules", "--lint=none"]).arg(file.path()).output()?;
+    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    Ok(())
+}
+
+fn links() -> Result<()> {
+    for (name, dashboard) in all()? {
+        let has_tag = |list: &Value| list.as_array().is_some_and(|tags| tags.iter().any(|tag| tag == "observer"));
+        ensure!(has_tag(&dashboard["tags"]), "{name} has no tag");
+        let links = dashboard["links"].as_array().context("no links")?;
+        ensure!(links.iter().any(|link| has_tag(&link["tags"])), "{name} leads to no other");
+    }
+    Ok(())
+}
