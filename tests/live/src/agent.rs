@@ -165,7 +165,8 @@ impl Agent {
     }
 
     fn become_ready(&mut self) -> Result<()> {
-        let limit = patience(Duration::from_secs(10));
+        // The verifier, emulated, beside spinners that the test has started already: 36 s were seen.
+        let limit = patience(Duration::from_secs(30));
         let found = wait_until(limit, || {
             ensure!(self.child()?.try_wait()?.is_none(), "the agent ended");
             Ok(listening_on(&self.log_text(), "/metrics").map(|address| self.address = address).is_some())
