@@ -145,7 +145,7 @@ fn copy(workspace: &Workspace, sources: &Sources) -> Result<PathBuf> {
     Ok(directory)
 }
 
-/// Copies sources, and removes what is none any more, but for what npm installed.
+/// Copies sources; below src, of which everything is bundled or checked, what is none any more is removed.
 fn copy_to(directory: &Path, sources: &Sources) -> Result<()> {
     let _ = fs::remove_dir_all(directory.join("src"));
     for (name, bytes) in sources {

@@ -90,7 +90,9 @@ fn announcement(arguments: &[OsString], environment: Option<&str>) -> String {
     let known = !configured && !listen.ends_with(":0");
     let address = listen.replace("0.0.0.0", "127.0.0.1").replace("[::]", "[::1]");
     if known {
-        format!("metrics will be at http://{address}/metrics; Ctrl-C ends the agent and detaches everything")
+        format!(
+            "metrics will be at http://{address}/metrics, and the agent says where its web page is; Ctrl-C ends it and detaches everything"
+        )
     } else {
         "the agent says where its metrics are; Ctrl-C ends it and detaches everything".to_owned()
     }

@@ -8,7 +8,10 @@ use super::{
     translations::{Told, Translations},
 };
 use crate::{
-    history::{ApiError, GrowthAnswer, GrowthQuery, HistoryAnswer, HistoryQuery, WorkloadsAnswer},
+    history::{
+        ApiError, Gather, GrowthAnswer, GrowthGather, GrowthQuery, History, HistoryAnswer, HistoryQuery,
+        WorkloadsAnswer,
+    },
     kernel::monotonic_ns,
     kube::{NoAnswer, PeerAnswer, Question},
     ledger::FlowView,
@@ -136,6 +139,22 @@ impl Books {
             self.name(question.into_iter().collect()).await;
         }
     }
+
+    /// Gathers from the history, and reads the disk beside everything else, one question at a time.
+    async fn remembered<G: Send + 'static, A: Send + 'static>(
+        &self,
+        gather: impl FnOnce(&History, &str, u64) -> Result<G, ApiError> + Send,
+        answer: impl FnOnce(G) -> Result<A, ApiError> + Send + 'static,
+    ) -> Result<A, ApiError> {
+        let unavailable = |why: String| ApiError::new("unavailable", why);
+        let _turn = self.reading.acquire().await.map_err(|error| unavailable(error.to_string()))?;
+        let gathered = {
+            let mut guard = self.lock();
+            let (history, node) = guard.0.history();
+            gather(history, node, unix_seconds())?
+        };
+        spawn_blocking(move || answer(gathered)).await.map_err(|error| unavailable(error.to_string()))?
+    }
 }
 
 impl ApiSource for Books {
@@ -145,25 +164,11 @@ impl ApiSource for Books {
     }
 
     async fn history(&self, query: HistoryQuery) -> Result<HistoryAnswer, ApiError> {
-        let unavailable = |why: String| ApiError::new("unavailable", why);
-        let _turn = self.reading.acquire().await.map_err(|error| unavailable(error.to_string()))?;
-        let gathered = {
-            let mut guard = self.lock();
-            let (history, node) = guard.0.history();
-            history.gather(&query, node, unix_seconds())?
-        };
-        spawn_blocking(move || gathered.answer()).await.map_err(|error| unavailable(error.to_string()))?
+        self.remembered(|history, node, now| history.gather(&query, node, now), Gather::answer).await
     }
 
     async fn growth(&self, query: GrowthQuery) -> Result<GrowthAnswer, ApiError> {
-        let unavailable = |why: String| ApiError::new("unavailable", why);
-        let _turn = self.reading.acquire().await.map_err(|error| unavailable(error.to_string()))?;
-        let gathered = {
-            let mut guard = self.lock();
-            let (history, node) = guard.0.history();
-            history.gather_growth(query, node, unix_seconds())
-        };
-        spawn_blocking(move || gathered.answer()).await.map_err(|error| unavailable(error.to_string()))?
+        self.remembered(|history, node, now| Ok(history.gather_growth(query, node, now)), GrowthGather::answer).await
     }
 
     async fn history_workloads(&self) -> Result<WorkloadsAnswer, ApiError> {

@@ -52,7 +52,11 @@ pub(super) struct Reached {
 impl Reach {
     /// True unless an agent on this machine is meant that nobody named.
     pub(super) fn is_said(&self) -> bool {
-        self.agent.is_some() || self.node.is_some() || self.pod.is_some()
+        self.agent.is_some()
+            || self.node.is_some()
+            || self.pod.is_some()
+            || self.kubeconfig.is_some()
+            || self.context.is_some()
     }
 
     /// The agent that is meant.
@@ -61,13 +65,16 @@ impl Reach {
     /// When it is in a cluster, and cannot be found there.
     pub(super) fn one(&self) -> anyhow::Result<Reached> {
         if self.node.is_none() && self.pod.is_none() {
+            if self.kubeconfig.is_some() || self.context.is_some() {
+                bail!("--kubeconfig and --context are the way to a cluster: name a --node or a --pod there, too");
+            }
             let address = self.agent.clone().unwrap_or_else(|| USUAL.into());
             return Ok(Reached { address, node: None });
         }
         let runtime = runtime()?;
         let agents = runtime.block_on(self.agents())?;
         let pod = match &self.pod {
-            Some(pod) => AgentPod { node: String::new(), pod: pod.clone() },
+            Some(pod) => AgentPod { node: String::new(), pod: pod.clone(), runs: true },
             None => runtime.block_on(agents.list(self.node.as_deref()))?.swap_remove(0),
         };
         let mut reached = forward(runtime, agents, vec![pod])?;
@@ -97,7 +104,7 @@ fn runtime() -> anyhow::Result<Runtime> {
 /// Forwards from a free port of this machine to each pod, in a thread that ends with the program.
 fn forward(runtime: Runtime, agents: Agents, pods: Vec<AgentPod>) -> anyhow::Result<Vec<Reached>> {
     let (mut ways, mut reached) = (Vec::new(), Vec::new());
-    for AgentPod { node, pod } in pods {
+    for AgentPod { node, pod, .. } in pods {
         let listener = runtime.block_on(TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0))));
         let listener = listener.context("listen on a free port of 127.0.0.1")?;
         reached.push(Reached {

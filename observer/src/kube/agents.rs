@@ -33,6 +33,17 @@ pub struct AgentPod {
     pub node: String,
     /// Its name.
     pub pod: String,
+    /// It runs, and is not about to end.
+    pub runs: bool,
+}
+
+impl AgentPod {
+    /// One that has a node.
+    fn of(pod: Pod) -> Option<Self> {
+        let is_running = pod.status.and_then(|status| status.phase).is_some_and(|phase| phase == "Running");
+        let runs = is_running && pod.metadata.deletion_timestamp.is_none();
+        Some(Self { node: pod.spec?.node_name?, pod: pod.metadata.name?, runs })
+    }
 }
 
 impl Agents {
@@ -60,7 +71,8 @@ impl Agents {
         Ok(Self { pods: Api::namespaced(client, namespace), namespace: namespace.to_owned() })
     }
 
-    /// All of them, or that of a node; those that do not run, too, so that nobody is missing unsaid.
+    /// One of each node, or that of a node: the one that runs, while another comes or goes; one that does not run where there is no other,
+    /// so that no node is missing unsaid.
     ///
     /// # Errors
     /// The server does not answer, refuses, or there is none.
@@ -73,11 +85,9 @@ impl Agents {
                 "cannot list the agents in the namespace {namespace}: {error}; it takes the right to list pods there"
             )
         })?;
-        let found = list
-            .items
-            .into_iter()
-            .filter_map(|pod| Some(AgentPod { node: pod.spec?.node_name?, pod: pod.metadata.name? }));
-        let found: Vec<_> = found.collect();
+        let mut found: Vec<_> = list.items.into_iter().filter_map(AgentPod::of).collect();
+        found.sort_by(|a, b| (&a.node, !a.runs).cmp(&(&b.node, !b.runs)));
+        found.dedup_by(|next, first| next.node == first.node);
         if found.is_empty() {
             let place = node.map(|node| format!(" on the node {node}")).unwrap_or_default();
             bail!(

@@ -22,7 +22,7 @@ pub fn table(answer: &SnapshotAnswer, sort: Sort, most: usize) -> String {
         rate(answer.all.receive_bytes_per_second)
     );
     let mut view = View::new(sort, true);
-    view.take(Ok(answer.clone()));
+    view.take(Ok((answer.clone(), None)));
     let rows = view.rows();
     let width = rows.iter().take(most).map(|row| row.entity.to_string().chars().count()).max().unwrap_or(0).max(3);
     let _ = write!(text, "{:<width$}", "WHO");

@@ -29,12 +29,13 @@ pub fn run(mut view: View, feed: impl FnOnce() -> Feed) -> anyhow::Result<()> {
     let feed = feed();
     let mut terminal = ratatui::try_init().context("the terminal cannot be used")?;
     let outcome = (|| -> anyhow::Result<()> {
-        loop {
-            terminal.draw(|frame| draw(frame, &view)).context("the terminal cannot be drawn on")?;
-            if ended.load(Relaxed) {
-                return Ok(());
+        let mut is_new = true;
+        while !ended.load(Relaxed) {
+            if is_new {
+                terminal.draw(|frame| draw(frame, &view)).context("the terminal cannot be drawn on")?;
             }
-            if event::poll(TURN).context("the terminal's keys cannot be read")? {
+            is_new = event::poll(TURN).context("the terminal's keys cannot be read")?;
+            if is_new {
                 if let Event::Key(key) = event::read().context("the terminal's keys cannot be read")?
                     && key.kind == KeyEventKind::Press
                     && view.key(key) == Act::Quit
@@ -44,19 +45,14 @@ pub fn run(mut view: View, feed: impl FnOnce() -> Feed) -> anyhow::Result<()> {
                 feed.want(view.one());
             }
             for news in feed.news() {
+                is_new = true;
                 match news {
-                    News::All(answer) => {
-                        let (answer, missing) = match answer {
-                            Ok((answer, missing)) => (Ok(answer), missing),
-                            Err(trouble) => (Err(trouble), None),
-                        };
-                        view.take(answer);
-                        view.tell(missing);
-                    }
+                    News::All(answer) => view.take(answer),
                     News::One(of, flows, pairs) => view.take_detail(&of, flows, pairs),
                 }
             }
         }
+        Ok(())
     })();
     // A terminal that is gone needs nothing.
     let _ = ratatui::try_restore();

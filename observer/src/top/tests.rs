@@ -47,7 +47,7 @@ fn snapshot() -> SnapshotAnswer {
 
 fn view() -> View {
     let mut view = View::new(Sort::Load, true);
-    view.take(Ok(snapshot()));
+    view.take(Ok((snapshot(), None)));
     view
 }
 
@@ -113,11 +113,11 @@ fn who_is_chosen_stays_chosen_wherever_they_go() {
     assert_eq!(names(&view)[view.selected], "eater");
     let mut next = snapshot();
     next.entities[3].now.load.load1 = 9.0;
-    view.take(Ok(next));
+    view.take(Ok((next, None)));
     assert_eq!(names(&view)[view.selected], "eater");
     press(&mut view, [KeyCode::End, KeyCode::Down]);
     assert_eq!(view.selected, 3);
-    view.take(Ok(SnapshotAnswer::default()));
+    view.take(Ok((SnapshotAnswer::default(), None)));
     assert_eq!(view.selected, 0, "and nobody is, where nobody is left");
     press(&mut view, [KeyCode::Enter]);
     assert_eq!(view.one(), None);
@@ -142,13 +142,15 @@ fn one_is_opened_and_an_answer_of_another_is_not_shown() {
 fn a_pause_keeps_what_is_shown_and_trouble_is_told() {
     let mut view = view();
     letters(&mut view, "p");
-    view.take(Ok(SnapshotAnswer::default()));
+    view.take(Ok((SnapshotAnswer::default(), None)));
     assert_eq!(names(&view).len(), 4);
     assert!(screen(&view, 80, 12).contains("paused"));
     view.take(Err("no agent listens".into()));
     assert!(screen(&view, 80, 12).contains("no agent listens"));
     letters(&mut view, "p");
-    view.take(Ok(SnapshotAnswer::default()));
+    view.take(Ok((snapshot(), Some("worker-2 does not answer".into()))));
+    assert!(names(&view).len() == 4 && screen(&view, 80, 12).contains("worker-2 does not answer"));
+    view.take(Ok((SnapshotAnswer::default(), None)));
     assert!(names(&view).is_empty() && !screen(&view, 80, 12).contains("no agent"));
 }
 

@@ -83,10 +83,10 @@ impl View {
         self.snapshot.as_ref()?.entities.iter().find(|row| row.entity.to_string() == *one)
     }
 
-    /// A new answer; while it is paused, what is shown stays.
-    pub fn take(&mut self, answer: Result<SnapshotAnswer, String>) {
+    /// A new answer, and what is missing from it; while it is paused, what is shown stays.
+    pub fn take(&mut self, answer: Result<(SnapshotAnswer, Option<String>), String>) {
         match answer {
-            Ok(snapshot) if !self.paused => {
+            Ok((snapshot, missing)) if !self.paused => {
                 // Whoever is selected stays so, wherever they go.
                 let selected = self.rows().get(self.selected).map(|row| row.entity.to_string());
                 self.snapshot = Some(snapshot);
@@ -94,17 +94,10 @@ impl View {
                 let at = rows.iter().position(|row| Some(row.entity.to_string()) == selected);
                 self.selected =
                     if self.selected == 0 { 0 } else { at.unwrap_or(self.selected).min(rows.len().max(1) - 1) };
-                self.trouble = None;
+                self.trouble = missing;
             }
             Ok(_) => {}
             Err(trouble) => self.trouble = Some(trouble),
-        }
-    }
-
-    /// What is missing from what is shown.
-    pub fn tell(&mut self, missing: Option<String>) {
-        if missing.is_some() {
-            self.trouble = missing;
         }
     }
 

@@ -23,8 +23,14 @@ function colorOf(name: string): string {
 /** Told when the colours of the page have changed. */
 export const DRESSED = "dressed";
 
+/** What a colour of the page is now: a canvas knows no variables. */
 function color(name: string): string {
-  return getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+  const probe = document.createElement("i");
+  probe.style.color = `var(${name})`;
+  document.body.append(probe);
+  const { color } = getComputedStyle(probe);
+  probe.remove();
+  return color;
 }
 
 const MINUTE = 60;

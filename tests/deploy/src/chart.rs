@@ -1,7 +1,6 @@
 //! The chart as Helm renders it, with values other than its own.
 
 use crate::{
-    dashboards,
     objects::{Objects, Relabeling, documents},
     promises, text, workspace,
 };
@@ -10,7 +9,7 @@ use libtest_mimic::{Completion, Failed, Trial};
 use std::{collections::BTreeMap, ffi::OsString, io::Write as _, process::Command};
 
 /// Everything that the chart can be told, at once.
-const EVERYTHING: &str = r#"
+pub(crate) const EVERYTHING: &str = r#"
 fullnameOverride: books
 image: {repository: registry.example/observer, digest: "sha256:00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff", pullPolicy: Always}
 imagePullSecrets: [{name: registry}]
@@ -89,7 +88,6 @@ pub(crate) fn trials() -> Vec<Trial> {
             pod_monitor,
         ),
         with_helm("the_rules_of_the_chart_are_those_of_the_file", rules),
-        with_helm("the_dashboards_of_the_chart_are_those_of_the_files", config_maps),
         with_helm("what_is_switched_off_is_not_there_and_the_promises_hold", nothing),
         with_helm("another_release_in_another_namespace_has_names_of_its_own", elsewhere),
         with_helm("an_older_api_server_is_not_told_what_it_does_not_know", older),
@@ -103,7 +101,7 @@ fn helm() -> Command {
 }
 
 /// A test that is skipped where there is no Helm.
-fn with_helm(sentence: &str, run: fn() -> Result<()>) -> Trial {
+pub(crate) fn with_helm(sentence: &str, run: fn() -> Result<()>) -> Trial {
     Trial::ignorable_test(sentence, move || {
         if helm().arg("version").output().is_err() {
             return Ok(Completion::ignored_with("needs helm: `cargo xtask setup` builds it, with Go"));
@@ -126,7 +124,7 @@ fn template(release: &str, values: &str, arguments: &[&str]) -> Result<String> {
     Ok(String::from_utf8(output.stdout)?)
 }
 
-fn objects(values: &str, arguments: &[&str]) -> Result<Objects> {
+pub(crate) fn objects(values: &str, arguments: &[&str]) -> Result<Objects> {
     Objects::read(&template("observer", values, arguments)?)
 }
 
@@ -214,23 +212,6 @@ fn rules() -> Result<()> {
     ensure!(labels.get("role").is_some_and(|role| role == "alert-rules"), "{labels:?}");
     let file = documents(&text("deploy/rules/observer.yaml")?)?;
     ensure!(file == [rule.spec.clone()], "the chart has other rules than deploy/rules");
-    Ok(())
-}
-
-fn config_maps() -> Result<()> {
-    let objects = objects(EVERYTHING, &["--namespace", "monitoring"])?;
-    let mut files = dashboards::all()?;
-    for map in &objects.config_maps {
-        let (labels, annotations) = (map.metadata.labels.clone(), map.metadata.annotations.clone());
-        ensure!(labels.is_some_and(|labels| labels["grafana_dashboard"] == "yes"), "{:?}", map.metadata);
-        ensure!(annotations.is_some_and(|all| all["grafana_folder"] == "nodes"), "{:?}", map.metadata);
-        for (key, json) in map.data.iter().flatten() {
-            let at = files.iter().position(|(name, _)| format!("observer-{name}") == *key);
-            let (_, file) = files.swap_remove(at.with_context(|| format!("no file is {key}"))?);
-            ensure!(serde_json::from_str::<serde_json::Value>(json)? == file, "{key} is another than the file");
-        }
-    }
-    ensure!(files.is_empty(), "not in the chart: {:?}", files.iter().map(|(name, _)| name).collect::<Vec<_>>());
     Ok(())
 }
 

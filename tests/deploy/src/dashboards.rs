@@ -1,6 +1,11 @@
 //! The dashboards: that they can be read, that every panel says what it is, and that what they ask for is there to be asked.
 
-use crate::{objects::documents, rules::with_promtool, test, text, workspace};
+use crate::{
+    chart::{EVERYTHING, objects, with_helm},
+    objects::documents,
+    rules::with_promtool,
+    test, text, workspace,
+};
 use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::Trial;
 use observer::metrics::families;
@@ -22,12 +27,13 @@ pub(crate) fn trials() -> Vec<Trial> {
         test("panels_are_told_apart_and_none_lies_on_another", places),
         test("dashboards_ask_for_metrics_that_there_are_and_use_variables_that_they_have", metrics),
         with_promtool("every_query_of_a_dashboard_is_one_that_prometheus_reads", queries),
+        with_helm("the_dashboards_of_the_chart_are_those_of_the_files", config_maps),
         test("dashboards_are_found_by_whoever_comes_from_another", links),
     ]
 }
 
 /// Each by its name.
-pub(crate) fn all() -> Result<Vec<(String, Value)>> {
+fn all() -> Result<Vec<(String, Value)>> {
     let directory = workspace("deploy/dashboards");
     let entries = fs::read_dir(&directory).with_context(|| format!("read {}", directory.display()))?;
     let mut all = Vec::new();
@@ -174,5 +180,22 @@ fn links() -> Result<()> {
         let links = dashboard["links"].as_array().context("no links")?;
         ensure!(links.iter().any(|link| has_tag(&link["tags"])), "{name} leads to no other");
     }
+    Ok(())
+}
+
+fn config_maps() -> Result<()> {
+    let objects = objects(EVERYTHING, &["--namespace", "monitoring"])?;
+    let mut files = all()?;
+    for map in &objects.config_maps {
+        let (labels, annotations) = (map.metadata.labels.clone(), map.metadata.annotations.clone());
+        ensure!(labels.is_some_and(|labels| labels["grafana_dashboard"] == "yes"), "{:?}", map.metadata);
+        ensure!(annotations.is_some_and(|all| all["grafana_folder"] == "nodes"), "{:?}", map.metadata);
+        for (key, json) in map.data.iter().flatten() {
+            let at = files.iter().position(|(name, _)| format!("observer-{name}") == *key);
+            let (_, file) = files.swap_remove(at.with_context(|| format!("no file is {key}"))?);
+            ensure!(serde_json::from_str::<Value>(json)? == file, "{key} is another than the file");
+        }
+    }
+    ensure!(files.is_empty(), "not in the chart: {:?}", files.iter().map(|(name, _)| name).collect::<Vec<_>>());
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! A wire with a cgroup at each end and an agent that watches: what most tests of traffic start from.
 
-use super::wire::any_port;
+use super::{run_queue::last_cpu, wire::any_port};
 use crate::{
     agent::{Agent, explain},
     cgroup::Cgroup,
@@ -46,6 +46,15 @@ impl Ends {
 
     pub(super) fn server_worker(&self, job: &[&str]) -> Result<Worker> {
         Worker::start(Seat { cgroup: Some(&self.server), ..self.wire.server.seat() }, job)
+    }
+
+    /// Three spinners on the last CPU, in a cgroup of their own, for as long as they are there.
+    pub(super) fn spinners(&self) -> Result<(Cgroup, Vec<Worker>)> {
+        let busy = self.folder.child("busy")?;
+        let seat = Seat { cpu: Some(last_cpu()?), ..Seat::in_cgroup(&busy) };
+        let mut spinners = (0..3).map(|_| Worker::start(seat, ["spin"])).collect::<Result<Vec<_>>>()?;
+        spinners.iter_mut().try_for_each(|worker| worker.tell("spin 600000"))?;
+        Ok((busy, spinners))
     }
 
     /// A TCP server at the far end; returns where it listens.

@@ -1,12 +1,11 @@
 //! `observer top` in a real terminal: tmux's, over a node with known load and known traffic.
 
-use super::{ends::Ends, run_queue::last_cpu};
+use super::ends::Ends;
 use crate::{
     agent::{Agent, binary, command, explain, run_to_end},
     machine::{patience, wait_until},
     netns::{Offloads, SERVER_V4, Wire},
     trial::{Need, Place, test},
-    worker::{Seat, Worker},
 };
 use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::Trial;
@@ -120,10 +119,7 @@ fn is_first(screen: &str, label: &str) -> bool {
 fn keys() -> Result<()> {
     let mut ends = Ends::new(Wire::direct(Offloads::Off)?, &[])?;
     let tcp = ends.serve_tcp(SERVER_V4)?;
-    let busy = ends.folder.child("busy")?;
-    let seat = Seat { cpu: Some(last_cpu()?), ..Seat::in_cgroup(&busy) };
-    let mut spinners = (0..3).map(|_| Worker::start(seat, ["spin"])).collect::<Result<Vec<_>>>()?;
-    spinners.iter_mut().try_for_each(|worker| worker.tell("spin 600000"))?;
+    let (busy, _spinners) = ends.spinners()?;
     let udp = ends.serve_udp(SERVER_V4)?;
     let mut sender = ends.client_worker(&["udp-talk", "--to", &udp, "--size", "1200"])?;
     sender.tell("pace 1000000 1000")?;

@@ -1,12 +1,11 @@
 //! The web page of the debug listener in a real browser, over a node with known load and known traffic.
 
-use super::{ends::Ends, run_queue::last_cpu};
+use super::ends::Ends;
 use crate::{
     agent::explain,
     http, machine,
     netns::{Offloads, SERVER_V4, Wire},
     trial::{Need, Place, test},
-    worker::{Seat, Worker},
 };
 use anyhow::{Context as _, Result, bail, ensure};
 use libtest_mimic::Trial;
@@ -40,10 +39,7 @@ pub(super) fn tests() -> Vec<Trial> {
 fn in_a_browser() -> Result<()> {
     let mut ends = Ends::new(Wire::direct(Offloads::Off)?, &[])?;
     let tcp = ends.serve_tcp(SERVER_V4)?;
-    let busy = ends.folder.child("busy")?;
-    let seat = Seat { cpu: Some(last_cpu()?), ..Seat::in_cgroup(&busy) };
-    let mut spinners = (0..3).map(|_| Worker::start(seat, ["spin"])).collect::<Result<Vec<_>>>()?;
-    spinners.iter_mut().try_for_each(|worker| worker.tell("spin 600000"))?;
+    let (busy, _spinners) = ends.spinners()?;
     let wanted = json!({
         "url": format!("http://{}/", ends.agent.debug_address()?),
         "among": ends.folder.label, "busy": busy.label, "sender": ends.client.label, "far_end": tcp,
