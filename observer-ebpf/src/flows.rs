@@ -79,10 +79,17 @@ pub const PEER_SENT: u64 = 0x200;
 /// The bits of [`SocketBook::peer`] that hold the scope.
 pub const PEER_SCOPE: u64 = 0xff;
 
-/// Mixes an IPv6 address (as two big halves) into the 32 bits of [`peer_key`].
-pub const fn mix_ipv6(high: u64, low: u64) -> u32 {
-    let mixed = (high.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ low).wrapping_mul(0xff51_afd7_ed55_8ccd);
-    (mixed >> 32) as u32
+/// What IPv6 addresses are mixed with: drawn by each agent, known to nobody else.
+pub type MixSecret = [u64; 5];
+
+/// Mixes an IPv6 address (as two big halves) into the 32 bits of [`peer_key`]. Whoever does not know the secret can do nothing for two
+/// addresses to be taken for each other, which happens to any two with a probability of 2^-32: the family is strongly universal,
+/// Lemire and Kaser, "Strongly universal string hashing is fast", 2014 (multilinear-HM).
+pub const fn mix_ipv6(secret: &MixSecret, high: u64, low: u64) -> u32 {
+    let [first, a, b, c, d] = *secret;
+    let one = a.wrapping_add(high & 0xffff_ffff).wrapping_mul(b.wrapping_add(high >> 32));
+    let other = c.wrapping_add(low & 0xffff_ffff).wrapping_mul(d.wrapping_add(low >> 32));
+    (first.wrapping_add(one).wrapping_add(other) >> 32) as u32
 }
 
 /// Which flow: key of the maps `FLOWS_EVEN` and `FLOWS_ODD`.
@@ -192,3 +199,39 @@ pub const TCP_LISTEN: u32 = 10;
 
 const _: () = assert!(size_of::<SocketBook>() == 88 && size_of::<FlowKey>() == 32 && size_of::<FlowSum>() == 72);
 const _: () = assert!(size_of::<SocketState>() == 16 && SCOPES <= PEER_SCOPE as usize);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Numbers without a rhythm: `SplitMix64`.
+    fn next(state: &mut u64) -> u64 {
+        *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (*state ^ (*state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    #[test]
+    fn addresses_that_differ_little_or_look_alike_to_one_agent_are_told_apart_by_the_next() {
+        let mut state = 1;
+        let mut secret = || -> MixSecret { core::array::from_fn(|_| next(&mut state)) };
+        // What one agent takes for the same is found by trying.
+        let (first, base) = (secret(), [0x0002_fe80, 0x2000_0000_0000_0001]);
+        let target = mix_ipv6(&first, base[0], base[1]);
+        let alike =
+            (1..1 << 24).map(|low| base[1] ^ low).find(|low| mix_ipv6(&first, base[0], *low) >> 16 == target >> 16);
+        let mut others = [[0; 2]; 129];
+        for (bit, other) in others.iter_mut().enumerate().take(128) {
+            *other = base;
+            other[bit / 64] ^= 1 << (bit % 64);
+        }
+        others[128] = [base[0], alike.unwrap()];
+        for _ in 0..200 {
+            let secret = secret();
+            let mixed = |[high, low]: [u64; 2]| mix_ipv6(&secret, high, low);
+            assert!(others.iter().all(|other| mixed(*other) != mixed(base)), "{secret:x?}");
+            assert_ne!(mixed([base[1], base[0]]), mixed(base), "{secret:x?}");
+        }
+    }
+}

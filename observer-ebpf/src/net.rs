@@ -4,6 +4,7 @@
 
 use crate::{
     drops,
+    offsets::MIX_SECRET,
     packet::{Direction, PacketEnd, addresses, mapped_words, packet_end, packet_far_end, segmented, unpack},
     questions,
     slots::{self, NoSlot},
@@ -138,7 +139,7 @@ fn connected_to(sk: *mut bpf_sock) -> Option<u32> {
             let words = (&raw const (*sk).dst_ip6).cast::<u32>();
             let word = |at: usize| u64::from(read_volatile(words.add(at)));
             let (high, low) = (word(0) | (word(1) << 32), word(2) | (word(3) << 32));
-            return (high | low != 0).then(|| mix_ipv6(high, low));
+            return (high | low != 0).then(|| mix_ipv6(&MIX_SECRET.load(), high, low));
         }
     }
     None

@@ -3,7 +3,7 @@
 //! program is refused: never a silent zero.
 
 use aya_ebpf::{Global, helpers::generated::bpf_probe_read_kernel};
-use observer_ebpf::causes::DEFAULT_WAIT_THRESHOLD_NS;
+use observer_ebpf::{causes::DEFAULT_WAIT_THRESHOLD_NS, flows::MixSecret};
 
 /// An offset that nobody set.
 const UNSET: u64 = u64::MAX;
@@ -113,6 +113,10 @@ pub(crate) static RESEND_HAS_ERROR: Global<u64> = Global::new(0);
 /// One more than the largest number of a CPU that was present at the load: the stride of the maps indexed by slot and CPU.
 #[unsafe(no_mangle)]
 pub(crate) static CPUS: Global<u64> = Global::new(0);
+
+/// See [`mix_ipv6`](observer_ebpf::flows::mix_ipv6).
+#[unsafe(no_mangle)]
+pub(crate) static MIX_SECRET: Global<MixSecret> = Global::new([0; 5]);
 
 /// `task_struct.rt.my_q`: null in a task, not in what stands for a group of them
 #[unsafe(no_mangle)]

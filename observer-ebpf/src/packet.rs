@@ -1,6 +1,6 @@
 //! What a packet's headers tell. It begins with IP's, and may lie in pieces.
 
-use crate::drops;
+use crate::{drops, offsets::MIX_SECRET};
 use aya_ebpf::{bindings::__sk_buff, helpers::generated::bpf_skb_load_bytes};
 use core::mem::MaybeUninit;
 use observer_ebpf::{
@@ -62,7 +62,7 @@ pub(crate) fn packet_far_end(skb: *mut __sk_buff, direction: Direction) -> Optio
         }
         let address = header.add(if direction == Direction::Transmit { 24 } else { 8 }).cast::<u32>();
         let half = |at: usize| u64::from(*address.add(at)) | (u64::from(*address.add(at + 1)) << 32);
-        Some(mix_ipv6(half(0), half(2)))
+        Some(mix_ipv6(&MIX_SECRET.load(), half(0), half(2)))
     }
 }
 

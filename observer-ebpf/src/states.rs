@@ -4,8 +4,8 @@
 use crate::{
     net,
     offsets::{
-        SOCK_CGROUP, SOCK_FAMILY, SOCK_PORT, SOCK_PROTOCOL, SOCK_REMOTE_PORT, SOCK_REMOTE_V4, SOCK_REMOTE_V6, SOCK_V4,
-        SOCK_V6, cgroup_id, field,
+        MIX_SECRET, SOCK_CGROUP, SOCK_FAMILY, SOCK_PORT, SOCK_PROTOCOL, SOCK_REMOTE_PORT, SOCK_REMOTE_V4,
+        SOCK_REMOTE_V6, SOCK_V4, SOCK_V6, cgroup_id, field,
     },
     packet, slots,
     sockets::{self, storage},
@@ -85,7 +85,7 @@ unsafe fn accepted(sk: *const u8) {
             (packet::mapped_words(field(sk, &SOCK_V4)), packet::mapped_words(remote), remote)
         } else if family == AF_INET6 {
             let remote = words(sk.add(SOCK_REMOTE_V6.load() as usize));
-            (words(sk.add(SOCK_V6.load() as usize)), remote, mix_ipv6(remote[0], remote[1]))
+            (words(sk.add(SOCK_V6.load() as usize)), remote, mix_ipv6(&MIX_SECRET.load(), remote[0], remote[1]))
         } else {
             return;
         };

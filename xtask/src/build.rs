@@ -52,7 +52,7 @@ pub(crate) fn object(workspace: &Workspace, pair: &Pair, object: Object) -> Resu
     let finished = progress::run(&format!("building {}", object.file), command, &log)?.success()?;
     let built = directory.join(TARGET).join("release").join(object.binary);
     if replace(&built, &workspace.object(object.file))? {
-        progress::say(&format!("build: target/ebpf/{} in {}", object.file, progress::seconds(finished.elapsed)));
+        println!("build: target/ebpf/{} in {}", object.file, progress::seconds(finished.elapsed));
     }
     Ok(())
 }
@@ -126,7 +126,7 @@ pub(crate) fn host_with(workspace: &Workspace, profile: Profile, packages: &[&st
     let log = workspace.log("build-logs", &packages.join("-"))?;
     let finished = progress::run(&format!("building {what}"), cargo, &log)?.success()?;
     if finished.output.contains("Compiling") {
-        progress::say(&format!("build: {what} ({}) in {}", profile.name(), progress::seconds(finished.elapsed)));
+        println!("build: {what} ({}) in {}", profile.name(), progress::seconds(finished.elapsed));
     }
     Ok(())
 }

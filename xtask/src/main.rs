@@ -4,6 +4,7 @@ mod bench;
 mod build;
 mod cluster;
 mod deploy;
+mod driven;
 mod go;
 mod guest;
 mod image;

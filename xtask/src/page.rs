@@ -26,7 +26,7 @@ const STAMP: &str = "made-from";
 /// When npm is there and its tools fail.
 pub(crate) fn build(workspace: &Workspace) -> Result<()> {
     let (Some(npm), Some(node)) = (find("npm"), find("node")) else {
-        progress::say("build: no npm here, so the agent has no web page, and says so where it would be (Debian: npm)");
+        println!("build: no npm here, so the agent has no web page, and says so where it would be (Debian: npm)");
         return Ok(());
     };
     let to = workspace.target().join("web");
@@ -48,7 +48,7 @@ pub(crate) fn build(workspace: &Workspace) -> Result<()> {
     }
     fs::write(to.join(STAMP), stamp).with_context(|| format!("write in {}", to.display()))?;
     let said = finished.output.lines().last().unwrap_or_default().to_owned();
-    progress::say(&format!("build: target/web: {said}"));
+    println!("build: target/web: {said}");
     Ok(())
 }
 

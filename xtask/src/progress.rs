@@ -2,7 +2,6 @@
 
 use anyhow::{Context, Result, bail};
 use std::{
-    cell::Cell,
     ffi::OsStr,
     fs::{self, File},
     io::{IsTerminal as _, Read as _, Seek as _, SeekFrom, Write as _},
@@ -18,26 +17,6 @@ const REFRESH: Duration = Duration::from_millis(200);
 const REMINDER: Duration = Duration::from_secs(30);
 /// Lines of the log that an error shows.
 const TAIL_LINES: usize = 40;
-
-thread_local! {
-    /// Whether what this thread runs is not to be told.
-    static SILENT: Cell<bool> = const { Cell::new(false) };
-}
-
-/// Runs something whose progress nobody is to be told of.
-pub(crate) fn without_a_word<T>(work: impl FnOnce() -> T) -> T {
-    let before = SILENT.replace(true);
-    let result = work();
-    SILENT.set(before);
-    result
-}
-
-/// Says something, unless nobody is to be told.
-pub(crate) fn say(text: &str) {
-    if !SILENT.get() {
-        println!("{text}");
-    }
-}
 
 /// A program that ran.
 #[derive(Debug)]
@@ -101,7 +80,7 @@ fn wait(mut child: Child, what: &str, log: &Path, started: Instant) -> Result<Ex
 }
 
 /// Waits until something is done, and says for how long.
-pub(crate) fn wait_for(what: &str, is_done: impl Fn() -> bool) {
+pub(crate) fn wait_for(what: &str, mut is_done: impl FnMut() -> bool) {
     let mut teller = Teller::new(what, Instant::now());
     while !is_done() {
         teller.go_on(String::new);
@@ -125,9 +104,7 @@ impl<'a> Teller<'a> {
     fn go_on(&mut self, detail: impl Fn() -> String) {
         let Self { what, started, reminded, line } = self;
         let elapsed = started.elapsed();
-        if SILENT.get() {
-            // Somebody else tells of something.
-        } else if line.terminal {
+        if line.terminal {
             line.show(&format!("  {what}  {}  {}", seconds(elapsed), detail()));
         } else if reminded.elapsed() >= REMINDER {
             *reminded = Instant::now();

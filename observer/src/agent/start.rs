@@ -214,7 +214,8 @@ fn report(programs: &[ProgramFacts]) -> anyhow::Result<()> {
     let mut reasons = Vec::new();
     for ProgramFacts { name, down_because, .. } in programs {
         if let Some(reason) = down_because {
-            tracing::warn!(program = name, reason, "a kernel program does not run: its figures are absent");
+            let lost = program::lost_without(name).unwrap_or("its figures are absent");
+            tracing::warn!(program = name, reason, "a kernel program does not run: {lost}");
             reasons.push(format!("{name}: {reason}"));
         }
     }

@@ -19,7 +19,7 @@ pub(super) struct Arguments {
     /// The address, or ADDRESS:PORT, which tells a pod in a node's network
     #[arg(value_name = "ADDRESS", value_parser = written)]
     address: String,
-    /// When: a time such as 2026-11-26T10:00:00Z, or seconds since 1970 [default: now]
+    /// When: a time such as 2026-11-26T10:00:00Z or "2026-11-26 10:00" (UTC), or seconds since 1970 [default: now]
     #[arg(long, value_name = "TIME", value_parser = moment_of)]
     at: Option<u64>,
     /// How to print it

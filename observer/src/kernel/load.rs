@@ -28,7 +28,7 @@ use aya_obj::generated::bpf_prog_info;
 use observer_ebpf::{
     Address, NetBook, SLOT_CACHE_ENTRIES, SchedBook, Scope, THROTTLES_PER_CPU,
     causes::CauseBook,
-    flows::{FlowKey, FlowSum},
+    flows::{FlowKey, FlowSum, MixSecret},
 };
 use std::{
     io,
@@ -61,6 +61,9 @@ pub enum LoadError {
     /// How many CPUs there are is unknown.
     #[error("cannot tell how many CPUs this machine has: {0}")]
     Cpus(#[source] io::Error),
+    /// The kernel gives no random numbers.
+    #[error("cannot draw the secret by which IPv6 addresses are compared: {0}")]
+    Random(#[source] getrandom::Error),
     /// The maps could not be made.
     #[error("cannot create the kernel's tables: {}; CAP_BPF is needed, and `observer check` tells what else", causes::in_one_line(.0))]
     Object(#[source] EbpfError),
@@ -303,11 +306,16 @@ fn create_maps<'a>(
     fields: impl Iterator<Item = &'a Global>,
 ) -> Result<Ebpf, LoadError> {
     let cpus_global = u64::from(cpus);
+    let mut secret = MixSecret::default();
+    for word in &mut secret {
+        *word = getrandom::u64().map_err(LoadError::Random)?;
+    }
     let mut loader = EbpfLoader::new();
     loader
         .btf(None)
         .verifier_log_level(VerifierLogLevel::STATS)
         .override_global("CPUS", &cpus_global, true)
+        .override_global("MIX_SECRET", &secret, true)
         .override_global("WAIT_THRESHOLD_NS", &options.wait_threshold_ns, true)
         .map_max_entries("CGROUP_SLOTS", options.slots)
         .map_max_entries("FREE_SLOTS", options.slots)

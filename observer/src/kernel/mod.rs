@@ -31,6 +31,7 @@ pub use load::{Kernel, LoadError, LoadOptions};
 pub use memory::{release_code_of_start, release_free_memory, tame_allocator};
 pub use object::OBJECT;
 pub use offsets::program;
+pub use programs::NOT_PERMITTED;
 pub use readiness::Readiness;
 pub use scopes::{ScopeRanges, ScopeTable};
 pub use sleeps::{OpenSleeps, TaskState};

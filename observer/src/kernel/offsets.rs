@@ -34,6 +34,15 @@ pub mod program {
     pub const MKDIR: &str = "observer_mkdir";
     /// Cgroups that are removed.
     pub const RMDIR: &str = "observer_rmdir";
+
+    /// What is lost without one of those that others stand in for, in part.
+    pub fn lost_without(name: &str) -> Option<&'static str> {
+        match name {
+            SOCKETS => Some("connections are in the flows once they are closed, and how many are open is not known"),
+            LASTING => Some("waits are seen once they are over"),
+            _ => None,
+        }
+    }
 }
 
 /// A read-only global of the object and its value.

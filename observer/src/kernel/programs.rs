@@ -151,6 +151,9 @@ pub(super) fn unload(program: &mut Program) -> Result<(), ProgramError> {
     }
 }
 
+/// How the reason begins of a program that somebody forbids.
+pub const NOT_PERMITTED: &str = "not permitted to load it";
+
 /// One line that says why; the verifier's last words when it refused.
 fn reason(error: &ProgramError) -> String {
     if let ProgramError::LoadError { io_error, verifier_log } = error {
@@ -164,12 +167,13 @@ fn reason(error: &ProgramError) -> String {
         let words = log.lines().rev().find(|line| !line.is_empty() && !statistics(line)).unwrap_or("");
         return match io_error.raw_os_error() {
             Some(libc::EPERM) if [CAP_BPF, CAP_PERFMON, CAP_NET_ADMIN].iter().all(|need| Held::read().has(*need)) => {
-                "not permitted to load it, although the capabilities are held: this kernel, a security module or a seccomp filter \
-                 forbids programs of its kind"
-                    .into()
+                format!(
+                    "{NOT_PERMITTED}, although the capabilities are held: this kernel, a security module or a seccomp filter \
+                     forbids programs of its kind"
+                )
             }
             Some(libc::EPERM) => {
-                "not permitted to load it: CAP_BPF, CAP_PERFMON or (for bytes) CAP_NET_ADMIN is missing".into()
+                format!("{NOT_PERMITTED}: CAP_BPF, CAP_PERFMON or (for bytes) CAP_NET_ADMIN is missing")
             }
             _ => format!("the kernel refused it: {io_error}; {words}"),
         };

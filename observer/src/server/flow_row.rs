@@ -82,8 +82,9 @@ pub struct TcpRow {
     pub connections: u64,
     /// Connections that did not: refused, unanswered, given up.
     pub failed_connections: u64,
-    /// Connections that are open.
-    pub open_connections: u64,
+    /// Connections that are open, where that can be known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub open_connections: Option<u64>,
     /// Segments sent again.
     pub retransmits: u64,
     /// The mean of the connections' smoothed round trips, each as it was last.
@@ -98,7 +99,8 @@ pub(super) const WITH_PORTS: [u8; 3] = [6, 17, 132];
 pub(super) struct Candidate<'a> {
     pub(super) flow: Flow,
     pub(super) books: Cow<'a, FlowBooks>,
-    pub(super) open: OpenConnections,
+    /// Unknown where open sockets cannot be read.
+    pub(super) open: Option<OpenConnections>,
     pub(super) rates: [f64; 2],
 }
 
@@ -119,7 +121,8 @@ pub(super) fn row(
     let is_outbound = flow.direction == OUTBOUND;
     let port = (!flow.is_rest() && flow.port != 0).then_some(flow.port);
     let FlowBooks { traffic, connections, failed, retransmits, round_trips: past, active_ns: _ } = **books;
-    let (sum_us, count) = (past.0 + open.round_trips.0, past.1 + open.round_trips.1);
+    let known_open = open.unwrap_or_default();
+    let (sum_us, count) = (past.0 + known_open.round_trips.0, past.1 + known_open.round_trips.1);
     // What was handed over twice by two CPUs at once is in another flow as less than nothing.
     let number = |count: u64| u64::try_from(count.cast_signed()).unwrap_or(0);
     FlowRow {
@@ -143,7 +146,7 @@ pub(super) fn row(
         tcp: (flow.protocol == TCP).then(|| TcpRow {
             connections,
             failed_connections: failed,
-            open_connections: open.count,
+            open_connections: open.map(|open| open.count),
             retransmits,
             round_trip_seconds: (count > 0).then(|| sum_us as f64 / count as f64 / 1e6),
         }),
@@ -182,7 +185,7 @@ mod tests {
         let json = |flow: &Flow| {
             let traffic = Traffic { transmit_bytes: 10_u64.wrapping_neg(), ..Traffic::default() };
             let books = FlowBooks { traffic, ..FlowBooks::default() };
-            let open = OpenConnections::default();
+            let open = Some(OpenConnections::default());
             let row = row(
                 Who::default(),
                 None,

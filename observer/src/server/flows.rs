@@ -7,11 +7,11 @@ use super::{
 use crate::{
     kernel::program,
     ledger::{
-        BehindAll, EntityId, Flow, FlowBooks, FlowView, Identity, Ledger, OpenConnections, OwnAddresses, ProgramFacts,
-        Speech, Translated,
+        BehindAll, Entity, EntityId, Flow, FlowBooks, FlowView, Identity, Ledger, OpenConnections, OwnAddresses,
+        ProgramFacts, Speech, Translated,
     },
 };
-use observer_ebpf::Scope;
+use observer_ebpf::{Scope, Traffic};
 use serde::{Deserialize, Serialize};
 use std::{
     borrow::Cow,
@@ -34,6 +34,9 @@ pub struct FlowsAnswer {
     /// Programs that do not run, without which some of this is missing.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub missing: Vec<MissingProgram>,
+    /// What sockets carried that are still open, where those cannot be read: it is in no flow until they close.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub in_no_flow: Option<Carried>,
     /// Why it is not told, or not wholly, who stands behind the services that are spoken to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub behind_missing: Option<String>,
@@ -58,6 +61,15 @@ pub struct FlowsSource<'a> {
     pub own: OwnAddresses<'a>,
     /// Now.
     pub now_unix_seconds: u64,
+}
+
+/// L3 bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Carried {
+    /// Sent.
+    pub transmit_bytes: u64,
+    /// Received.
+    pub receive_bytes: u64,
 }
 
 /// A program that does not run.
@@ -106,6 +118,9 @@ impl FlowsAnswer {
         let is_wanted = |flow: &Flow| wanted.as_ref().is_none_or(|wanted| wanted.contains(&flow.entity));
         let flows = shown(ledger, is_wanted);
         let (latest, last) = (latest(&flows), last_of_each(&flows));
+        let sees_open_sockets = !missing(programs).iter().any(|missing| missing.program == program::SOCKETS);
+        let in_no_flow =
+            if sees_open_sockets { None } else { in_no_flow(ledger, &flows, wanted.as_deref(), query.scope) };
         let mut all: Vec<_> = flows
             .into_iter()
             .filter(|(flow, books)| query.wants(flow, books, now.at_ns))
@@ -113,6 +128,7 @@ impl FlowsAnswer {
                 let is_latest = latest.get(&flow.of_anyone()).is_none_or(|latest| *latest == flow.tenancy);
                 let rates = if is_latest { now.bytes_since(before, &flow).map(rate) } else { [0.0; 2] };
                 let open = if is_latest { now.open(&flow) } else { OpenConnections::default() };
+                let open = sees_open_sockets.then_some(open);
                 Candidate { flow, books, open, rates }
             })
             .collect();
@@ -144,6 +160,7 @@ impl FlowsAnswer {
             more: all.len().saturating_sub(query.top),
             forgotten: ledger.flows_forgotten(),
             missing: missing(programs),
+            in_no_flow,
             behind_missing: behind_missing(source.translated_missing, unclear_of(&shown, &unclear)),
         }
     }
@@ -189,6 +206,37 @@ fn behind_missing(why: Option<&str>, unclear: u64) -> Option<String> {
     });
     let all: Vec<_> = why.map(str::to_owned).into_iter().chain(unclear).collect();
     (!all.is_empty()).then(|| all.join("; "))
+}
+
+/// What the entities have on their books beyond what the flows have. What is hidden in a namespace's `other` has flows of its own, and no
+/// books: only for all together can it be told.
+fn in_no_flow(
+    ledger: &Ledger,
+    flows: &HashMap<Flow, Cow<'_, FlowBooks>>,
+    wanted: Option<&[EntityId]>,
+    scope: Option<Scope>,
+) -> Option<Carried> {
+    let is_meant = |entity: &&Entity| wanted.is_none_or(|wanted| wanted.contains(&entity.id));
+    let mut all = Carried::default();
+    for entity in ledger.entities().iter().filter(is_meant) {
+        if wanted.is_some() && (!entity.shown || matches!(entity.identity, Identity::Other { .. })) {
+            return None;
+        }
+        let scopes = entity.books.traffic.iter().enumerate();
+        for (_, traffic) in scopes.filter(|(at, _)| scope.is_none_or(|scope| scope as usize == *at)) {
+            all.transmit_bytes += traffic.transmit_bytes;
+            all.receive_bytes += traffic.receive_bytes;
+        }
+    }
+    let of_scope = flows.iter().filter(|(flow, _)| scope.is_none_or(|scope| scope as u8 == flow.scope));
+    // Some may be less than nothing: see `row`.
+    let [transmit, receive] = of_scope.fold([0u64; 2], |[transmit, receive], (_, books)| {
+        let Traffic { transmit_bytes, receive_bytes, .. } = books.traffic;
+        [transmit.wrapping_add(transmit_bytes), receive.wrapping_add(receive_bytes)]
+    });
+    all.transmit_bytes = all.transmit_bytes.saturating_sub(transmit);
+    all.receive_bytes = all.receive_bytes.saturating_sub(receive);
+    Some(all)
 }
 
 /// Those without which flows are not whole.

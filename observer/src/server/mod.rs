@@ -55,7 +55,7 @@ pub use behind::{BehindRow, SpokenTo};
 pub use bind::{BindError, bind};
 pub use far_end::FarEnd;
 pub use flow_row::{FlowRow, NameRow, TcpRow};
-pub use flows::{FlowsAnswer, FlowsSource, MissingProgram};
+pub use flows::{Carried, FlowsAnswer, FlowsSource, MissingProgram};
 pub use flows_query::FlowsQuery;
 pub use limits::Limits;
 pub use listen::{serve, serve_api, serve_within};

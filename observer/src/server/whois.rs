@@ -5,7 +5,7 @@ use crate::{
     history::ApiError,
     ledger::{EntityId, Ledger, LookedUpName, Tenancy, Translated, Whose},
 };
-use jiff::Timestamp;
+use jiff::{Timestamp, civil::DateTime, tz::TimeZone};
 use observer_ebpf::Scope;
 use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, SocketAddr};
@@ -69,16 +69,23 @@ pub struct LookedUpRow {
 /// Names in an answer at the most.
 const MOST_NAMES: usize = 16;
 
-/// A moment: `2026-11-26T10:00:00Z`, or with another offset, or seconds since the epoch.
+/// A moment: `2026-11-26T10:00:00Z`, or with another offset, without one UTC; or seconds since the epoch.
 ///
 /// # Errors
 /// With what would be right.
 pub fn moment_of(text: &str) -> Result<u64, String> {
-    let seconds = text.parse::<Timestamp>().map(Timestamp::as_second).or_else(|_| text.parse());
-    seconds
-        .ok()
-        .and_then(|seconds| u64::try_from(seconds).ok())
-        .ok_or_else(|| format!("{text:?} is no time; wanted: one such as 2026-11-26T10:00:00Z, or seconds since 1970"))
+    let seconds = || -> Option<i64> {
+        if let Ok(moment) = text.parse::<Timestamp>() {
+            return Some(moment.as_second());
+        }
+        // Without an offset a time is UTC, as those are that are printed; a date is its first moment.
+        let civil = text.trim_end_matches(" UTC").parse::<DateTime>();
+        civil.ok().and_then(|time| TimeZone::UTC.to_timestamp(time).ok()).map(Timestamp::as_second)
+    };
+    let seconds = text.parse::<u64>().ok().or_else(|| u64::try_from(seconds()?).ok());
+    seconds.ok_or_else(|| {
+        format!("{text:?} is no time; wanted: one such as 2026-11-26T10:00:00Z or 2026-11-26 10:00 (UTC), or seconds since 1970")
+    })
 }
 
 /// `ADDRESS` or `ADDRESS:PORT`; an IPv6 address with a port is in brackets.
@@ -187,12 +194,19 @@ mod tests {
         for wrong in ["", "web", "10.0.0", "10.0.0.7:", "10.0.0.7:66000", "10.0.0.0/8"] {
             assert!(address_of(wrong).unwrap_err().contains("wanted: one such as"), "{wrong}");
         }
-        for (text, expected) in
-            [("1970-01-02T00:00:00Z", 86_400), ("1970-01-02T02:00:00+02:00", 86_400), ("86400", 86_400)]
-        {
+        for (text, expected) in [
+            ("1970-01-02T00:00:00Z", 86_400),
+            ("1970-01-02T02:00:00+02:00", 86_400),
+            ("86400", 86_400),
+            ("1970-01-02", 86_400),
+            ("1970-01-02 00:01", 86_460),
+            ("1970-01-02 00:00:07", 86_407),
+            ("1970-01-02 00:01 UTC", 86_460),
+            ("19700102", 19_700_102),
+        ] {
             assert_eq!(moment_of(text), Ok(expected), "{text}");
         }
-        for wrong in ["", "yesterday", "-5", "1960-01-01T00:00:00Z", "2026-11-26"] {
+        for wrong in ["", "yesterday", "-5", "1960-01-01T00:00:00Z", "2026-11-36", "2026-11-26 25:00"] {
             assert!(moment_of(wrong).unwrap_err().contains("wanted"), "{wrong}");
         }
     }

@@ -4,7 +4,7 @@ use super::{
     View,
     figures::{bytes, rate, seconds, tasks},
 };
-use crate::server::{EntityRow, FarEnd, FlowRow, Pair};
+use crate::server::{Carried, EntityRow, FarEnd, FlowRow, Pair};
 use std::fmt::Write as _;
 
 /// What a line is.
@@ -82,6 +82,13 @@ fn flows(view: &View, lines: &mut Vec<(Kind, String)>) {
     };
     for missing in &answer.missing {
         lines.push((Kind::Trouble, format!("not whole: {} does not run ({})", missing.program, missing.reason)));
+    }
+    if let Some(Carried { transmit_bytes, receive_bytes }) = answer.in_no_flow {
+        let [sent, received] = [transmit_bytes, receive_bytes].map(|sum| bytes(sum as f64));
+        lines.push((
+            Kind::Trouble,
+            format!("in no flow until they close: open sockets, {sent} sent, {received} received"),
+        ));
     }
     for flow in &answer.flows {
         lines.push((

@@ -107,6 +107,15 @@ fn the_filter_takes_letters_as_they_are_typed_and_lets_go_of_them() {
 }
 
 #[test]
+fn a_filter_typed_before_the_terminal_is_ours_ends_with_the_line_feed_that_it_has_then() {
+    let mut view = view();
+    letters(&mut view, "/wait");
+    view.key(KeyEvent::new(KeyCode::Char('j'), KeyModifiers::CONTROL));
+    letters(&mut view, "b");
+    assert_eq!(names(&view), ["waiter"]);
+}
+
+#[test]
 fn who_is_chosen_stays_chosen_wherever_they_go() {
     let mut view = view();
     press(&mut view, [KeyCode::Down, KeyCode::Down]);

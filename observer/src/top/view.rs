@@ -116,7 +116,11 @@ impl View {
     }
 
     /// A key was pressed.
-    pub fn key(&mut self, key: KeyEvent) -> Act {
+    pub fn key(&mut self, mut key: KeyEvent) -> Act {
+        // What was typed before this program read it has the line feed that the terminal makes of Enter until then.
+        if key.modifiers == KeyModifiers::CONTROL && key.code == KeyCode::Char('j') {
+            key = KeyCode::Enter.into();
+        }
         if key.modifiers.contains(KeyModifiers::CONTROL) && matches!(key.code, KeyCode::Char('c')) {
             return Act::Quit;
         }

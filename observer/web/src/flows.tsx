@@ -76,6 +76,12 @@ export function FlowTable({ of, paused }: { of?: string; paused: boolean }) {
           Not whole: {program} does not run ({reason})
         </p>
       ))}
+      {answer?.in_no_flow !== undefined && (
+        <p class="trouble">
+          In no flow until they close: open sockets, {bytes(answer.in_no_flow.transmit_bytes)} sent,{" "}
+          {bytes(answer.in_no_flow.receive_bytes)} received
+        </p>
+      )}
       {answer?.behind_missing !== undefined && <p class="trouble">Behind services: {answer.behind_missing}</p>}
       <Table
         caption="Flows"

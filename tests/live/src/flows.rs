@@ -47,6 +47,8 @@ pub(crate) struct Flows {
     pub(crate) forgotten: u64,
     pub(crate) interval: f64,
     pub(crate) behind_missing: Option<String>,
+    /// Bytes sent and received that open sockets carried, where those cannot be read.
+    pub(crate) in_no_flow: Option<[u64; 2]>,
 }
 
 impl Flows {
@@ -60,6 +62,9 @@ impl Flows {
             more: json["more"].as_u64().context("no more")?,
             forgotten: json["forgotten"].as_u64().context("no forgotten")?,
             interval: json["interval_seconds"].as_f64().context("no interval")?,
+            in_no_flow: json["in_no_flow"].as_object().map(|carried| {
+                ["transmit_bytes", "receive_bytes"].map(|way| carried[way].as_u64().unwrap_or_default())
+            }),
             behind_missing: json["behind_missing"].as_str().map(str::to_owned),
         })
     }

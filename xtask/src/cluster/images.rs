@@ -3,16 +3,15 @@
 
 use super::layout::{IMAGE_TAG, Layout, PAUSE_IMAGE, TEST_IMAGE};
 use crate::{
+    driven,
     image::{self, Image, Layer, Target},
     setup::static_busybox,
     toolchain::probe::said,
-    workspace::{Profile, Workspace},
+    workspace::Workspace,
 };
 use anyhow::{Context, Result};
 use std::{fs, path::Path, process::Command};
 
-/// The crate.
-pub(super) const CRATE: &str = "observer-cluster";
 /// The program that a kubelet holds a pod together with.
 const PAUSE: &str = "pause";
 /// The program by which the tests' pods send known amounts.
@@ -26,9 +25,9 @@ const RUNC: &str = "runc-without-limits";
 /// When a build fails or there is no static busybox.
 pub(super) fn build(workspace: &Workspace) -> Result<()> {
     let layout = Layout::of(workspace);
-    let binaries = Target::of_this_machine().build(workspace, None, Profile::TestRelease, &[CRATE], None)?;
+    let binaries = driven::build(workspace)?;
     fs::create_dir_all(layout.program("")).context("make target/cluster/bin")?;
-    for program in [RUNC, CRATE] {
+    for program in [RUNC, driven::CLUSTER] {
         install(&binaries.join(program), &layout.program(program))?;
     }
     let mut pause = Layer::default();

@@ -39,11 +39,11 @@ pub(super) fn build(workspace: &Workspace) -> Result<()> {
     )?;
     let release = versions::kubernetes(workspace)?;
     if !layout.go_cache("build").exists() {
-        progress::say(&format!(
+        println!(
             "cluster: Kubernetes {release} is built from source, once: about ten minutes on two CPUs, 600 MB to fetch, 4 GB of caches \
              ({})",
             layout.root().join("go").display()
-        ));
+        );
     }
     let mut command = go.command(workspace, &layout.go_cache("mod"), &layout.go_cache("build"));
     command
@@ -59,7 +59,7 @@ pub(super) fn build(workspace: &Workspace) -> Result<()> {
         }
     }
     fs::write(stamp(workspace), fingerprint(workspace)?).context("note what was built")?;
-    progress::say(&format!("cluster: built Kubernetes {release} in {}", progress::seconds(finished.elapsed)));
+    println!("cluster: built Kubernetes {release} in {}", progress::seconds(finished.elapsed));
     Ok(())
 }
 

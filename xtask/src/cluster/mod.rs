@@ -38,7 +38,7 @@ pub(crate) use mode::Mode;
 pub(crate) use needs::{has_runtime, install_runtime, lacks_go, runtime};
 
 use crate::{
-    progress,
+    driven, progress,
     setup::{find, privilege::Privilege},
     workspace::Workspace,
 };
@@ -85,7 +85,7 @@ pub(crate) fn kubectl(workspace: &Workspace, of_another: bool) -> PathBuf {
 
 /// The program with the tests that need a cluster; [`prepare`] builds it.
 pub(crate) fn harness(workspace: &Workspace) -> PathBuf {
-    Layout::of(workspace).program(images::CRATE)
+    Layout::of(workspace).program(driven::CLUSTER)
 }
 
 /// Gives an image to the cluster that is up.

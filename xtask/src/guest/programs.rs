@@ -1,11 +1,7 @@
-//! What runs in a guest: our binaries and programs of this machine, with the libraries they need.
+//! What runs in a guest: our binaries, which need no library, and programs of this machine, with the libraries they need.
 
 use super::machine::GuestFile;
-use crate::{
-    build,
-    setup::find,
-    workspace::{Profile, Workspace},
-};
+use crate::{build, driven, setup::find, workspace::Workspace};
 use anyhow::{Context, Result, ensure};
 use std::{
     collections::BTreeSet,
@@ -13,25 +9,16 @@ use std::{
     process::Command,
 };
 
-/// The agent and what drives it. Always built together: their dependencies' features are united, and the agent alone would
-/// be another build.
-pub(crate) const DRIVEN: [&str; 2] = ["observer", "observer-live"];
-
 /// `observer` and `observer-live`, the same that run on this machine, in /bin.
 ///
 /// # Errors
-/// When the eBPF object that they embed has not been built, they do not build, or a library of theirs is missing.
+/// When the eBPF object that they embed has not been built, or they do not build.
 pub(crate) fn driven(workspace: &Workspace) -> Result<Vec<GuestFile>> {
     let object = workspace.object(build::PROGRAMS.file);
     ensure!(object.is_file(), "{} is not there: `cargo xtask build` makes it", object.display());
-    build::host(workspace, Profile::TestRelease, &DRIVEN)?;
-    let mut files = Vec::new();
-    for name in DRIVEN {
-        let host = workspace.binary(Profile::TestRelease, name);
-        files.extend(libraries_of(&host)?.into_iter().map(in_the_same_place));
-        files.push(GuestFile { host, guest: format!("/bin/{name}"), mode: 0o755 });
-    }
-    Ok(files)
+    driven::build(workspace)?;
+    let file = |name| GuestFile { host: driven::program(workspace, name), guest: format!("/bin/{name}"), mode: 0o755 };
+    Ok([driven::AGENT, driven::LIVE].map(file).into())
 }
 
 /// A program of this machine, a path or found on the search path, at the same path in the guest, after every library it is linked to.

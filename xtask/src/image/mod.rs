@@ -12,7 +12,7 @@ pub(crate) use layer::{Capabilities, Layer};
 pub(crate) use target::Target;
 
 use crate::{
-    build,
+    build, driven,
     toolchain::Pair,
     workspace::{Profile, Workspace},
 };
@@ -70,8 +70,11 @@ pub(crate) fn run(workspace: &Workspace, pair: &Pair, args: ImageArgs) -> Result
 /// When the agent does not build, or the image cannot be written.
 pub(crate) fn of_agent(workspace: &Workspace, pair: &Pair, target: Target, profile: Profile) -> Result<Written> {
     build::embedded(workspace, pair, build::PROGRAMS)?;
-    let object = workspace.object(build::PROGRAMS.file);
-    let binaries = target.build(workspace, Some(pair), profile, &["observer"], Some(&object))?;
+    let binaries = if (target, profile) == (Target::of_this_machine(), Profile::TestRelease) {
+        driven::build(workspace)?
+    } else {
+        target.build(workspace, Some(pair), profile, &["observer"])?
+    };
     let binary = binaries.join("observer");
     let mut layer = Layer::default();
     let program = fs::read(&binary).with_context(|| format!("read {}", binary.display()))?;

@@ -7,10 +7,7 @@ use crate::{
     workspace::{Profile, Workspace},
 };
 use anyhow::{Context, Result, ensure};
-use std::{
-    path::{Path, PathBuf},
-    process::Command,
-};
+use std::{path::PathBuf, process::Command};
 
 /// Flags of their own, so a directory of their own.
 const BUILT: &str = "image/build";
@@ -56,8 +53,7 @@ impl Target {
         }
     }
 
-    /// Builds `packages` without a dynamic linker and returns the directory of the binaries. The agent among them embeds
-    /// `object`.
+    /// Builds `packages` without a dynamic linker and returns the directory of the binaries.
     ///
     /// # Errors
     /// When the build fails, or this machine has no compiler for the target.
@@ -67,7 +63,6 @@ impl Target {
         pair: Option<&Pair>,
         profile: Profile,
         packages: &[&str],
-        object: Option<&Path>,
     ) -> Result<PathBuf> {
         let directory = workspace.target().join(BUILT);
         let mut cargo = if self == Self::of_this_machine() {
@@ -81,19 +76,13 @@ impl Target {
             .args(packages.iter().flat_map(|package| ["--package", package]))
             .env_remove("CARGO_TARGET_DIR")
             .env_remove("RUSTFLAGS")
+            .env_remove("OBSERVER_BPF_OBJECT")
             .env("CARGO_ENCODED_RUSTFLAGS", flags(workspace));
-        if let Some(object) = object {
-            cargo.env("OBSERVER_BPF_OBJECT", object);
-        }
         let what = packages.join(", ");
         let log = workspace.log("build-logs", &format!("{}-{}", packages.join("-"), self.architecture()))?;
         let finished = progress::run(&format!("building {what} for {}", self.triple()), cargo, &log)?.success()?;
         if finished.output.contains("Compiling") {
-            progress::say(&format!(
-                "image: built {what} for {} in {}",
-                self.triple(),
-                progress::seconds(finished.elapsed)
-            ));
+            println!("image: built {what} for {} in {}", self.triple(), progress::seconds(finished.elapsed));
         }
         Ok(self.directory(workspace, profile))
     }

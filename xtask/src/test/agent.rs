@@ -1,13 +1,7 @@
 //! The levels that drive the real agent: on this machine's kernel, and on those of the guests.
 
 use super::{Circumstances, Context, Level, Tally, level};
-use crate::{
-    build,
-    guest::{self, programs::DRIVEN},
-    page, progress,
-    setup::privilege::Privilege,
-    workspace::Profile,
-};
+use crate::{driven, guest, page, progress, setup::privilege::Privilege};
 use anyhow::{Context as _, Result};
 use std::{
     ffi::OsStr,
@@ -22,15 +16,11 @@ use std::{
 /// # Errors
 /// When it does not build or root is not to be had.
 pub(super) fn live(context: &Context<'_>) -> Result<Tally> {
-    // The idle class is one inside of a session: towards the tests' cgroups a session has its share whatever runs in it.
-    if let Some(ahead) = context.ahead.take() {
-        ahead.wait();
-    }
-    build::host(context.workspace, Profile::TestRelease, &DRIVEN)?;
+    driven::build(context.workspace)?;
     page::tests(context.workspace)?;
     let privilege = Privilege::of_this_process();
-    let harness = context.workspace.binary(Profile::TestRelease, "observer-live");
-    let agent = context.workspace.binary(Profile::TestRelease, "observer");
+    let harness = driven::program(context.workspace, driven::LIVE);
+    let agent = driven::program(context.workspace, driven::AGENT);
     let words = words(&context.path(), &agent, &harness, context.circumstances, context.arguments);
     let words: Vec<_> = words.iter().map(String::as_str).collect();
     let command = match privilege {

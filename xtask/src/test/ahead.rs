@@ -1,72 +1,113 @@
-//! What the last level needs and what takes longest to build, built while the levels before it run: by a thread that the kernel gives
-//! only what nobody else wants of the CPUs, and by the programs that it starts, which inherit that.
+//! What the last level needs and what takes longest to build, built while the levels before it run, by programs that the kernel
+//! gives only what nobody else wants of the CPUs.
 
-use super::{Level, cluster};
-use crate::{progress, setup::privilege::Privilege, toolchain::Pair, workspace::Workspace};
-use anyhow::{Result, ensure};
+use super::Level;
+use crate::{progress, setup::privilege::Privilege, workspace::Workspace};
+use anyhow::{Context as _, Result};
 use std::{
-    process::{Command, Stdio},
-    thread::{self, JoinHandle},
+    fs::File,
+    path::PathBuf,
+    process::{Child, ChildStdin, Command, Stdio},
 };
 
-/// A build that goes on.
+/// Runs a command in the background of all others, for as long as standard input is held open. A session of its own has its share of the
+/// CPUs whatever class it is of, where the kernel groups by sessions: the group's weight is the least then.
+const BEHIND_ALL: &str = "\
+(echo 19 > /proc/self/autogroup) 2> /dev/null
+exec 3<&0
+\"$@\" < /dev/null 3<&- &
+built=$!
+{ read -r _ <&3; kill -KILL -$$; } &
+wait $built";
+
+/// A build that goes on; it ends with this process, however that ends.
 #[derive(Debug)]
-pub(super) struct Ahead(JoinHandle<Result<()>>);
+pub(super) struct Ahead {
+    build: Child,
+    log: PathBuf,
+    _held: Option<ChildStdin>,
+}
 
 impl Ahead {
     /// Begins, if the cluster is to be brought up here and there is another level before it. What fails is built again when it is needed,
     /// and fails aloud.
-    pub(super) fn begin(workspace: &Workspace, pair: Option<&Pair>, levels: &[Level]) -> Option<Self> {
+    pub(super) fn begin(workspace: &Workspace, levels: &[Level]) -> Option<Self> {
         let is_worthwhile = levels.contains(&Level::Cluster) && levels.len() > 1;
         if !is_worthwhile || Privilege::of_this_process() == Privilege::None {
             return None;
         }
-        let (workspace, pair) = (workspace.clone(), pair?.clone());
         println!("\ncluster: what it needs is built beside the levels before it, in the time that they leave");
-        let work = move || {
-            ensure!(yield_to_all(), "no chrt here: it is built when it is needed");
-            progress::without_a_word(|| cluster::build(&workspace, &pair).map(drop))
-        };
-        Some(Self(thread::spawn(work)))
+        let program = std::env::current_exe().ok()?.into_os_string().into_string().ok()?;
+        let begun = Self::start(workspace, &[&program, "cluster", "build"]);
+        begun.inspect_err(|error| println!("  it is built when it is needed: {error:#}")).ok()
+    }
+
+    fn start(workspace: &Workspace, words: &[&str]) -> Result<Self> {
+        let log = workspace.log("build-logs", "cluster-ahead")?;
+        let file = File::create(&log).with_context(|| format!("write {}", log.display()))?;
+        let errors = file.try_clone().with_context(|| format!("write {}", log.display()))?;
+        let mut command = Command::new("setsid");
+        command.args(["chrt", "--idle", "0", "sh", "-c", BEHIND_ALL, "ahead"]).args(words);
+        let mut build = command.stdin(Stdio::piped()).stdout(file).stderr(errors).spawn().context("run setsid")?;
+        // To wait for the build must not end it.
+        let held = build.stdin.take();
+        Ok(Self { build, log, _held: held })
     }
 
     /// Waits for its end.
-    pub(super) fn wait(self) {
-        progress::wait_for("what is built beside the tests", || self.0.is_finished());
+    pub(super) fn wait(mut self) {
+        let mut ended = None;
+        progress::wait_for("what is built beside the tests", || {
+            ended = self.build.try_wait().transpose();
+            ended.is_some()
+        });
         // The same is built again, or found.
-        match self.0.join() {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => println!("  beside the tests it could not be built: {error:#}"),
-            Err(_) => println!("  beside the tests it could not be built: the thread panicked"),
+        if !ended.is_some_and(|status| status.is_ok_and(|status| status.success())) {
+            println!("  beside the tests it could not be built: see {}", self.log.display());
         }
     }
-}
-
-/// Has this thread run when nobody else wants to; false if that is not to be had.
-fn yield_to_all() -> bool {
-    let mut command = Command::new("chrt");
-    command.args(["--idle", "--pid", "0", &nix::unistd::gettid().to_string()]);
-    command
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .status()
-        .is_ok_and(|status| status.success())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::{
+        fs,
+        time::{Duration, Instant},
+    };
+
+    fn start(script: &str) -> Ahead {
+        Ahead::start(&Workspace::this(), &["sh", "-c", script]).unwrap()
+    }
 
     #[test]
-    fn a_thread_that_yields_and_what_it_starts_are_of_the_idle_class_and_no_other() {
-        let policy = || {
-            let output = Command::new("chrt").args(["--pid", "0"]).output().unwrap();
-            String::from_utf8(output.stdout).unwrap().lines().next().unwrap_or_default().to_owned()
+    fn what_is_built_meanwhile_gives_way_to_all_others_and_is_waited_for() {
+        let directory = tempfile::tempdir().unwrap();
+        let told = directory.path().join("told");
+        let script = format!("(chrt --pid $$; cat /proc/self/autogroup) > {}", told.display());
+        start(&script).wait();
+        let told = fs::read_to_string(told).unwrap();
+        assert!(told.contains("SCHED_IDLE"), "{told}");
+        assert!(!told.contains("autogroup") || told.contains("nice 19"), "{told}");
+    }
+
+    #[test]
+    fn what_is_built_meanwhile_ends_with_whoever_began_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let number = directory.path().join("number");
+        let ahead = start(&format!("echo $$ > {0}.new; mv {0}.new {0}; sleep 600", number.display()));
+        let wait_for = |what: &str, is_so: &mut dyn FnMut() -> bool| {
+            let begun = Instant::now();
+            while !is_so() {
+                assert!(begun.elapsed() < Duration::from_mins(1), "{what}");
+                std::thread::sleep(Duration::from_millis(20));
+            }
         };
-        let before = policy();
-        let (yields, inherited) = thread::spawn(move || (yield_to_all(), policy())).join().unwrap();
-        assert!(yields && inherited.contains("SCHED_IDLE"), "{inherited}");
-        assert_eq!(policy().split(':').next_back(), before.split(':').next_back());
+        wait_for("it runs", &mut || number.exists());
+        let process = PathBuf::from("/proc").join(fs::read_to_string(&number).unwrap().trim());
+        assert!(process.exists());
+        let Ahead { mut build, _held: held, .. } = ahead;
+        drop(held);
+        wait_for("it is over", &mut || build.try_wait().unwrap().is_some() && !process.exists());
     }
 }

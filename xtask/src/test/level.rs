@@ -2,11 +2,8 @@
 
 use super::{Context, Tally, agent, cluster, deploy, skipped::Skipped};
 use crate::{
-    build,
-    guest::programs::DRIVEN,
-    page, progress,
+    driven, page, progress,
     setup::{self, Purpose, tools},
-    workspace::Profile,
 };
 use anyhow::{Context as _, Result};
 use std::{ffi::OsString, fs, process::Command};
@@ -195,16 +192,16 @@ fn docs(context: &Context<'_>) -> Result<Tally> {
     if metrics_docs(context)? {
         tally.passed += 1;
     } else {
-        let cure = "target/test-release/observer metrics-docs > docs/metrics.md";
-        tally.failed.push(format!("docs/metrics.md is not what the catalogue says: `{cure}`"));
+        let cure = "`target/release/observer metrics-docs > docs/metrics.md` after `cargo xtask build`";
+        tally.failed.push(format!("docs/metrics.md is not what the catalogue says: {cure}"));
     }
     Ok(tally)
 }
 
 /// True when docs/metrics.md is what the agent prints.
 fn metrics_docs(context: &Context<'_>) -> Result<bool> {
-    build::host(context.workspace, Profile::TestRelease, &DRIVEN)?;
-    let agent = context.workspace.binary(Profile::TestRelease, "observer");
+    driven::build(context.workspace)?;
+    let agent = driven::program(context.workspace, driven::AGENT);
     let output =
         Command::new(&agent).arg("metrics-docs").output().with_context(|| format!("run {}", agent.display()))?;
     let written = fs::read(context.workspace.root().join("docs/metrics.md")).unwrap_or_default();

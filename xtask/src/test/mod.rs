@@ -88,7 +88,7 @@ pub(crate) fn run(workspace: &Workspace, pair: Option<&Pair>, args: &TestArgs) -
     let circumstances = Circumstances::read(|name| std::env::var_os(name));
     let (kubeconfig, arguments) = (args.kubeconfig.as_deref(), args.arguments.as_slice());
     let levels = args.levels();
-    let ahead = if kubeconfig.is_none() { Ahead::begin(workspace, pair, &levels) } else { None };
+    let ahead = if kubeconfig.is_none() { Ahead::begin(workspace, &levels) } else { None };
     let context = Context { workspace, pair, kubeconfig, arguments, circumstances, ahead: Cell::new(ahead) };
     let ran: Vec<_> = levels.into_iter().map(|level| run_level(&context, level)).collect();
     print_skipped(&ran);

@@ -4,21 +4,22 @@ use super::finding::{Finding, State};
 use crate::kernel::btf::{self, Btf};
 use crate::kernel::privileges::{Feature, Held};
 use crate::kernel::probe::{self, Attempt, Support};
-use crate::kernel::{LoadError, LoadOptions, OBJECT, program};
+use crate::kernel::{LoadError, LoadOptions, NOT_PERMITTED, OBJECT, program};
 use std::path::Path;
 
 const OTHER_KERNEL: &str = "use a distribution's kernel, 5.10 or later";
 const TYPED_KERNEL: &str = "boot a kernel built with CONFIG_DEBUG_INFO_BTF=y, as the distributions build theirs";
+const FORBIDDEN: &str = "look for a security module, a seccomp filter or kernel lockdown that forbids bpf(2)";
 const NEW_KERNEL: &str = "use another kernel, and report this one's version: the agent should know it";
 
 pub(super) fn findings(path: &Path, held: &Held) -> Vec<Finding> {
     let mut findings = Vec::new();
     for Attempt { what, support } in probe::maps() {
-        findings.push(judged(&format!("map: {what}"), &support, held, Feature::Bytes, false));
+        findings.push(needed(&format!("map: {what}"), &support, held, Feature::Bytes));
     }
-    findings.push(judged("program: cgroup_skb", &probe::packet_programs(), held, Feature::Bytes, true));
+    findings.push(wanted("program: cgroup_skb", &probe::packet_programs(), held, Feature::Bytes));
     for Attempt { what, support } in probe::packet_helpers() {
-        findings.push(judged(&format!("helper: {what}"), &support, held, Feature::Bytes, true));
+        findings.push(wanted(&format!("helper: {what}"), &support, held, Feature::Bytes));
     }
     let bytes = btf::read(path);
     let kernel_types = bytes
@@ -61,32 +62,43 @@ fn typed(kernel_types: &Btf<'_>, held: &Held) -> Vec<Finding> {
         ("cgroup_rmdir", Feature::CgroupEvents),
     ] {
         let support = probe::tracepoint_program(kernel_types, tracepoint);
-        findings.push(judged(&format!("program: tp_btf/{tracepoint}"), &support, held, feature, true));
+        findings.push(wanted(&format!("program: tp_btf/{tracepoint}"), &support, held, feature));
     }
-    for (iterator, feature) in [("bpf_map_elem", Feature::Scheduler), ("bpf_sk_storage_map", Feature::Flows)] {
+    for (iterator, feature, program) in [
+        ("bpf_map_elem", Feature::Scheduler, program::LASTING),
+        ("bpf_sk_storage_map", Feature::Flows, program::SOCKETS),
+    ] {
         let support = probe::iterator_program(kernel_types, iterator);
-        findings.push(judged(&format!("program: iter/{iterator}"), &support, held, feature, true));
+        let need = format!("program: iter/{iterator}");
+        let lacking = |detail: &str, fix: &str| Finding::without_program(program, feature, &need, detail, fix);
+        findings.push(judged(&need, &support, held, feature, lacking));
     }
     findings
 }
 
-/// `feature` is what the attempt needs the privileges of, and what is lost where `can_do_without`.
-fn judged(need: &str, support: &Support, held: &Held, feature: Feature, can_do_without: bool) -> Finding {
-    let lacking = |detail: &str, fix: &str| {
-        if can_do_without {
-            Finding::without(feature, need, detail, fix)
-        } else {
-            Finding::not_ok(State::Missing, need, detail, fix)
-        }
-    };
+/// What cannot be done without.
+fn needed(need: &str, support: &Support, held: &Held, feature: Feature) -> Finding {
+    judged(need, support, held, feature, |detail, fix| Finding::not_ok(State::Missing, need, detail, fix))
+}
+
+/// What the feature alone needs.
+fn wanted(need: &str, support: &Support, held: &Held, feature: Feature) -> Finding {
+    judged(need, support, held, feature, |detail, fix| Finding::without(feature, need, detail, fix))
+}
+
+/// `feature` is what the attempt needs the privileges of; `lacking` says what is lost, from a reason and what to do.
+fn judged(
+    need: &str,
+    support: &Support,
+    held: &Held,
+    feature: Feature,
+    lacking: impl Fn(&str, &str) -> Finding,
+) -> Finding {
     match support {
         Support::Yes => Finding::ok(need, "tried: works"),
         Support::No => lacking("the kernel does not have it", OTHER_KERNEL),
         Support::Forbidden if !held.missing_for(feature).is_empty() => not_permitted(need),
-        Support::Forbidden => lacking(
-            "refused, although the capabilities are held",
-            "look for a security module, a seccomp filter or kernel lockdown that forbids bpf(2)",
-        ),
+        Support::Forbidden => lacking("refused, although the capabilities are held", FORBIDDEN),
         Support::Failed(error) => lacking(&format!("trying failed: {error}"), OTHER_KERNEL),
     }
 }
@@ -112,7 +124,10 @@ fn own_programs(btf: &Path, held: &Held, has_types: bool) -> Vec<Finding> {
                 match &facts.down_because {
                     None => Finding::ok(need, agreed(facts.verified_instructions)),
                     Some(_) if !held.missing_for(feature).is_empty() => not_permitted(&need),
-                    Some(reason) => Finding::without(feature, need, reason, fix),
+                    Some(reason) => {
+                        let fix = if reason.starts_with(NOT_PERMITTED) { FORBIDDEN } else { fix };
+                        Finding::without_program(facts.name, feature, need, reason, fix)
+                    }
                 }
             })
             .collect(),

@@ -1,6 +1,6 @@
 //! Findings, and how they are shown.
 
-use crate::kernel::privileges::Feature;
+use crate::kernel::{privileges::Feature, program};
 use serde::Serialize;
 use std::fmt::Write;
 
@@ -51,6 +51,20 @@ impl Finding {
     pub(super) fn without(feature: Feature, need: impl Into<String>, detail: &str, fix: impl Into<String>) -> Self {
         let detail = format!("{detail}: no {feature}");
         Self { lost: Some(feature), ..Self::not_ok(State::Degraded, need, detail, fix) }
+    }
+
+    /// The agent runs without this program of a feature; where others stand in for it, a part is lost.
+    pub(super) fn without_program(
+        name: &str,
+        feature: Feature,
+        need: impl Into<String>,
+        detail: &str,
+        fix: impl Into<String>,
+    ) -> Self {
+        match program::lost_without(name) {
+            Some(part) => Self::not_ok(State::Degraded, need, format!("{detail}: {part}"), fix),
+            None => Self::without(feature, need, detail, fix),
+        }
     }
 }
 

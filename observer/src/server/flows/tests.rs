@@ -1,7 +1,7 @@
 //! Flows: their order, whose each is, and who stands behind services.
 
 use super::*;
-use crate::ledger::{PodHolder, PodTold, Sample, fixture::Services};
+use crate::ledger::{Added, PodHolder, PodTold, Sample, fixture::Services};
 use observer_ebpf::{
     Traffic,
     flows::{FlowKey, FlowSum, OUTBOUND, TCP, address_of},
@@ -147,4 +147,34 @@ fn what_is_missing_is_told_with_its_reason() {
     ];
     let told = missing(&programs);
     assert_eq!(told, [MissingProgram { program: program::RELEASE.into(), reason: "lockdown".into() }]);
+}
+
+#[test]
+fn where_open_sockets_cannot_be_read_it_is_told_what_they_carried_and_not_how_many_there_are() {
+    let mut ledger = Ledger::default();
+    let flow = key(7, Scope::Internet);
+    let sent = |bytes| Traffic { transmit_bytes: bytes, transmit_packets: 1, receive_bytes: 5, receive_packets: 1 };
+    let mut added = Added::default();
+    (added.traffic[Scope::Internet as usize], added.traffic[Scope::Node as usize]) = (sent(1000), sent(70));
+    ledger.book(&Sample { added: vec![added], ..Sample::default() }, &Services, 1);
+    let view = book(&mut ledger, 2, &[(flow, 300)]);
+    let answer = |down_because: Option<&str>, text: &str| {
+        let facts = ProgramFacts {
+            name: program::SOCKETS,
+            down_because: down_because.map(str::to_owned),
+            run_time: None,
+            verified_instructions: None,
+        };
+        let source = FlowsSource { programs: &[facts], ..source(&ledger, [&view, &view], 0) };
+        FlowsAnswer::of(source, &query(text).unwrap())
+    };
+    let open = |answer: &FlowsAnswer| answer.flows[0].tcp.as_ref().unwrap().open_connections;
+    let (whole, less) = (answer(None, ""), answer(Some("lockdown"), ""));
+    assert_eq!((whole.in_no_flow, open(&whole)), (None, Some(0)));
+    let carried = |transmit_bytes, receive_bytes| Some(Carried { transmit_bytes, receive_bytes });
+    assert_eq!((less.in_no_flow, open(&less)), (carried(770, 10), None));
+    let of = |text: &str| answer(Some("lockdown"), text).in_no_flow;
+    assert_eq!(of("scope=node&top=1"), carried(70, 5));
+    assert_eq!(of("entity=unattributed&scope=internet"), carried(700, 5));
+    assert_eq!(of("entity=shop/web-1"), carried(0, 0));
 }

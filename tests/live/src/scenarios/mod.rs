@@ -2,6 +2,7 @@
 
 mod api;
 mod budget;
+mod connections;
 mod cpu;
 mod culprits;
 mod dns;
@@ -48,6 +49,7 @@ pub(crate) fn all() -> Vec<Trial> {
     all.extend(scopes::tests());
     all.extend(translated::tests());
     all.extend(flows::tests());
+    all.extend(connections::tests());
     all.extend(dns::tests());
     all.extend(dns_names::tests());
     all.extend(reports::tests());

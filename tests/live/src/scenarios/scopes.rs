@@ -19,7 +19,7 @@ use crate::{
 };
 use anyhow::{Result, ensure};
 use libtest_mimic::Trial;
-use std::time::Duration;
+use std::{net::Ipv6Addr, time::Duration};
 
 pub(super) fn tests() -> Vec<Trial> {
     const NEEDS: &[Need] = &[Need::Root, Need::Command("ip")];
@@ -46,6 +46,7 @@ pub(super) fn tests() -> Vec<Trial> {
             NEEDS,
             thousand_peers,
         ),
+        test("an_address_made_to_look_like_another_is_booked_by_its_own_scope", Place::Both, NEEDS, who_looks_alike),
         test(
             "a_connection_that_was_accepted_has_a_scope_of_its_own",
             Place::Both,
@@ -302,6 +303,39 @@ fn thousand_peers() -> Result<()> {
 }
 
 /// One listener, connections from two scopes: the scope is the connection's, not the listener's.
+/// One socket sends to a far end of the intranet and to one of the internet, whose address is made so that a multiplicative hash that
+/// anybody knows takes it for the first.
+fn who_looks_alike() -> Result<()> {
+    const KNOWN: u64 = 0x9e37_79b9_7f4a_7c15;
+    let halves = |address: &str| -> Result<[u64; 2]> {
+        let octets = address.parse::<Ipv6Addr>()?.octets();
+        let (high, low) = octets.split_at(8);
+        Ok([u64::from_ne_bytes(high.try_into()?), u64::from_ne_bytes(low.try_into()?)])
+    };
+    let ([high, low], [other, _]) = (halves(SERVER_V6)?, halves("2001:db8:88::")?);
+    let alike = high.wrapping_mul(KNOWN) ^ low ^ other.wrapping_mul(KNOWN);
+    let mut octets = [0; 16];
+    octets[..8].copy_from_slice(&other.to_ne_bytes());
+    octets[8..].copy_from_slice(&alike.to_ne_bytes());
+    let alike = Ipv6Addr::from(octets);
+
+    let wire = Wire::direct(Offloads::Off)?;
+    wire.serve_range(&format!("{alike}/128"))?;
+    wire.client.ip(&format!("route add {alike}/128 via {SERVER_V6} dev client onlink"))?;
+    let mut ends = Ends::new(wire, &[])?;
+    let far = ends.serve(&["udp-sink", "--bind", "[::]:7007"])?;
+    ensure!(far == "[::]:7007", "{far}");
+    let to = [format!("[{SERVER_V6}]:7007"), format!("[{alike}]:7007")];
+    let mut talk = ends.client_worker(&["udp-talk", "--size", "100", "--to", &to[0], "--to", &to[1]])?;
+    talk.ask("send 10")?;
+    let (page, ..) = ends.still_page()?;
+    for scope in ["intranet", "internet"] {
+        let sent = page.scoped_traffic(&ends.client.label, scope)?.transmit;
+        ensure!(sent == datagrams(10, 100, true).transmit, "{alike}: {sent} to {scope}");
+    }
+    Ok(())
+}
+
 fn accepted_connections_have_scopes() -> Result<()> {
     let mut ends = Ends::new(Wire::direct(Offloads::Off)?, &[])?;
     let serve = ends.client_worker(&["tcp-serve", "--bind", "0.0.0.0:7008"])?;

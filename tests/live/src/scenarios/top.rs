@@ -139,8 +139,8 @@ fn keys() -> Result<()> {
         terminal.press(&["w"])?;
         terminal.until("who waits is first", |screen| screen.contains("WAIT/Sv") && is_first(screen, &busy.label))?;
         terminal.press(&["/", "/client"])?;
-        let screen = terminal.until("the filter is typed", |screen| names(screen).len() == 1)?;
-        ensure!(is_first(&screen, &ends.client.label) && screen.contains("/client_"), "{screen}");
+        let screen = terminal.until("the filter is typed", |screen| screen.contains("/client_"))?;
+        ensure!(names(&screen).len() == 1 && is_first(&screen, &ends.client.label), "{screen}");
         terminal.press(&["Enter", "Enter"])?;
         let to = format!("to {tcp} tcp, intranet");
         let screen = terminal.until("its flows", |screen| screen.contains(&to))?;
