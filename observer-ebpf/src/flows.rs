@@ -18,6 +18,10 @@ pub const fn address_of([high, low]: AddressWords) -> Address {
 pub const MAX_CLOSED_FLOWS: u32 = 8192;
 /// From here on new far ends are not told of, so that there is room to tell whose their traffic was.
 pub const MANY_CLOSED_FLOWS: u64 = MAX_CLOSED_FLOWS as u64 / 8 * 7;
+/// The same of those that carry much.
+pub const MANY_AND_HEAVY_FLOWS: u64 = MAX_CLOSED_FLOWS as u64 / 16 * 15;
+/// What is much.
+pub const HEAVY_FLOW_BYTES: u64 = 1 << 20;
 
 /// What a socket's storage holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -49,8 +53,9 @@ pub struct SocketBook {
     pub told: u8,
     /// Segments sent again that have been told of.
     pub told_retransmits: u32,
-    /// Zeroes.
-    pub padding: u32,
+    /// The mix of the address at which packets to the far end are seen, where that is another one: a NAT of this node sends them there, or
+    /// the socket speaks IPv6 to an IPv4 address. 0 for none.
+    pub alias: u32,
 }
 
 /// That it is there.
@@ -128,6 +133,16 @@ pub struct FlowSum {
     pub round_trips_us: u64,
     /// How many connections had one.
     pub round_trips: u64,
+}
+
+/// How many flows of a slot a table holds that is added to: an entry of the map `FLOW_SHARES`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct FlowShare {
+    /// The low half of the [`Control::flow_epoch`](crate::Control::flow_epoch) that it is of.
+    pub epoch: u32,
+    /// How many.
+    pub flows: u32,
 }
 
 /// Counts of the map `FLOWS_BOOKED`.

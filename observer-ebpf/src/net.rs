@@ -4,7 +4,7 @@
 
 use crate::{
     drops,
-    offsets::MIX_SECRET,
+    offsets::{CONNECTION_ASKED, HAS_CONNECTIONS, MIX_SECRET, SKB_CONNECTION, peek},
     packet::{Direction, PacketEnd, addresses, mapped_words, packet_end, packet_far_end, segmented, unpack},
     questions,
     slots::{self, NoSlot},
@@ -50,10 +50,10 @@ pub(crate) fn book(ctx: &SkBuffContext, direction: Direction) {
     // SAFETY: the context of the program; the verifier rewrites these into checked loads.
     let (bytes, gso_size, sk) = unsafe { ((*skb).len, (*skb).gso_size, (*skb).__bindgen_anon_2.sk) };
     let control = slots::control();
-    let key = far_end(skb, sk, direction)
-        .map_or(UNREADABLE, |mixed| peer_key(mixed, control.scope_generation as u16) | PEER_KNOWN | direction.mark());
     let (bytes, packets) = if gso_size == 0 { (u64::from(bytes), 1) } else { unpack(segmented(skb)) };
     let mut socket = if sk.is_null() { core::ptr::null_mut() } else { storage(sk, core::ptr::null_mut(), 0) };
+    let key = far_end(skb, sk, socket, direction)
+        .map_or(UNREADABLE, |mixed| known_key(mixed, control.scope_generation, direction));
     let known = known_place(socket, key, direction);
     let place = known.unwrap_or_else(|| settle(skb, sk, socket, key, direction));
     if known.is_none() && !sk.is_null() {
@@ -108,17 +108,37 @@ fn known_place(socket: *mut SocketBook, key: u64, direction: Direction) -> Optio
         return None;
     }
     // SAFETY: the socket's storage; each word is read once.
-    let (cgroup, peer, slot) = unsafe { ((*socket).cgroup, (*socket).peer, (*socket).slot) };
+    let (cgroup, peer, slot, alias) =
+        unsafe { ((*socket).cgroup, (*socket).peer, (*socket).slot, u64::from((*socket).alias)) };
     // A packet that is received is content with either decision.
     let compared = if direction == Direction::Transmit { !PEER_SCOPE } else { !(PEER_SCOPE | PEER_SENT) };
-    let holds = key != UNREADABLE && (peer & compared) == key && slots::owner(slot) == cgroup;
+    let is_peer = (peer & compared) == key
+        || direction == Direction::Transmit && alias != 0 && ((peer & OF_KEY) | (alias << 32)) == key;
+    let holds = key != UNREADABLE && is_peer && slots::owner(slot) == cgroup;
     holds.then_some((u64::from(slot) << 8) | (peer & PEER_SCOPE))
 }
 
-/// The far end's address, mixed into 32 bits: that of a connected socket, which is the same whatever a NAT of this node
-/// makes of its packets; else that of the packet.
+/// The mix of no address.
+const NOWHERE: u64 = u64::MAX;
+
+/// What a key has besides the address.
+const OF_KEY: u64 = 0xffff_ffff & !PEER_SCOPE;
+
+/// The key of a far end as a socket remembers it when it knows the scope.
 #[inline(always)]
-fn far_end(skb: *mut __sk_buff, sk: *mut bpf_sock, direction: Direction) -> Option<u32> {
+const fn known_key(mixed: u32, generation: u32, direction: Direction) -> u64 {
+    peer_key(mixed, generation as u16) | PEER_KNOWN | direction.mark()
+}
+
+/// The far end's address, mixed into 32 bits: that of a connection, which is the same whatever a NAT of this node makes of its packets;
+/// else that of the packet. What a connected socket without connection on the wire sends need not go where it is connected to.
+#[inline(always)]
+fn far_end(skb: *mut __sk_buff, sk: *mut bpf_sock, socket: *const SocketBook, direction: Direction) -> Option<u32> {
+    // SAFETY: the socket's storage, if it is not null.
+    let is_tcp = !socket.is_null() && unsafe { (*socket).protocol } == TCP;
+    if direction == Direction::Transmit && !is_tcp {
+        return packet_far_end(skb, direction).or_else(|| connected_to(sk));
+    }
     connected_to(sk).or_else(|| packet_far_end(skb, direction))
 }
 
@@ -230,6 +250,7 @@ fn open(skb: *mut __sk_buff, sk: *mut bpf_sock, generation: u32) -> *mut SocketB
         cgroup,
         slot: UNATTRIBUTED_SLOT,
         slot_generation: generation.wrapping_sub(1),
+        protocol: sockets::protocol(sk),
         ..SocketBook::default()
     };
     storage(sk, &raw mut new, BPF_SK_STORAGE_GET_F_CREATE.into())
@@ -249,7 +270,7 @@ unsafe fn decide(
     (shown, direction): (u64, Direction),
 ) -> u64 {
     // SAFETY: as above.
-    let peer = unsafe { (*socket).peer };
+    let (peer, protocol) = unsafe { ((*socket).peer, (*socket).protocol) };
     if direction == Direction::Receive && peer & PEER_SENT != 0 && peer >> 32 == key >> 32 {
         // The address ranges changed, and what this packet shows may be a NAT's address: the next one sent decides.
         return peer & PEER_SCOPE;
@@ -257,10 +278,22 @@ unsafe fn decide(
     if key == UNREADABLE {
         return shown;
     }
+    // No option, since the compiler would read what is in none.
+    let connected = connected_to(sk).map_or(NOWHERE, u64::from);
+    let (mut key, mut alias) = (key, 0);
+    if direction == Direction::Transmit && connected != NOWHERE && connected != key >> 32 {
+        if protocol != TCP && !goes_where_connected(skb, sk) {
+            // SAFETY: as above.
+            unsafe { remember_connected(skb, sk, socket) }
+            return shown | STRANGER;
+        }
+        alias = (key >> 32) as u32;
+        key = (key & OF_KEY) | (connected << 32);
+    }
     // SAFETY: as above.
     unsafe {
         let is_another = peer != 0 && peer >> 32 != key >> 32;
-        if is_another && connected_to(sk).is_none() {
+        if is_another && connected == NOWHERE {
             return shown | STRANGER;
         }
         if peer == 0 || is_another || peer & PEER_SCOPE != shown {
@@ -273,9 +306,58 @@ unsafe fn decide(
         }
         let is_unusual = (*socket).is_released != 0 || questions::is_asked_at((*socket).remote_port);
         let known = if is_unusual { key & !PEER_KNOWN } else { key };
+        if direction == Direction::Transmit || is_another {
+            (*socket).alias = alias;
+        }
         (*socket).peer = known | shown;
     }
     shown
+}
+
+/// Whether a packet of a connected socket, which shows another address, goes where that is connected to all the same: to the same address
+/// in the clothes of the other family, or to what a NAT of this node made of it. Else whoever sent it named another one.
+#[inline(never)]
+fn goes_where_connected(skb: *mut __sk_buff, sk: *mut bpf_sock) -> bool {
+    let Some(connected) = connected_address(sk) else { return true };
+    let Some((_, destination)) = addresses(skb) else { return true };
+    if connected == destination {
+        return true;
+    }
+    let connection = peek::<u64>(skb as u64, &SKB_CONNECTION) & !7;
+    if HAS_CONNECTIONS.load() == 0 || connection == 0 {
+        return false;
+    }
+    let asked: [u32; 4] = peek(connection, &CONNECTION_ASKED);
+    let [high, low] = connected;
+    let is_v4 = high == 0 && low as u32 == mapped_words(0)[1] as u32;
+    connected == if is_v4 { mapped_words(asked[0]) } else { address_words(asked) }
+}
+
+/// Notes the far end that a socket is connected to before anything went there.
+///
+/// # Safety
+/// `socket` must be the storage of `sk`, which is not null.
+#[inline(never)]
+unsafe fn remember_connected(skb: *mut __sk_buff, sk: *mut bpf_sock, socket: *mut SocketBook) {
+    // SAFETY: as above.
+    if unsafe { (*socket).peer } != 0 {
+        return;
+    }
+    let Some(connected) = connected_address(sk) else { return };
+    let Some(mixed) = connected_to(sk) else { return };
+    let Some((own, _)) = addresses(skb) else { return };
+    // SAFETY: as above.
+    unsafe {
+        introduce(skb, sk, socket, Direction::Transmit);
+        // The first packet that goes there decides again, as it does for what a NAT makes of it.
+        (*socket).peer = peer_key(mixed, slots::control().scope_generation as u16) | scope_between(own, connected);
+    }
+}
+
+/// An address as the kernel's structures have it.
+#[inline(always)]
+const fn address_words(words: [u32; 4]) -> AddressWords {
+    [words[0] as u64 | ((words[1] as u64) << 32), words[2] as u64 | ((words[3] as u64) << 32)]
 }
 
 /// Notes the far end of this packet, or the one that its socket is connected to.
@@ -287,9 +369,7 @@ unsafe fn introduce(skb: *mut __sk_buff, sk: *mut bpf_sock, socket: *mut SocketB
     // SAFETY: as above.
     unsafe {
         if (*socket).peer == 0 {
-            let protocol = sockets::protocol(sk);
-            (*socket).protocol = protocol;
-            (*socket).direction = sockets::opener(sk, protocol, direction);
+            (*socket).direction = sockets::opener(skb, sk, (*socket).protocol, direction);
         }
         if let Some(connected) = connected_address(sk) {
             (*socket).remote = connected;

@@ -114,6 +114,16 @@ pub(crate) static RESEND_HAS_ERROR: Global<u64> = Global::new(0);
 #[unsafe(no_mangle)]
 pub(crate) static CPUS: Global<u64> = Global::new(0);
 
+/// `sk_buff._nfct`: the connection that the node's table has for a packet, and three bits
+#[unsafe(no_mangle)]
+pub(crate) static SKB_CONNECTION: Global<u64> = Global::new(0);
+/// In a `nf_conn`, the address that its first packet was sent to
+#[unsafe(no_mangle)]
+pub(crate) static CONNECTION_ASKED: Global<u64> = Global::new(0);
+/// Whether the kernel can have such a table, and those two fields.
+#[unsafe(no_mangle)]
+pub(crate) static HAS_CONNECTIONS: Global<u64> = Global::new(0);
+
 /// See [`mix_ipv6`](observer_ebpf::flows::mix_ipv6).
 #[unsafe(no_mangle)]
 pub(crate) static MIX_SECRET: Global<MixSecret> = Global::new([0; 5]);

@@ -121,6 +121,15 @@ pub(crate) fn transport(skb: *mut __sk_buff) -> Option<(u8, u32)> {
     Some((protocol, at))
 }
 
+/// Whether a packet is TCP's and opens no connection.
+#[inline(never)]
+pub(crate) fn is_answer_of_tcp(skb: *mut __sk_buff) -> bool {
+    const FLAGS: u32 = 13;
+    const SYN: u8 = 2;
+    let Some((TCP, at)) = transport(skb) else { return false };
+    load::<u8>(skb, at + FLAGS).unwrap_or(0) & SYN == 0
+}
+
 /// Bytes and packets on the wire of a packet that the device, or the stack behind this hook, cuts into segments.
 #[inline(never)]
 pub(crate) fn segmented(skb: *mut __sk_buff) -> u64 {

@@ -39,6 +39,13 @@ pub(crate) enum NoSlot {
     TableRefused,
 }
 
+/// A cgroup's slot, if it has one.
+#[inline(always)]
+pub(crate) fn known(cgroup: u64) -> u32 {
+    // SAFETY: the value is copied at once.
+    unsafe { CGROUP_SLOTS.get(cgroup) }.copied().unwrap_or(UNATTRIBUTED_SLOT)
+}
+
 /// What user space said last.
 #[inline(always)]
 pub(crate) fn control() -> Control {

@@ -4,12 +4,12 @@
 use crate::{
     drops::{self, add, take_away},
     offsets::{SOCK_BACKLOG, TCP_BYTES_ACKED, TCP_ROUND_TRIP, TCP_TOTAL_RETRANS, peek},
-    packet::Direction,
+    packet::{self, Direction},
     slots,
 };
 use aya_ebpf::{
     EbpfContext as _,
-    bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC, BPF_NOEXIST, bpf_sock},
+    bindings::{__sk_buff, BPF_F_MMAPABLE, BPF_F_NO_PREALLOC, BPF_NOEXIST, bpf_sock},
     btf_maps::SkStorage,
     helpers::generated::{bpf_sk_fullsock, bpf_sk_storage_get},
     macros::{btf_map, map},
@@ -18,10 +18,11 @@ use aya_ebpf::{
 };
 use core::ptr::read_volatile;
 use observer_ebpf::{
-    Drop, Traffic, UNATTRIBUTED_SLOT,
+    DEFAULT_SLOTS, Drop, Traffic, UNATTRIBUTED_SLOT,
     flows::{
-        ADDED, ENDED, FLOW_COUNTS, FlowKey, FlowSum, IN_TABLES, INBOUND, MANY_CLOSED_FLOWS, MAX_CLOSED_FLOWS, OUTBOUND,
-        PEER_KNOWN, RAW, SocketBook, TCP, TCP_LISTEN, TCP_SYN_RECEIVED, TCP_SYN_SENT, TOLD, UNDECIDED,
+        ADDED, ENDED, FLOW_COUNTS, FlowKey, FlowShare, FlowSum, HEAVY_FLOW_BYTES, IN_TABLES, INBOUND,
+        MANY_AND_HEAVY_FLOWS, MANY_CLOSED_FLOWS, MAX_CLOSED_FLOWS, OUTBOUND, PEER_KNOWN, RAW, SocketBook, TCP,
+        TCP_LISTEN, TCP_SYN_RECEIVED, TCP_SYN_SENT, TOLD, UNDECIDED,
     },
 };
 
@@ -36,6 +37,10 @@ static FLOWS_ODD: HashMap<FlowKey, FlowSum> = HashMap::with_max_entries(MAX_CLOS
 /// What is in them: see [`ADDED`] and [`IN_TABLES`].
 #[map]
 static FLOWS_BOOKED: Array<u64> = Array::with_max_entries(FLOW_COUNTS, BPF_F_MMAPABLE);
+
+/// How many flows each slot has in the table of this moment: see [`FlowShare`].
+#[map]
+static FLOW_SHARES: Array<FlowShare> = Array::with_max_entries(DEFAULT_SLOTS, 0);
 
 const EEXIST: i32 = 17;
 
@@ -85,9 +90,9 @@ pub(crate) fn protocol(sk: *mut bpf_sock) -> u8 {
 
 /// Who asked first, by the first packet of a socket.
 #[inline(always)]
-pub(crate) fn opener(sk: *mut bpf_sock, protocol: u8, direction: Direction) -> u8 {
-    if protocol == RAW {
-        // The kernel's answers to those that asked for nothing that there is, as a rule.
+pub(crate) fn opener(skb: *mut __sk_buff, sk: *mut bpf_sock, protocol: u8, direction: Direction) -> u8 {
+    if protocol == RAW && packet::is_answer_of_tcp(skb) {
+        // The kernel's, to those that asked for nothing that there is.
         return INBOUND;
     }
     if protocol != TCP {
@@ -229,22 +234,53 @@ pub(crate) fn book_stranger(mut key: FlowKey, direction: Direction, bytes: u64, 
 /// Adds to the table of this moment: to the flow, or if there is no room for it to all of its entity that has none.
 #[inline(always)]
 fn book(key: &mut FlowKey, sum: &FlowSum) {
-    let epoch = slots::control().flow_epoch & 1;
-    let flows = if epoch == 0 { &FLOWS_EVEN } else { &FLOWS_ODD };
-    let Some(entries) = FLOWS_BOOKED.get_ptr_mut(IN_TABLES + epoch as u32) else { return };
-    // SAFETY: a map's value.
-    let is_full = unsafe { read_volatile(entries) } >= MANY_CLOSED_FLOWS;
-    if !add_or_insert(flows, key, sum, if is_full { None } else { Some(entries) }) {
+    let epoch = slots::control().flow_epoch;
+    let flows = if epoch & 1 == 0 { &FLOWS_EVEN } else { &FLOWS_ODD };
+    let Some(entries) = FLOWS_BOOKED.get_ptr_mut(IN_TABLES + (epoch & 1) as u32) else { return };
+    let is_there = match flows.get_ptr_mut(&*key) {
+        Some(entry) => {
+            // SAFETY: an entry of a table that is not emptied before it was turned away from for a second.
+            unsafe { add_to(entry, sum) };
+            true
+        }
+        None => has_room(entries, key.cgroup, epoch as u32, sum) && add_or_insert(flows, key, sum, entries),
+    };
+    if !is_there {
         drops::count(Drop::FlowTable);
         // Whose it is, is still known.
         key.remote = [0; 2];
         key.port = 0;
-        if !add_or_insert(flows, key, sum, Some(entries)) {
+        if !add_or_insert(flows, key, sum, entries) {
             drops::count(Drop::FlowLost);
         }
     }
     if let Some(added) = FLOWS_BOOKED.get_ptr_mut(ADDED) {
         add(added, 1);
+    }
+}
+
+/// Whether a table has room for one more far end of a cgroup, which then has it. Each may have at most three times what is left: however many
+/// one turns to, others with few of them find room. What is heavy has some for itself: there cannot be many of those in a second.
+#[inline(always)]
+fn has_room(entries: *const u64, cgroup: u64, epoch: u32, sum: &FlowSum) -> bool {
+    // SAFETY: a map's value.
+    let entries = unsafe { read_volatile(entries) };
+    if sum.traffic.transmit_bytes.wrapping_add(sum.traffic.receive_bytes) >= HEAVY_FLOW_BYTES {
+        return entries < MANY_AND_HEAVY_FLOWS;
+    }
+    let left = MANY_CLOSED_FLOWS.saturating_sub(entries);
+    let Some(share) = FLOW_SHARES.get_ptr_mut(slots::known(cgroup)) else { return left > 0 };
+    // SAFETY: a map's value. Where two CPUs begin an epoch at once, one of them is counted less.
+    unsafe {
+        if read_volatile(&raw const (*share).epoch) != epoch {
+            (*share).flows = 0;
+            (*share).epoch = epoch;
+        }
+        let has_it = u64::from(read_volatile(&raw const (*share).flows)) < left * 3;
+        if has_it {
+            (*share).flows += 1;
+        }
+        has_it
     }
 }
 
@@ -282,13 +318,11 @@ pub(crate) unsafe fn subtract(traffic: *mut Traffic, told: &Traffic) {
     }
 }
 
-/// False if there is no room; there is none for what is not there yet if its entries are not to be counted.
+/// False if there is no room.
 #[inline(always)]
-fn add_or_insert(flows: &HashMap<FlowKey, FlowSum>, key: &FlowKey, sum: &FlowSum, entries: Option<*mut u64>) -> bool {
+fn add_or_insert(flows: &HashMap<FlowKey, FlowSum>, key: &FlowKey, sum: &FlowSum, entries: *mut u64) -> bool {
     let mut entry = flows.get_ptr_mut(key);
-    if entry.is_none()
-        && let Some(entries) = entries
-    {
+    if entry.is_none() {
         match flows.insert(key, sum, u64::from(BPF_NOEXIST)) {
             Ok(()) => {
                 add(entries, 1);

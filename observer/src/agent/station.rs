@@ -96,6 +96,8 @@ pub(super) struct Station {
     read_for_readers_ns: u64,
     /// When the open sockets were last looked at.
     looked_ns: u64,
+    /// Since when it watches.
+    begun_unix_seconds: u64,
 }
 
 /// A moment by two clocks.
@@ -145,6 +147,7 @@ impl Station {
             nodes: Vec::new(),
             read_for_readers_ns: 0,
             looked_ns: 0,
+            begun_unix_seconds: unix_seconds(),
             parts,
         }
     }

@@ -321,6 +321,7 @@ fn create_maps<'a>(
         .map_max_entries("FREE_SLOTS", options.slots)
         .map_max_entries("OWNERS", options.slots)
         .map_max_entries("TCP", options.slots)
+        .map_max_entries("FLOW_SHARES", options.slots)
         .map_max_entries("NET", options.slots * cpus)
         .map_max_entries("SCHED", options.slots * cpus)
         .map_max_entries("CAUSES", options.slots * cpus)

@@ -152,6 +152,20 @@ fn quotas(btf: &Btf<'_>) -> Vec<Global> {
     ]
 }
 
+/// The globals of the programs of packets; none where the kernel has no table of connections, by which it could translate addresses.
+#[expect(clippy::unnecessary_wraps, reason = "as the others")]
+pub(super) fn packets(btf: &Btf<'_>) -> Result<Vec<Global>, BtfError> {
+    let asked = || -> Result<u64, BtfError> {
+        Ok(btf.offset("nf_conn", "tuplehash", u64::BITS)?
+            + btf.offset("nf_conntrack_tuple_hash", "tuple", u64::BITS)?
+            + btf.offset("nf_conntrack_tuple", "dst.u3", u128::BITS)?)
+    };
+    let known = btf.offset("sk_buff", "_nfct", u64::BITS).ok().zip(asked().ok());
+    Ok(known.map_or_else(Vec::new, |(connection, asked)| {
+        vec![("SKB_CONNECTION", connection), ("CONNECTION_ASKED", asked), ("HAS_CONNECTIONS", 1)]
+    }))
+}
+
 /// The globals of the program that follows waits from one run queue to another.
 pub(super) fn migrate(btf: &Btf<'_>) -> Result<Vec<Global>, BtfError> {
     let mut globals = switch(btf)?;

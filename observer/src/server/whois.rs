@@ -116,7 +116,27 @@ impl WhoisQuery {
             }
         }
         let (address, port) = address.ok_or_else(|| wrong("address is missing; wanted: address=10.244.0.7".into()))?;
+        if address.is_unspecified() {
+            return Err(wrong(format!("{address} is nobody's address: it stands for all of whoever listens there")));
+        }
         Ok(Self { address, port, at_unix_seconds })
+    }
+
+    /// Why little is known of a time at which the agent did not watch.
+    pub fn beyond(&self, begun_unix_seconds: u64, now_unix_seconds: u64) -> Option<String> {
+        let at = self.at_unix_seconds?;
+        let text = |seconds: u64| {
+            let time = i64::try_from(seconds).ok().and_then(|seconds| Timestamp::from_second(seconds).ok());
+            time.map_or_else(|| seconds.to_string(), |time| time.to_string())
+        };
+        if at < begun_unix_seconds {
+            Some(format!(
+                "this agent watches since {}, and knows nobody who was gone by then",
+                text(begun_unix_seconds)
+            ))
+        } else {
+            (at > now_unix_seconds).then(|| format!("{} is to come: this is so as far as it is known now", text(at)))
+        }
     }
 }
 
@@ -178,6 +198,24 @@ fn looked_up(ledger: &Ledger, address: IpAddr, then: u64) -> Vec<LookedUpRow> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_times_at_which_nobody_watched_it_is_told_that_little_is_known() {
+        let beyond =
+            |at| WhoisQuery { address: [10, 0, 0, 7].into(), port: None, at_unix_seconds: at }.beyond(100, 200);
+        assert_eq!((beyond(None), beyond(Some(100)), beyond(Some(200))), (None, None, None));
+        assert!(beyond(Some(99)).unwrap().contains("since 1970-01-01T00:01:40Z"));
+        assert!(beyond(Some(201)).unwrap().starts_with("1970-01-01T00:03:21Z is to come"));
+        assert!(beyond(Some(u64::MAX)).unwrap().contains("is to come"));
+    }
+
+    #[test]
+    fn what_stands_for_every_address_is_nobodys() {
+        for nobodys in ["0.0.0.0", "::", "[::]:53"] {
+            let query = WhoisQuery::of_parameters([("address".to_owned(), nobodys.to_owned())].into_iter());
+            assert!(query.unwrap_err().message.contains("nobody's address"), "{nobodys}");
+        }
+    }
 
     #[test]
     fn an_address_may_have_a_port_and_a_moment_an_offset() {

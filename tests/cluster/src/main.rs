@@ -55,6 +55,7 @@ fn main() -> ExitCode {
     };
     let conclusion = libtest_mimic::run(&arguments, trials);
     drop(namespace);
+    print!("{}", observer_test_kit::slowest::told());
     conclusion.exit_code()
 }
 

@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 use libtest_mimic::{Completion, Failed, Trial};
+use observer_test_kit::slowest;
 
 /// What a test came to, unless it failed.
 pub(crate) enum Outcome {
@@ -18,7 +19,8 @@ pub(crate) fn test(sentence: &str, run: impl FnOnce() -> Result<()> + Send + 'st
 
 /// A test that finds out by itself whether it can be told here.
 pub(crate) fn perhaps(sentence: &str, run: impl FnOnce() -> Result<Outcome> + Send + 'static) -> Trial {
-    Trial::ignorable_test(sentence, move || match run() {
+    let name = sentence.to_owned();
+    Trial::ignorable_test(sentence, move || match slowest::timed(&name, run) {
         Ok(Outcome::Passed) => Ok(Completion::Completed),
         Ok(Outcome::Skipped(reason)) => Ok(Completion::ignored_with(reason)),
         Err(error) => Err(Failed::from(format!("{error:#}"))),

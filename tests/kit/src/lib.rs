@@ -5,6 +5,7 @@ pub mod browser;
 pub mod http;
 mod lock;
 pub mod page;
+pub mod slowest;
 mod wait;
 
 pub use lock::lock;

@@ -53,5 +53,6 @@ fn main() -> ExitCode {
     cgroup::remove_leftovers();
     let code = libtest_mimic::run(&arguments, trials).exit_code();
     agent::end_kept();
+    print!("{}", observer_test_kit::slowest::told());
     code
 }

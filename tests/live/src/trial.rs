@@ -3,6 +3,7 @@
 use crate::machine;
 use anyhow::Result;
 use libtest_mimic::{Completion, Failed, Trial};
+use observer_test_kit::slowest;
 
 /// Where a test runs.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -114,6 +115,7 @@ pub(crate) fn test(
 ) -> Trial {
     let sentence = sentence.into();
     let on_every_kernel = ON_EVERY_KERNEL.contains(&sentence.as_str());
+    let name = sentence.clone();
     Trial::ignorable_test(sentence, move || {
         if machine::is_guest() && !on_every_kernel && !machine::has_time() {
             return Ok(Completion::ignored_with("takes minutes in a guest: runs there with OBSERVER_LONG=1"));
@@ -121,7 +123,7 @@ pub(crate) fn test(
         if let Some(reason) = missing(place, needs) {
             return Ok(Completion::ignored_with(reason));
         }
-        match run() {
+        match slowest::timed(&name, run) {
             Ok(()) => Ok(Completion::Completed),
             Err(error) => Err(Failed::from(format!("{error:#}"))),
         }

@@ -5,7 +5,11 @@ use super::{
     parts::Part,
     versions::{self, MODULE},
 };
-use crate::{go::Go, image, progress, workspace::Workspace};
+use crate::{
+    go::{Go, SOON_BUILT},
+    image, progress,
+    workspace::Workspace,
+};
 use anyhow::{Context, Result};
 use std::{fs, os::unix::fs::symlink, path::PathBuf};
 
@@ -15,9 +19,6 @@ const NAME: &str = "kube";
 const OTHER_NAMES: [&str; 2] = ["kubectl", "kube-pki"];
 /// The module's files.
 const SOURCES: [&str; 4] = ["go.mod", "go.sum", "main.go", "pki.go"];
-
-/// What nobody debugs, and what is soon built: a quarter of the time goes into inlining and DWARF.
-const COMPILER_FLAGS: &str = "-gcflags=all=-l -dwarf=false";
 
 /// True when it is there and of the module as it is.
 pub(super) fn is_built(workspace: &Workspace) -> bool {
@@ -48,7 +49,7 @@ pub(super) fn build(workspace: &Workspace) -> Result<()> {
     let mut command = go.command(workspace, &layout.go_cache("mod"), &layout.go_cache("build"));
     command
         .current_dir(workspace.root().join(MODULE))
-        .args(["build", "-mod=readonly", "-trimpath", COMPILER_FLAGS, "-ldflags", &linker_flags(&release), "-o"])
+        .args(["build", "-mod=readonly", "-trimpath", SOON_BUILT, "-ldflags", &linker_flags(&release), "-o"])
         .args([layout.program(NAME).as_os_str(), ".".as_ref()]);
     let log = workspace.log("build-logs", "kubernetes")?;
     let finished = progress::run(&format!("building Kubernetes {release}"), command, &log)?.success()?;

@@ -1,6 +1,11 @@
 //! Helm: found, or built once into target/tools by a Go that is there.
 
-use crate::{go::Go, progress, setup, toolchain::Version, workspace::Workspace};
+use crate::{
+    go::{Go, SOON_BUILT},
+    progress, setup,
+    toolchain::Version,
+    workspace::Workspace,
+};
 use anyhow::{Context, Result};
 use std::{
     fs,
@@ -47,7 +52,7 @@ pub(crate) fn build(workspace: &Workspace) -> Result<()> {
 fn build_command(workspace: &Workspace, go: &Go, directory: &Path) -> Command {
     let mut command = go.command(workspace, &directory.join("modules"), &directory.join("cache"));
     command
-        .args(["install", "-trimpath", "-ldflags"])
+        .args(["install", "-trimpath", SOON_BUILT, "-ldflags"])
         // Without it `helm version` does not tell the patch release.
         .arg(format!("-s -w -X helm.sh/helm/v3/internal/version.version=v{VERSION}"))
         .arg(format!("helm.sh/helm/v3/cmd/helm@v{VERSION}"))

@@ -242,7 +242,8 @@ impl Station {
             translated: &translated.all,
             now_unix_seconds: unix_seconds(),
         };
-        let missing: Vec<_> = missing.into_iter().chain(translated.missing.clone()).collect();
+        let beyond = query.beyond(self.begun_unix_seconds, source.now_unix_seconds);
+        let missing: Vec<_> = missing.into_iter().chain(translated.missing.clone()).chain(beyond).collect();
         WhoisAnswer { missing: (!missing.is_empty()).then(|| missing.join("; ")), ..WhoisAnswer::of(&source, query) }
     }
 }

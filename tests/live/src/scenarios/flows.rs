@@ -32,6 +32,7 @@ pub(super) fn tests() -> Vec<Trial> {
             OPEN,
             short,
         ),
+        test("who_speaks_to_thousands_takes_no_far_ends_of_others", Place::Both, &[Need::Root], beside_a_scanner),
         test("a_rate_is_that_of_the_last_seconds_and_what_is_quiet_comes_last", Place::Both, OPEN, rates),
     ]
 }
@@ -209,6 +210,43 @@ fn short() -> Result<()> {
         let (sum, books) = (taken.sum(), agent.scrape()?.traffic(&server.label)?);
         ensure!(sum == books, "the server's flows: {sum}\nits books: {books}");
         ensure!(taken.total("connections") == connections, "{:#?}", taken.all);
+        Ok(())
+    };
+    explain(&agent, outcome())
+}
+
+/// One sends to thousands of addresses all the time, another to three hundred now and then: all of those are told of.
+fn beside_a_scanner() -> Result<()> {
+    const FEW: u64 = 300;
+    let folder = Cgroup::for_test()?;
+    let (many, few) = (folder.child("many")?, folder.child("few")?);
+    let agent = Agent::start(&[])?;
+    let talk = |cgroup: &Cgroup, network: u64, count: u64| -> Result<Worker> {
+        let peers: Vec<_> = (0..count).map(|at| format!("127.{network}.{}.{}:9", at / 250, at % 250 + 1)).collect();
+        let mut job = vec!["udp-talk", "--size", "10"];
+        for peer in &peers {
+            job.extend(["--to", peer]);
+        }
+        Worker::start(Seat::in_cgroup(cgroup), &job)
+    };
+    let (mut scanner, mut other) = (talk(&many, 71, 12_000)?, talk(&few, 72, FEW)?);
+    let outcome = || {
+        // More than the seconds that the other one takes.
+        scanner.tell("send 100")?;
+        for _ in 0..3 {
+            std::thread::sleep(Duration::from_millis(700));
+            other.ask("send 1")?;
+        }
+        drop(other);
+        let flows = Flows::at_rest(&agent, &few.label)?.0;
+        let named = flows.all.iter().filter(|flow| flow.text("remote_address").starts_with("127.72.")).count() as u64;
+        ensure!(
+            (named, flows.all.len() as u64) == (FEW, FEW),
+            "{named} of {FEW}, and {}",
+            flows.all.len() as u64 - named
+        );
+        ensure!(flows.all.iter().all(|flow| flow.number("transmit_packets") == 3), "{:#?}", flows.all);
+        ensure!(agent.scrape()?.dropped("flow_table")? > 0, "the other one is no scanner");
         Ok(())
     };
     explain(&agent, outcome())

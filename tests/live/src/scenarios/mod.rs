@@ -7,6 +7,7 @@ mod cpu;
 mod culprits;
 mod dns;
 mod dns_names;
+mod elsewhere;
 mod endings;
 mod ends;
 mod fixtures;
@@ -50,6 +51,7 @@ pub(crate) fn all() -> Vec<Trial> {
     all.extend(translated::tests());
     all.extend(flows::tests());
     all.extend(connections::tests());
+    all.extend(elsewhere::tests());
     all.extend(dns::tests());
     all.extend(dns_names::tests());
     all.extend(reports::tests());

@@ -98,7 +98,7 @@ struct Sender {
 }
 
 /// Datagrams that are sent and come back.
-fn datagrams(count: u64, size: u64, v6: bool) -> Traffic {
+pub(super) fn datagrams(count: u64, size: u64, v6: bool) -> Traffic {
     let mut traffic = Traffic::default();
     traffic.transmit.packets = count;
     traffic.transmit.bytes = count * (size + 8 + if v6 { 40 } else { 20 });

@@ -142,10 +142,13 @@ fn no_table() -> Result<()> {
     Ok(())
 }
 
-fn translate(netns: &Netns, chain: &str, from: &str, to: &str) -> Result<()> {
-    let rule = ["-t", "nat", "-A", chain, "-p", "tcp", "-d", from, "-j", "DNAT", "--to-destination", to];
-    let words: Vec<_> = ["exec", "iptables"].iter().chain(&rule).collect();
-    let output = netns.seat().command(words).output().context("start iptables")?;
-    ensure!(output.status.success(), "iptables: {}", String::from_utf8_lossy(&output.stderr));
+/// Has a node send what is for one address to another.
+pub(super) fn translate(netns: &Netns, chain: &str, from: &str, to: &str) -> Result<()> {
+    for protocol in ["tcp", "udp"] {
+        let rule = ["-t", "nat", "-A", chain, "-p", protocol, "-d", from, "-j", "DNAT", "--to-destination", to];
+        let words: Vec<_> = ["exec", "iptables"].iter().chain(&rule).collect();
+        let output = netns.seat().command(words).output().context("start iptables")?;
+        ensure!(output.status.success(), "iptables: {}", String::from_utf8_lossy(&output.stderr));
+    }
     Ok(())
 }

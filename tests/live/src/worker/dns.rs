@@ -3,6 +3,7 @@
 
 use super::{converse, not_understood};
 use anyhow::{Context as _, Result, ensure};
+use nix::sys::socket::{setsockopt, sockopt};
 use std::{
     io::{Read as _, Write as _},
     net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket},
@@ -155,7 +156,8 @@ fn write_message(connection: &mut TcpStream, message: &[u8], in_pieces: bool) ->
 }
 
 /// Understands `udp NAME COUNT`, `stranger NAME COUNT` (by a socket whose first datagram went elsewhere),
-/// `forge NAME COUNT` (an answer that nobody asked for, and a question), `tcp NAME COUNT` (one after the
+/// `elsewhere NAME COUNT ADDRESS` (by a socket that is connected to that address: no answer comes in), `segmented NAME COUNT` (in one datagram that
+/// the kernel cuts), `forge NAME COUNT` (an answer that nobody asked for, and a question), `tcp NAME COUNT` (one after the
 /// other) and `pipeline NAME COUNT` (all in one). Says how many nanoseconds it took. A question for `none` is not waited for.
 #[derive(clap::Args)]
 pub(super) struct Ask {
@@ -177,6 +179,22 @@ impl Ask {
                     let elsewhere = if self.to.is_ipv4() { "127.0.0.1:9" } else { "[::1]:9" };
                     socket.send_to(b"first", elsewhere)?;
                     self.ask_by(&socket, name, count.parse()?)?;
+                }
+                ["elsewhere", name, count, connected] => {
+                    let socket = self.socket(false)?;
+                    socket.connect(connected)?;
+                    for number in 0..count.parse()? {
+                        socket.send_to(&question(name, number), self.to)?;
+                    }
+                }
+                ["segmented", name, count] => {
+                    let (socket, count): (_, u16) = (self.socket(true)?, count.parse()?);
+                    let all: Vec<_> = (0..count).map(|number| question(name, number)).collect();
+                    setsockopt(&socket, sockopt::UdpGsoSegment, &i32::try_from(all[0].len())?)?;
+                    socket.send(&all.concat())?;
+                    for _ in 0..count {
+                        socket.recv(&mut [0; 2048]).context("no answer")?;
+                    }
                 }
                 ["forge", name, count] => {
                     let socket = self.socket(false)?;

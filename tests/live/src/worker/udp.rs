@@ -57,6 +57,9 @@ pub(super) struct Talk {
     to: Vec<SocketAddr>,
     #[arg(long)]
     unconnected: bool,
+    /// Connect the socket to this peer; what goes to another is sent there by name.
+    #[arg(long)]
+    connect: Option<SocketAddr>,
     /// Payload of a datagram.
     #[arg(long)]
     size: usize,
@@ -98,8 +101,10 @@ impl Talk {
         })
     }
 
-    fn connected(&self) -> bool {
-        self.to.len() == 1 && !self.unconnected
+    /// Whom the socket is connected to.
+    fn connected(&self) -> Option<SocketAddr> {
+        let only = self.to.first().copied().filter(|_| self.to.len() == 1 && !self.unconnected);
+        self.connect.or(only)
     }
 
     fn socket(&self) -> Result<UdpSocket> {
@@ -111,8 +116,8 @@ impl Talk {
         let peer = self.to.first().context("no peer")?;
         let any = if peer.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
         let socket = UdpSocket::bind(self.bind.unwrap_or(any.parse()?))?;
-        if self.connected() {
-            socket.connect(peer)?;
+        if let Some(connected) = self.connected() {
+            socket.connect(connected)?;
         }
         Ok(socket)
     }
@@ -131,8 +136,9 @@ impl Talk {
     }
 
     fn send_one(&self, socket: &UdpSocket, payload: &[u8], peer: &SocketAddr) -> Result<()> {
-        let sent = if self.connected() { socket.send(payload) } else { socket.send_to(payload, peer) }
-            .with_context(|| format!("send to {peer}"))?;
+        let is_connected = self.connected() == Some(*peer);
+        let sent = if is_connected { socket.send(payload) } else { socket.send_to(payload, peer) };
+        let sent = sent.with_context(|| format!("send to {peer}"))?;
         ensure!(sent == payload.len(), "sent {sent} bytes of {}", payload.len());
         Ok(())
     }
