@@ -5,7 +5,7 @@ use crate::{
     installed::{Agent, Amount},
     namespace,
     pod::{Pod, Sink, script},
-    trial::own,
+    trial::{once, own},
 };
 use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::Trial;
@@ -30,7 +30,7 @@ const LEAVING: [&str; 3] = ["cluster", "intranet", "internet"];
 const BYTES: usize = 100_000_000;
 
 pub(super) fn tests() -> Vec<Trial> {
-    vec![own("what_leaves_the_node_by_its_device_is_the_sum_of_the_scopes_that_leave_it", leaves)]
+    vec![once(own("what_leaves_the_node_by_its_device_is_the_sum_of_the_scopes_that_leave_it", leaves))]
 }
 
 /// Takes all that one connection brings, and gives as much: what runs outside.

@@ -6,7 +6,7 @@ use crate::{
     installed::Agent,
     namespace,
     pod::{Pod, script},
-    trial::{Outcome, perhaps, test},
+    trial::{Outcome, once, perhaps, test},
 };
 use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::Trial;
@@ -20,7 +20,7 @@ const A_ROUND: Duration = Duration::from_secs(100);
 
 pub(super) fn tests() -> Vec<Trial> {
     vec![
-        test("requests_and_limits_of_a_pod_are_on_the_page_in_base_units", requests_and_limits),
+        once(test("requests_and_limits_of_a_pod_are_on_the_page_in_base_units", requests_and_limits)),
         perhaps("a_pod_at_its_limits_is_throttled_and_uses_memory_as_its_cgroup_says", at_its_limits),
     ]
 }
