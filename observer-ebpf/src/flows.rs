@@ -84,6 +84,11 @@ pub const PEER_SENT: u64 = 0x200;
 /// The bits of [`SocketBook::peer`] that hold the scope.
 pub const PEER_SCOPE: u64 = 0xff;
 
+/// The kernel has no table of connections, so that no address is translated by one.
+pub const NO_CONNECTIONS: u64 = 1;
+/// It can have one.
+pub const TABLE_OF_CONNECTIONS: u64 = 2;
+
 /// What IPv6 addresses are mixed with: drawn by each agent, known to nobody else.
 pub type MixSecret = [u64; 5];
 

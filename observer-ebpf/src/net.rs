@@ -4,7 +4,7 @@
 
 use crate::{
     drops,
-    offsets::{CONNECTION_ASKED, HAS_CONNECTIONS, MIX_SECRET, SKB_CONNECTION, peek},
+    offsets::{CONNECTION_ASKED, CONNECTIONS, MIX_SECRET, SKB_CONNECTION, peek},
     packet::{Direction, PacketEnd, addresses, mapped_words, packet_end, packet_far_end, segmented, unpack},
     questions,
     slots::{self, NoSlot},
@@ -21,8 +21,8 @@ use core::ptr::read_volatile;
 use observer_ebpf::{
     Address, Drop, MAX_SCOPE_PREFIXES, SCOPES, Scope, Traffic, UNATTRIBUTED_SLOT,
     flows::{
-        AddressWords, FlowKey, INBOUND, OUTBOUND, PEER_KNOWN, PEER_SCOPE, PEER_SENT, SocketBook, TCP, UNDECIDED,
-        address_of, mix_ipv6, peer_key,
+        AddressWords, FlowKey, INBOUND, NO_CONNECTIONS, OUTBOUND, PEER_KNOWN, PEER_SCOPE, PEER_SENT, SocketBook,
+        TABLE_OF_CONNECTIONS, TCP, UNDECIDED, address_of, mix_ipv6, peer_key,
     },
 };
 
@@ -323,8 +323,13 @@ fn goes_where_connected(skb: *mut __sk_buff, sk: *mut bpf_sock) -> bool {
     if connected == destination {
         return true;
     }
+    let table = CONNECTIONS.load();
+    if table != TABLE_OF_CONNECTIONS {
+        // Where nobody knows, it is taken for translated.
+        return table != NO_CONNECTIONS;
+    }
     let connection = peek::<u64>(skb as u64, &SKB_CONNECTION) & !7;
-    if HAS_CONNECTIONS.load() == 0 || connection == 0 {
+    if connection == 0 {
         return false;
     }
     let asked: [u32; 4] = peek(connection, &CONNECTION_ASKED);

@@ -120,9 +120,10 @@ pub(crate) static SKB_CONNECTION: Global<u64> = Global::new(0);
 /// In a `nf_conn`, the address that its first packet was sent to
 #[unsafe(no_mangle)]
 pub(crate) static CONNECTION_ASKED: Global<u64> = Global::new(0);
-/// Whether the kernel can have such a table, and those two fields.
+/// Whether the kernel can have such a table: [`NO_CONNECTIONS`](observer_ebpf::flows::NO_CONNECTIONS), or
+/// [`TABLE_OF_CONNECTIONS`](observer_ebpf::flows::TABLE_OF_CONNECTIONS), with those two fields. 0: nobody knows.
 #[unsafe(no_mangle)]
-pub(crate) static HAS_CONNECTIONS: Global<u64> = Global::new(0);
+pub(crate) static CONNECTIONS: Global<u64> = Global::new(0);
 
 /// See [`mix_ipv6`](observer_ebpf::flows::mix_ipv6).
 #[unsafe(no_mangle)]

@@ -1,6 +1,7 @@
 //! Which structure fields each program needs, and where this kernel has them.
 
 use super::btf::{Btf, BtfError};
+use observer_ebpf::flows::{NO_CONNECTIONS, TABLE_OF_CONNECTIONS};
 
 /// The programs of the object, by their names there.
 pub mod program {
@@ -152,18 +153,21 @@ fn quotas(btf: &Btf<'_>) -> Vec<Global> {
     ]
 }
 
-/// The globals of the programs of packets; none where the kernel has no table of connections, by which it could translate addresses.
-#[expect(clippy::unnecessary_wraps, reason = "as the others")]
-pub(super) fn packets(btf: &Btf<'_>) -> Result<Vec<Global>, BtfError> {
+/// The globals of the programs of packets, which do without: whether the node can have a table of connections, by which it translates
+/// addresses, and where that is.
+pub(super) fn packets(btf: &Btf<'_>) -> Vec<Global> {
     let asked = || -> Result<u64, BtfError> {
         Ok(btf.offset("nf_conn", "tuplehash", u64::BITS)?
             + btf.offset("nf_conntrack_tuple_hash", "tuple", u64::BITS)?
             + btf.offset("nf_conntrack_tuple", "dst.u3", u128::BITS)?)
     };
     let known = btf.offset("sk_buff", "_nfct", u64::BITS).ok().zip(asked().ok());
-    Ok(known.map_or_else(Vec::new, |(connection, asked)| {
-        vec![("SKB_CONNECTION", connection), ("CONNECTION_ASKED", asked), ("HAS_CONNECTIONS", 1)]
-    }))
+    known.map_or_else(
+        || vec![("CONNECTIONS", NO_CONNECTIONS)],
+        |(connection, asked)| {
+            vec![("SKB_CONNECTION", connection), ("CONNECTION_ASKED", asked), ("CONNECTIONS", TABLE_OF_CONNECTIONS)]
+        },
+    )
 }
 
 /// The globals of the program that follows waits from one run queue to another.

@@ -29,37 +29,78 @@ pub(super) enum Hook {
     Iterator(&'static str),
 }
 
-/// Finds the places of fields.
-type Fields = fn(&Btf<'_>) -> Result<Vec<Global>, BtfError>;
+/// What a program is told of the places of fields.
+#[derive(Clone, Copy, Debug)]
+enum Fields {
+    /// These, without which it cannot be.
+    Needed(fn(&Btf<'_>) -> Result<Vec<Global>, BtfError>),
+    /// These, if there is type information.
+    IfKnown(fn(&Btf<'_>) -> Vec<Global>),
+}
 
 /// A program of the object.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Entry {
     pub(super) name: &'static str,
     hook: Hook,
-    /// The places of fields that it is to be told.
-    fields: Option<Fields>,
+    fields: Fields,
 }
 
 /// Every program, in the order in which they are loaded and attached: lifetimes first, so that no cgroup is missed between
 /// the walk of the tree and the first count; then who hears of sockets that go, so that what is counted of them is told; and
 /// what is received before what is sent, so that who asks is seen first.
 pub(super) const PROGRAMS: [Entry; 15] = [
-    Entry { name: program::MKDIR, hook: Hook::Tracepoint("cgroup_mkdir"), fields: Some(offsets::lifetimes) },
-    Entry { name: program::RMDIR, hook: Hook::Tracepoint("cgroup_rmdir"), fields: Some(offsets::lifetimes) },
-    Entry { name: program::RELEASE, hook: Hook::Sockets, fields: Some(offsets::release) },
-    Entry { name: program::ACCEPT, hook: Hook::Tracepoint("inet_sock_set_state"), fields: Some(offsets::accept) },
-    Entry { name: program::INGRESS, hook: Hook::Packets(CgroupSkbAttachType::Ingress), fields: Some(offsets::packets) },
-    Entry { name: program::EGRESS, hook: Hook::Packets(CgroupSkbAttachType::Egress), fields: Some(offsets::packets) },
-    Entry { name: program::CONNECT, hook: Hook::Tracepoint("inet_sock_set_state"), fields: Some(offsets::tcp) },
-    Entry { name: program::RESEND, hook: Hook::Tracepoint("tcp_retransmit_skb"), fields: Some(offsets::resend) },
-    Entry { name: program::SYNACK, hook: Hook::Tracepoint("tcp_retransmit_synack"), fields: Some(offsets::tcp) },
-    Entry { name: program::RESET, hook: Hook::Tracepoint("tcp_send_reset"), fields: Some(offsets::tcp) },
-    Entry { name: program::WAS_RESET, hook: Hook::Tracepoint("tcp_receive_reset"), fields: Some(offsets::tcp) },
-    Entry { name: program::SOCKETS, hook: Hook::Iterator("bpf_sk_storage_map"), fields: Some(offsets::sockets) },
-    Entry { name: program::SWITCH, hook: Hook::Tracepoint("sched_switch"), fields: Some(offsets::switch) },
-    Entry { name: program::MIGRATE, hook: Hook::Tracepoint("sched_migrate_task"), fields: Some(offsets::migrate) },
-    Entry { name: program::LASTING, hook: Hook::Iterator("bpf_map_elem"), fields: Some(offsets::lasting) },
+    Entry { name: program::MKDIR, hook: Hook::Tracepoint("cgroup_mkdir"), fields: Fields::Needed(offsets::lifetimes) },
+    Entry { name: program::RMDIR, hook: Hook::Tracepoint("cgroup_rmdir"), fields: Fields::Needed(offsets::lifetimes) },
+    Entry { name: program::RELEASE, hook: Hook::Sockets, fields: Fields::Needed(offsets::release) },
+    Entry {
+        name: program::ACCEPT,
+        hook: Hook::Tracepoint("inet_sock_set_state"),
+        fields: Fields::Needed(offsets::accept),
+    },
+    Entry {
+        name: program::INGRESS,
+        hook: Hook::Packets(CgroupSkbAttachType::Ingress),
+        fields: Fields::IfKnown(offsets::packets),
+    },
+    Entry {
+        name: program::EGRESS,
+        hook: Hook::Packets(CgroupSkbAttachType::Egress),
+        fields: Fields::IfKnown(offsets::packets),
+    },
+    Entry {
+        name: program::CONNECT,
+        hook: Hook::Tracepoint("inet_sock_set_state"),
+        fields: Fields::Needed(offsets::tcp),
+    },
+    Entry {
+        name: program::RESEND,
+        hook: Hook::Tracepoint("tcp_retransmit_skb"),
+        fields: Fields::Needed(offsets::resend),
+    },
+    Entry {
+        name: program::SYNACK,
+        hook: Hook::Tracepoint("tcp_retransmit_synack"),
+        fields: Fields::Needed(offsets::tcp),
+    },
+    Entry { name: program::RESET, hook: Hook::Tracepoint("tcp_send_reset"), fields: Fields::Needed(offsets::tcp) },
+    Entry {
+        name: program::WAS_RESET,
+        hook: Hook::Tracepoint("tcp_receive_reset"),
+        fields: Fields::Needed(offsets::tcp),
+    },
+    Entry {
+        name: program::SOCKETS,
+        hook: Hook::Iterator("bpf_sk_storage_map"),
+        fields: Fields::Needed(offsets::sockets),
+    },
+    Entry { name: program::SWITCH, hook: Hook::Tracepoint("sched_switch"), fields: Fields::Needed(offsets::switch) },
+    Entry {
+        name: program::MIGRATE,
+        hook: Hook::Tracepoint("sched_migrate_task"),
+        fields: Fields::Needed(offsets::migrate),
+    },
+    Entry { name: program::LASTING, hook: Hook::Iterator("bpf_map_elem"), fields: Fields::Needed(offsets::lasting) },
 ];
 
 /// A program and why it does not run, if it does not.
@@ -90,8 +131,8 @@ pub(super) fn find_fields(types: &Path) -> Vec<Result<Vec<Global>, String>> {
         .map_err(ToString::to_string)
         .and_then(|bytes| Btf::parse(bytes).map_err(|error| error.to_string()));
     let find = |entry: &Entry| match entry.fields {
-        None => Ok(Vec::new()),
-        Some(of) => {
+        Fields::IfKnown(of) => Ok(parsed.as_ref().map_or_else(|_| Vec::new(), of)),
+        Fields::Needed(of) => {
             parsed.as_ref().map_err(Clone::clone).and_then(|types| of(types).map_err(|error| error.to_string()))
         }
     };
