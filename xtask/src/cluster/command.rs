@@ -2,7 +2,7 @@
 
 use super::{
     control::{self, Request},
-    down, enter, hold,
+    down, enter, hold, kube,
     mode::Mode,
     node,
     parts::Part,
@@ -76,9 +76,9 @@ enum Action {
         #[arg(value_enum)]
         part: Part,
     },
-    /// What `up` does before that.
+    /// What takes longest of what `up` builds.
     #[command(hide = true)]
-    Build,
+    BuildKubernetes,
     /// What `up` does as root.
     #[command(hide = true)]
     BringUp {
@@ -113,7 +113,7 @@ impl ClusterArgs {
         let root = self.action.words();
         match self.action {
             Action::Up { .. } => prepare(workspace)?,
-            Action::Build => return prepare(workspace).map(|()| ExitCode::SUCCESS),
+            Action::BuildKubernetes => return kube::build(workspace).map(|()| ExitCode::SUCCESS),
             Action::Status => return Ok(if status::print(workspace) { ExitCode::SUCCESS } else { ExitCode::FAILURE }),
             _ => {}
         }
@@ -135,7 +135,7 @@ impl Action {
             Self::Up { mode, .. } | Self::BringUp { mode } => {
                 with("bring-up", mode.iter().map(|mode| format!("--mode={}", mode.name()).into()).collect())
             }
-            Self::Build => with("build", Vec::new()),
+            Self::BuildKubernetes => with("build-kubernetes", Vec::new()),
             Self::Down => with("down", Vec::new()),
             Self::Status => with("status", Vec::new()),
             Self::Exec { words } => with("exec", [vec!["--".into()], words.clone()].concat()),
@@ -153,7 +153,7 @@ impl Action {
         match self {
             Self::Up { mode, .. } | Self::BringUp { mode } => up::up(workspace, mode, &mut say),
             Self::Down => down::down(workspace),
-            Self::Status | Self::Build => Ok(()),
+            Self::Status | Self::BuildKubernetes => Ok(()),
             Self::Exec { words } => enter::exec(workspace, &words),
             Self::Load { archives } => enter::load(workspace, &archives),
             Self::Start { part } => control::ask(Request::Start(part)),

@@ -1,5 +1,6 @@
-//! What the last level needs and what takes longest to build, built while the levels before it run, by programs that the kernel
-//! gives only what nobody else wants of the CPUs.
+//! What the last level needs and what takes longest to build, Kubernetes, built while the levels before it run, by programs that the
+//! kernel gives only what nobody else wants of the CPUs. What cargo builds is not: the levels before need it too, and would wait for its
+//! lock behind all others.
 
 use super::Level;
 use crate::{progress, setup::privilege::Privilege, workspace::Workspace};
@@ -36,9 +37,9 @@ impl Ahead {
         if !is_worthwhile || Privilege::of_this_process() == Privilege::None {
             return None;
         }
-        println!("\ncluster: what it needs is built beside the levels before it, in the time that they leave");
+        println!("\ncluster: Kubernetes is built beside the levels before it, in the time that they leave");
         let program = std::env::current_exe().ok()?.into_os_string().into_string().ok()?;
-        let begun = Self::start(workspace, &[&program, "cluster", "build"]);
+        let begun = Self::start(workspace, &[&program, "cluster", "build-kubernetes"]);
         begun.inspect_err(|error| println!("  it is built when it is needed: {error:#}")).ok()
     }
 
