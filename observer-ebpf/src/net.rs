@@ -50,10 +50,10 @@ pub(crate) fn book(ctx: &SkBuffContext, direction: Direction) {
     // SAFETY: the context of the program; the verifier rewrites these into checked loads.
     let (bytes, gso_size, sk) = unsafe { ((*skb).len, (*skb).gso_size, (*skb).__bindgen_anon_2.sk) };
     let control = slots::control();
+    let key =
+        far_end(skb, sk, direction).map_or(UNREADABLE, |mixed| known_key(mixed, control.scope_generation, direction));
     let (bytes, packets) = if gso_size == 0 { (u64::from(bytes), 1) } else { unpack(segmented(skb)) };
     let mut socket = if sk.is_null() { core::ptr::null_mut() } else { storage(sk, core::ptr::null_mut(), 0) };
-    let key = far_end(skb, sk, socket, direction)
-        .map_or(UNREADABLE, |mixed| known_key(mixed, control.scope_generation, direction));
     let known = known_place(socket, key, direction);
     let place = known.unwrap_or_else(|| settle(skb, sk, socket, key, direction));
     if known.is_none() && !sk.is_null() {
@@ -108,12 +108,12 @@ fn known_place(socket: *mut SocketBook, key: u64, direction: Direction) -> Optio
         return None;
     }
     // SAFETY: the socket's storage; each word is read once.
-    let (cgroup, peer, slot, alias) =
-        unsafe { ((*socket).cgroup, (*socket).peer, (*socket).slot, u64::from((*socket).alias)) };
+    let (cgroup, peer, slot) = unsafe { ((*socket).cgroup, (*socket).peer, (*socket).slot) };
     // A packet that is received is content with either decision.
     let compared = if direction == Direction::Transmit { !PEER_SCOPE } else { !(PEER_SCOPE | PEER_SENT) };
-    let is_peer = (peer & compared) == key
-        || direction == Direction::Transmit && alias != 0 && ((peer & OF_KEY) | (alias << 32)) == key;
+    // SAFETY: as above.
+    let alias = || (peer & OF_KEY) | (u64::from(unsafe { (*socket).alias }) << 32);
+    let is_peer = (peer & compared) == key || (direction == Direction::Transmit && alias() == key);
     let holds = key != UNREADABLE && is_peer && slots::owner(slot) == cgroup;
     holds.then_some((u64::from(slot) << 8) | (peer & PEER_SCOPE))
 }
@@ -130,16 +130,14 @@ const fn known_key(mixed: u32, generation: u32, direction: Direction) -> u64 {
     peer_key(mixed, generation as u16) | PEER_KNOWN | direction.mark()
 }
 
-/// The far end's address, mixed into 32 bits: that of a connection, which is the same whatever a NAT of this node makes of its packets;
-/// else that of the packet. What a connected socket without connection on the wire sends need not go where it is connected to.
+/// The far end's address, mixed into 32 bits: where a packet goes, since what a connected socket sends need not go where that is connected
+/// to; and where one comes from, which to a connected socket is where that is connected to, whatever a NAT of this node makes of it.
 #[inline(always)]
-fn far_end(skb: *mut __sk_buff, sk: *mut bpf_sock, socket: *const SocketBook, direction: Direction) -> Option<u32> {
-    // SAFETY: the socket's storage, if it is not null.
-    let is_tcp = !socket.is_null() && unsafe { (*socket).protocol } == TCP;
-    if direction == Direction::Transmit && !is_tcp {
-        return packet_far_end(skb, direction).or_else(|| connected_to(sk));
+fn far_end(skb: *mut __sk_buff, sk: *mut bpf_sock, direction: Direction) -> Option<u32> {
+    match direction {
+        Direction::Transmit => packet_far_end(skb, direction).or_else(|| connected_to(sk)),
+        Direction::Receive => connected_to(sk).or_else(|| packet_far_end(skb, direction)),
     }
-    connected_to(sk).or_else(|| packet_far_end(skb, direction))
 }
 
 /// The address a socket is connected to. Reading it is a plain load of each word, which may not be joined.
