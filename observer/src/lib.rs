@@ -7,6 +7,7 @@ mod causes;
 pub mod cgroup;
 pub mod cli;
 pub mod config;
+pub mod explain;
 pub mod history;
 pub mod kernel;
 pub mod kube;

@@ -3,6 +3,7 @@
 mod agent;
 mod check;
 mod client;
+mod explain;
 mod history;
 mod metrics_docs;
 mod reach;
@@ -34,6 +35,8 @@ enum Command {
     Agent(Box<agent::Arguments>),
     /// Can this kernel and these privileges do it? One line per need, with the fix.
     Check(check::Arguments),
+    /// Which workloads make this node's load and egress grow, since when, where their bytes go, and how that is known.
+    Explain(explain::Arguments),
     /// What an agent remembers of a workload or of its node: a table, a plot, and how much it grows a day.
     History(history::Arguments),
     /// Who makes this node's load and who sends, live in the terminal.
@@ -59,6 +62,7 @@ pub fn main() -> ExitCode {
     match parse(std::env::args_os()) {
         Ok(Command::Agent(arguments)) => agent::main(&arguments),
         Ok(Command::Check(arguments)) => check::main(&arguments),
+        Ok(Command::Explain(arguments)) => explain::main(&arguments),
         Ok(Command::History(arguments)) => history::main(&arguments),
         Ok(Command::Top(arguments)) => top::main(&arguments),
         Ok(Command::Whois(arguments)) => whois::main(&arguments),

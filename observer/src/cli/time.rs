@@ -2,6 +2,11 @@
 
 use jiff::Timestamp;
 
+/// The date.
+pub(super) fn day(unix_seconds: u64) -> String {
+    formatted(unix_seconds, "%Y-%m-%d")
+}
+
 /// Date, hour and minute.
 pub(super) fn minute(unix_seconds: u64) -> String {
     formatted(unix_seconds, "%Y-%m-%d %H:%M")

@@ -14,22 +14,22 @@ fn scaled(value: f64) -> String {
 }
 
 /// Bytes.
-pub(super) fn bytes(value: f64) -> String {
+pub(crate) fn bytes(value: f64) -> String {
     format!("{}B", scaled(value))
 }
 
 /// Bytes a second.
-pub(super) fn rate(value: f64) -> String {
+pub(crate) fn rate(value: f64) -> String {
     format!("{}B/s", scaled(value))
 }
 
 /// Tasks, or seconds a second.
-pub(super) fn tasks(value: f64) -> String {
+pub(crate) fn tasks(value: f64) -> String {
     format!("{value:.2}")
 }
 
 /// A span.
-pub(super) fn seconds(value: f64) -> String {
+pub(crate) fn seconds(value: f64) -> String {
     match value {
         long if long >= 3600.0 => format!("{:.1} h", long / 3600.0),
         some if some >= 1.0 => format!("{some:.1} s"),

@@ -8,7 +8,7 @@ mod columns;
 mod detail;
 mod draw;
 mod feed;
-mod figures;
+pub(crate) mod figures;
 mod merge;
 mod screen;
 #[cfg(test)]

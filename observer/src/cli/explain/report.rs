@@ -1,0 +1,176 @@
+//! The text.
+
+use crate::{
+    cli::time,
+    explain::{Destination, Explanation, Grown, Sufferer, Suspect},
+    server::{FarEnd, FlowRow},
+    top::figures::{bytes, rate, seconds, tasks},
+};
+use std::fmt::Write as _;
+
+/// Containers that are named.
+const MOST_ENTITIES: usize = 3;
+
+/// What is known, and how, for people.
+pub(super) fn report(explanation: &Explanation) -> String {
+    let Explanation { node, time_unix_seconds, load, all, egress, active_tasks, suspects, .. } = explanation;
+    let mut text = format!("{node} at {} UTC", time::second(*time_unix_seconds));
+    if let Some(load) = load {
+        let _ = write!(text, ": load {} {} {}", tasks(load.load1), tasks(load.load5), tasks(load.load15));
+    }
+    let _ = writeln!(
+        text,
+        "; sends {}, {} in the busiest second of the last minute",
+        rate(all.transmit_bytes_per_second),
+        rate(all.transmit_peak_bytes_per_second)
+    );
+    let _ = writeln!(text, "  {:<13} {}", "egress", grown(egress, rate));
+    let _ = writeln!(text, "  {:<13} {}", "load", grown(active_tasks, tasks_told));
+    if suspects.is_empty() {
+        text.push_str("\nNobody does anything.\n");
+    }
+    let load1 = load.map(|load| load.load1);
+    for (at, one) in suspects.iter().enumerate() {
+        suspect(&mut text, at + 1, one, load1);
+    }
+    text
+}
+
+fn tasks_told(value: f64) -> String {
+    format!("{} tasks", tasks(value))
+}
+
+fn suspect(text: &mut String, number: usize, suspect: &Suspect, load1: Option<f64>) {
+    let Suspect { name, workload_type, entities, now, egress, active_tasks, .. } = suspect;
+    let kind = workload_type.as_ref().map(|kind| format!(" ({kind})")).unwrap_or_default();
+    let _ = writeln!(text, "\n{number}. {name}{kind}");
+    let mut line = |what: &str, told: String| {
+        let _ = writeln!(text, "   {what:<13} {told}");
+    };
+    line("egress", grown(egress, rate));
+    line(
+        "",
+        format!(
+            "now {}, {} in the busiest second of the last minute",
+            rate(now.transmit_bytes_per_second),
+            rate(now.transmit_peak_bytes_per_second)
+        ),
+    );
+    for Destination { flow, share } in &suspect.destinations {
+        line(
+            "goes to",
+            format!("{:.0} % {}, {} so far", share * 100.0, far_end(flow), bytes(flow.transmit_bytes as f64)),
+        );
+    }
+    if suspect.other_destinations_bytes > 0 {
+        line("", format!("and {} elsewhere", bytes(suspect.other_destinations_bytes as f64)));
+    }
+    line("load", grown(active_tasks, tasks_told));
+    let of = load1
+        .filter(|load1| *load1 > 0.0)
+        .map(|load1| format!(" of the node's {} ({:.0} %)", tasks(load1), 100.0 * now.load.load1 / load1));
+    line("", format!("now {}{}", tasks(now.load.load1), of.unwrap_or_default()));
+    if let Some(Sufferer { name, wait_seconds }) = &suspect.sufferer {
+        line(
+            "in the way",
+            format!(
+                "others waited {} for CPUs that it had, {name} the longest: {}",
+                seconds(suspect.caused_wait_seconds),
+                seconds(*wait_seconds)
+            ),
+        );
+    }
+    if entities.is_empty() {
+        line("here", "no more: none of its pods is on this node".into());
+    } else {
+        let more = entities.len().saturating_sub(MOST_ENTITIES);
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        line("here", entities[..entities.len().min(MOST_ENTITIES)].join(", ") + &more);
+    }
+    for (at, source) in sources(suspect).iter().enumerate() {
+        line(if at == 0 { "seen by" } else { "" }, source.clone());
+    }
+}
+
+/// How it grows, since when, and from what.
+fn grown(grown: &Grown, unit: fn(f64) -> String) -> String {
+    let percent = |share: f64| format!("{:.1} %", share * 100.0);
+    let Some(growth) = grown.peak_growth_per_day else {
+        return match grown.days {
+            0 => "no whole day is known yet: growth is told from three days on".into(),
+            1 => "one day is known: growth is told from three days on".into(),
+            _ => "two days are known: growth is told from three days on".into(),
+        };
+    };
+    let mean = grown.mean_growth_per_day.map(|mean| format!("; the mean {} a day", percent(mean))).unwrap_or_default();
+    let peak = |value: Option<f64>| value.map(unit).unwrap_or_default();
+    if !grown.grows() {
+        return format!(
+            "level over {} days: the largest second of a day is {}{mean}",
+            grown.days,
+            peak(grown.peak_now)
+        );
+    }
+    let day = grown.since_unix_seconds.map(time::day).unwrap_or_default();
+    let since =
+        if grown.is_onset_seen { format!("since {day}") } else { format!("since {day} at least, as far as is known") };
+    format!(
+        "the largest second of a day grows by {} a day {since}: {} then, {} now{mean}",
+        percent(growth),
+        peak(grown.peak_then),
+        peak(grown.peak_now)
+    )
+}
+
+/// `pod db/gateway-0 (statefulset gateway) on worker-3, 10.244.3.7:9335 tcp, cluster`.
+fn far_end(flow: &FlowRow) -> String {
+    let address = flow.remote_address.as_deref().unwrap_or("an address that was forgotten");
+    let end = match flow.remote_port {
+        Some(port) if address.contains(':') => format!("[{address}]:{port}"),
+        Some(port) => format!("{address}:{port}"),
+        None => address.to_owned(),
+    };
+    let name = flow.remote.as_ref().map(|remote| format!("{}, ", named(remote))).unwrap_or_default();
+    let mut text = format!("{name}{end} {}, {}", flow.protocol, flow.scope);
+    for behind in &flow.behind {
+        let who = behind.remote.as_ref().map_or_else(|| behind.address.clone(), named);
+        let _ = write!(text, ", behind it {who}");
+    }
+    text
+}
+
+fn named(FarEnd { kind, namespace, name, workload, workload_type, node, until_unix_seconds, .. }: &FarEnd) -> String {
+    let mut text =
+        namespace.as_ref().map_or_else(|| format!("{kind} {name}"), |space| format!("{kind} {space}/{name}"));
+    if let (Some(workload), Some(kind)) = (workload, workload_type)
+        && kind != "pod"
+    {
+        let _ = write!(text, " ({kind} {workload})");
+    }
+    if let Some(node) = node {
+        let _ = write!(text, " on {node}");
+    }
+    if until_unix_seconds.is_some() {
+        text.push_str(", gone");
+    }
+    text
+}
+
+/// What to ask for more: each is what the lines above are made of.
+fn sources(suspect: &Suspect) -> Vec<String> {
+    let mut all = Vec::new();
+    if suspect.workload_type.is_some() {
+        let name = &suspect.name;
+        all.push(format!("observer history --workload {name} --metric egress_peak --since 30d"));
+        if suspect.active_tasks.grows() {
+            all.push(format!("observer history --workload {name} --metric load_peak --since 30d"));
+        }
+    }
+    if let Some(address) = suspect.destinations.iter().find_map(|one| one.flow.remote_address.as_ref()) {
+        all.push(format!("observer whois {address}"));
+    }
+    if let Some(entity) = suspect.entities.first() {
+        all.push(format!("/api/v1/flows?entity={entity}, /api/v1/pairs"));
+    }
+    all
+}
