@@ -31,12 +31,16 @@ pub(crate) fn ask(verb: &str, part: &str) -> Result<()> {
     Ok(())
 }
 
-/// Runs a program in the node's network and with its files; what it prints.
+/// A program in the node's network and with its files, which takes the place of the process that is started.
+pub(crate) fn in_node_command(words: &[&str]) -> Result<Command> {
+    let mut command = Command::new(xtask().context("the cluster is somebody else's")?);
+    command.args(["cluster", "exec", "--"]).args(words).stdin(Stdio::null());
+    Ok(command)
+}
+
+/// Runs a program there; what it prints.
 pub(crate) fn in_node(words: &[&str]) -> Result<String> {
-    let xtask = xtask().context("the cluster is somebody else's")?;
-    let mut command = Command::new(xtask);
-    let output = command.args(["cluster", "exec", "--"]).args(words).stdin(Stdio::null()).output();
-    let output = output.context("run xtask")?;
+    let output = in_node_command(words)?.output().context("run xtask")?;
     let errors = String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.success(), "in the node, {}: {}", words.join(" "), errors.trim());
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())

@@ -5,13 +5,16 @@
 //! by itself: `KUBECONFIG` names the cluster, `OBSERVER_KUBECTL` the kubectl (default: that in `PATH`), `OBSERVER_TEST_IMAGE` the
 //! image of the tests' pods, if the cluster knows it by another name. `OBSERVER_CLUSTER_XTASK` names the xtask whose cluster it
 //! is, and that may be asked to take parts of it away; `OBSERVER_CLUSTER_STATIC_PODS` is where its kubelet looks for pods, and
-//! `OBSERVER_CLUSTER_AGAIN` says that the tests have run in its other mode before.
+//! `OBSERVER_CLUSTER_AGAIN` says that the tests have run in its other mode before. `HELM` renders the chart, and
+//! `OBSERVER_CLUSTER_DEFINITIONS` has the definitions of the Prometheus operator's objects, without which nobody can judge these.
 
 mod cluster;
 mod installed;
 mod kubectl;
 mod namespace;
+mod plugin;
 mod pod;
+mod prometheus;
 mod scenarios;
 mod trial;
 

@@ -9,54 +9,7 @@ use libtest_mimic::{Completion, Failed, Trial};
 use std::{collections::BTreeMap, ffi::OsString, io::Write as _, process::Command};
 
 /// Everything that the chart can be told, at once.
-pub(crate) const EVERYTHING: &str = r#"
-fullnameOverride: books
-image: {repository: registry.example/observer, digest: "sha256:00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff", pullPolicy: Always}
-imagePullSecrets: [{name: registry}]
-agent:
-  listenAddress: "::"
-  port: 9999
-  debugListen: "[::1]:9812"
-  maxCgroups: 16384
-  seriesLimit: 1000000
-  sampleInterval: 500ms
-  waitThreshold: 1ms
-  pressure: true
-  clusterCidrs: [10.244.0.0/16]
-  serviceCidrs: [10.96.0.0/12, "fd96::/108"]
-  intranetCidrs: [203.0.113.0/24, "2001:db8::/32"]
-  summaryInterval: 1m
-  logFormat: json
-  logFilter: debug
-  netPath: /host/proc/7/net
-  cgroupPath: /host/sys/fs/cgroup
-  extraArgs: [--user, keep]
-  extraEnv: [{name: NO_COLOR, value: "1"}, {name: POD, valueFrom: {fieldRef: {fieldPath: metadata.name}}}]
-state: {type: hostPath, hostPath: /srv/observer}
-serviceAccount: {annotations: {example.com/a: b}}
-resources: {requests: {cpu: 0.1, memory: 64Mi}, limits: {cpu: "1", memory: 1Gi}}
-priorityClassName: ""
-tolerations: [{key: node.example, operator: Equal, value: x, effect: NoExecute, tolerationSeconds: 30}]
-nodeSelector: {pool: web}
-affinity: {nodeAffinity: {requiredDuringSchedulingIgnoredDuringExecution: {nodeSelectorTerms: [{matchExpressions: [{key: type, operator: NotIn, values: [virtual]}]}]}}}
-updateStrategy: {type: RollingUpdate, rollingUpdate: {maxUnavailable: 3}}
-connectionTable: false
-allowPrivilegeEscalation: true
-recursiveReadOnly: Enabled
-seLinuxOptions: {type: spc_t}
-appArmorProfile: {type: Localhost, localhostProfile: observer}
-service: {annotations: {example.com/c: d}}
-podMonitor:
-  enabled: true
-  labels: {release: prometheus}
-  interval: 15s
-  relabelings: [{action: replace, sourceLabels: [__meta_kubernetes_node_label_zone], targetLabel: zone}]
-  metricRelabelings: [{action: drop, sourceLabels: [__name__], regex: process_.*}]
-prometheusRule: {enabled: true, labels: {role: alert-rules}}
-dashboards: {enabled: true, labels: {grafana_dashboard: "yes"}, annotations: {grafana_folder: nodes}}
-podLabels: {team: platform}
-podAnnotations: {example.com/e: "true"}
-"#;
+pub(crate) const EVERYTHING: &str = include_str!("../everything.yaml");
 
 /// Values that are wrong, and what Helm has to name.
 const WRONG: [(&str, &str); 16] = [

@@ -73,6 +73,11 @@ impl Layout {
         self.root.join("packages")
     }
 
+    /// The definitions of objects that Kubernetes does not know by itself.
+    pub(crate) fn definitions(&self) -> PathBuf {
+        self.root.join("definitions")
+    }
+
     /// The archives of the images that a cluster starts with.
     pub(super) fn images(&self) -> PathBuf {
         self.root.join("images")

@@ -21,6 +21,7 @@ mod namespaces;
 mod needs;
 mod network;
 mod node;
+mod operator;
 mod parts;
 mod process;
 mod record;
@@ -63,6 +64,7 @@ pub(crate) fn prepare(workspace: &Workspace) -> Result<()> {
     // Whose it is, so that all of target/ can be removed by whoever made it.
     let _ = fs::create_dir_all(Layout::of(workspace).logs());
     kube::build(workspace)?;
+    operator::fetch(workspace)?;
     images::build(workspace)
 }
 

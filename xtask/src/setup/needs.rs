@@ -102,7 +102,7 @@ pub(crate) static NEEDS: [Need; 17] = [
         package: "prometheus",
         programs: &["promtool", "prometheus"],
         why: "checks and scrapes the metrics; not run as a service",
-        purposes: &[Purpose::Unit, Purpose::Live, Purpose::Deploy],
+        purposes: &[Purpose::Unit, Purpose::Live, Purpose::Deploy, Purpose::Cluster],
         way: Way::Unpack,
     },
     install("qemu-system-x86", &["qemu-system-x86_64"], "runs the test kernels", &[Purpose::Kernels]),

@@ -53,7 +53,7 @@ impl<'a> Surveyor<'a> {
             survey.items.push(Item::CargoDeny);
         }
         let (deploy, cluster) = (purposes.contains(&Purpose::Deploy), purposes.contains(&Purpose::Cluster));
-        let helm = deploy && helm::find(workspace).is_none();
+        let helm = (deploy || cluster) && helm::find(workspace).is_none();
         if (helm && helm::go(workspace).is_none()) || (cluster && cluster::lacks_go(workspace)) {
             survey.items.push(Item::Go);
         }

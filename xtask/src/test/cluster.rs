@@ -3,6 +3,7 @@
 use super::{Context, Level, Tally, level, skipped::Skipped};
 use crate::{
     cluster::{self, Census, Held, Mode},
+    deploy::helm,
     image::{self, Target},
     page, progress,
     setup::privilege::Privilege,
@@ -114,6 +115,8 @@ fn harness(context: &Context<'_>, privilege: Privilege, kubeconfig: &Path, bed: 
     if let Some(Bed { again, .. }) = bed {
         words.extend(again.then(|| "OBSERVER_CLUSTER_AGAIN=1".to_owned()));
         words.push(setting("OBSERVER_CLUSTER_STATIC_PODS", &layout.static_pods()));
+        words.push(setting("OBSERVER_CLUSTER_DEFINITIONS", &layout.definitions()));
+        words.extend(helm::find(context.workspace).map(|helm| setting("HELM", &helm)));
         words.push(setting("OBSERVER_CLUSTER_XTASK", &std::env::current_exe().context("find this program")?));
     }
     words.push(cluster::harness(context.workspace).to_string_lossy().into_owned());

@@ -1,7 +1,8 @@
 //! What the tests' pods run to send known amounts: datagrams of one size, so that the bytes on the wire are known beforehand.
 //!
 //! `talk to ADDRESS:PORT COUNT SIZE` sends COUNT datagrams with SIZE bytes in each; `talk sink PORT` takes them; `talk give
-//! ADDRESS:PORT BYTES` sends so many over TCP and takes what comes back; `talk now` prints the time in nanoseconds since 1970.
+//! ADDRESS:PORT BYTES` sends so many over TCP and takes what comes back; `talk ask ADDRESS:PORT COUNT` asks so many questions for a
+//! name, and `talk answer PORT` answers them, as resolvers and DNS servers do; `talk now` prints the time in nanoseconds since 1970.
 
 use std::{
     io::{self, Write as _},
@@ -21,8 +22,12 @@ fn main() -> ExitCode {
         ["to", address, count, size] => send(address, count, size),
         ["sink", port] => sink(port),
         ["give", address, bytes] => give(address, bytes),
+        ["ask", address, count] => ask(address, count),
+        ["answer", port] => answer(port),
         ["now"] => now(),
-        _ => Err("talk to ADDRESS:PORT COUNT SIZE | talk sink PORT | talk give ADDRESS:PORT BYTES | talk now".into()),
+        _ => Err("talk to ADDRESS:PORT COUNT SIZE | talk sink PORT | talk give ADDRESS:PORT BYTES | talk ask ADDRESS:PORT COUNT | \
+                  talk answer PORT | talk now"
+            .into()),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -71,6 +76,40 @@ fn sink(port: &str) -> Outcome {
     let mut datagram = vec![0; 65536];
     loop {
         socket.recv_from(&mut datagram)?;
+    }
+}
+
+/// Questions for the address of `name.example`, one after the other.
+fn ask(address: &str, count: &str) -> Outcome {
+    let (address, count): (SocketAddr, u16) = (address.parse()?, count.parse()?);
+    let socket = UdpSocket::bind("0.0.0.0:0")?;
+    socket.set_read_timeout(Some(Duration::from_secs(2)))?;
+    socket.connect(address)?;
+    let mut answered = 0;
+    for id in 1..=count {
+        let mut question = id.to_be_bytes().to_vec();
+        question.extend(b"\x01\0\0\x01\0\0\0\0\0\0\x04name\x07example\0\0\x01\0\x01");
+        socket.send(&question)?;
+        let mut answer = [0; 512];
+        answered += u16::from(socket.recv(&mut answer).is_ok_and(|size| size > 2 && answer[..2] == question[..2]));
+    }
+    println!("{answered} of {count} answered");
+    Ok(())
+}
+
+/// To each question: that there is no such name.
+fn answer(port: &str) -> Outcome {
+    const IS_ANSWER: u8 = 0x80;
+    const NO_SUCH_NAME: u8 = 3;
+    let socket = UdpSocket::bind(("0.0.0.0", port.parse()?))?;
+    let mut message = [0; 512];
+    loop {
+        let (size, from) = socket.recv_from(&mut message)?;
+        if size > 3 {
+            message[2] |= IS_ANSWER;
+            message[3] |= NO_SUCH_NAME;
+            socket.send_to(&message[..size], from)?;
+        }
     }
 }
 

@@ -4,11 +4,14 @@ mod account;
 mod agent;
 mod books;
 mod cgroups;
+mod chart;
 mod churn;
+mod explain;
 mod far_ends;
 mod load;
 mod outages;
 mod parts;
+mod prometheus;
 pub(crate) mod reconciliation;
 mod resources;
 mod services;
@@ -30,8 +33,11 @@ pub(crate) fn all() -> Vec<Trial> {
     all.extend(churn::tests());
     all.extend(account::tests());
     all.extend(load::tests());
+    all.extend(chart::tests());
+    all.extend(prometheus::tests());
     all.extend(web_page::tests());
     all.extend(top::tests());
+    all.extend(explain::tests());
     all.extend(outages::tests());
     all
 }

@@ -2,8 +2,8 @@
 
 use crate::{
     installed::Agent,
-    kubectl::command,
     namespace,
+    plugin::Plugin,
     pod::{Pod, script},
     trial::{Outcome, once, perhaps},
 };
@@ -11,53 +11,17 @@ use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::Trial;
 use observer_test_kit::wait_until;
 use serde_json::Value;
-use std::{os::unix::fs::symlink, path::Path, process::Output, time::Duration};
+use std::time::Duration;
 
 const PATIENCE: Duration = Duration::from_mins(1);
+const LOOK: [&str; 6] = ["top", "-b", "-n", "1", "--output", "json"];
 
 pub(super) fn tests() -> Vec<Trial> {
     vec![once(perhaps("kubectl_observer_top_shows_a_node_and_all_nodes_and_says_what_is_wrong", plugin))]
 }
 
-/// A directory in which kubectl finds the plugin.
-struct Plugin(tempfile::TempDir);
-
-impl Plugin {
-    fn install(program: &Path) -> Result<Self> {
-        let directory = tempfile::tempdir()?;
-        symlink(program, directory.path().join("kubectl-observer"))?;
-        Ok(Self(directory))
-    }
-
-    fn run(&self, arguments: &[&str]) -> Result<Output> {
-        // Of kubectl's own, a plugin gets none.
-        let plain = command(&[]);
-        let mut command = std::process::Command::new(plain.get_program());
-        for (name, value) in plain.get_envs() {
-            match value {
-                Some(value) => command.env(name, value),
-                None => command.env_remove(name),
-            };
-        }
-        let path = std::env::var("PATH").unwrap_or_default();
-        command.env("PATH", format!("{}:{path}", self.0.path().display())).arg("observer").args(arguments);
-        command.output().context("run kubectl observer")
-    }
-
-    fn json(&self, arguments: &[&str]) -> Result<Value> {
-        let output = self.run(
-            &[&["top", "--namespace", namespace::name(), "-b", "-n", "1", "--output", "json"], arguments].concat(),
-        )?;
-        ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        serde_json::from_slice(&output.stdout).context("what top prints")
-    }
-}
-
 fn plugin() -> Result<Outcome> {
-    let Some(program) = std::env::var_os("OBSERVER_BIN") else {
-        return Ok(Outcome::Skipped("needs the agent's program, by OBSERVER_BIN".into()));
-    };
-    let plugin = Plugin::install(Path::new(&program))?;
+    let Some(plugin) = Plugin::install()? else { return Ok(Plugin::skipped()) };
     let agent = Agent::install()?;
     let mut busy = script("busy", "while :; do :; done");
     busy["spec"]["nodeName"] = agent.node.as_str().into();
@@ -67,17 +31,16 @@ fn plugin() -> Result<Outcome> {
     };
     let mut last = Value::Null;
     let told = wait_until(PATIENCE, || {
-        last = plugin.json(&["--node", &agent.node])?;
+        last = plugin.json(&[&LOOK, &["--node", &*agent.node][..]].concat())?;
         let row = row(&last, &|entity| entity["pod"] == *busy.name && entity["container"] == "main");
         Ok(last["node"] == *agent.node && row.is_some_and(|row| row["active_tasks"].as_f64() > Some(0.5)))
     })?;
     ensure!(told, "the busy pod on its node: {last}");
-    let all = plugin.json(&["--all-nodes"])?;
+    let all = plugin.json(&[&LOOK, &["--all-nodes"][..]].concat())?;
     let workload = format!("{}/busy (pod)", namespace::name());
     let merged = row(&all, &|entity| entity["cgroup"] == workload).with_context(|| format!("no {workload}: {all}"))?;
     ensure!(merged["active_tasks"].as_f64() > Some(0.5) && all["node"] == "1 node", "{merged}");
-    let table =
-        plugin.run(&["top", "--namespace", namespace::name(), "--node", &agent.node, "--batch", "--count", "1"])?;
+    let table = plugin.run(&["top", "--node", &agent.node, "--batch", "--count", "1"])?;
     let text = String::from_utf8_lossy(&table.stdout).into_owned();
     ensure!(table.status.success() && text.contains(&format!("{}/busy/main", namespace::name())), "{text}");
     for (arguments, said) in [
@@ -86,7 +49,7 @@ fn plugin() -> Result<Outcome> {
         (["--kubeconfig", "/nonexistent"], "name one with --kubeconfig"),
     ] {
         let node = if arguments[0] == "--kubeconfig" { &["--node", "x"][..] } else { &[] };
-        let words = [&["top", "--namespace", namespace::name(), "-b", "-n", "1"], &arguments[..], node].concat();
+        let words = [&["top", "-b", "-n", "1"], &arguments[..], node].concat();
         let output = plugin.run(&words)?;
         let error = String::from_utf8_lossy(&output.stderr).into_owned();
         ensure!(

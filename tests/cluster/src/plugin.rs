@@ -1,0 +1,51 @@
+//! The program as a plugin of kubectl: `kubectl observer …`.
+
+use crate::{kubectl::command, namespace, trial::Outcome};
+use anyhow::{Context as _, Result, ensure};
+use serde_json::Value;
+use std::{
+    os::unix::fs::symlink,
+    process::{Command, Output},
+};
+
+/// A directory in which kubectl finds it.
+pub(crate) struct Plugin(tempfile::TempDir);
+
+impl Plugin {
+    /// None where nobody says where the program is.
+    pub(crate) fn install() -> Result<Option<Self>> {
+        let Some(program) = std::env::var_os("OBSERVER_BIN") else { return Ok(None) };
+        let directory = tempfile::tempdir()?;
+        symlink(program, directory.path().join("kubectl-observer"))?;
+        Ok(Some(Self(directory)))
+    }
+
+    /// What a test says then.
+    pub(crate) fn skipped() -> Outcome {
+        Outcome::Skipped("needs the agent's program, by OBSERVER_BIN".into())
+    }
+
+    /// `kubectl observer SUBCOMMAND …`, of the agents in the tests' namespace.
+    pub(crate) fn run(&self, arguments: &[&str]) -> Result<Output> {
+        // Of kubectl's own, a plugin gets none.
+        let plain = command(&[]);
+        let mut command = Command::new(plain.get_program());
+        for (name, value) in plain.get_envs() {
+            match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
+        }
+        let path = std::env::var("PATH").unwrap_or_default();
+        command.env("PATH", format!("{}:{path}", self.0.path().display()));
+        command.arg("observer").args(arguments).args(["--namespace", namespace::name()]);
+        command.output().context("run kubectl observer")
+    }
+
+    /// What it prints as JSON.
+    pub(crate) fn json(&self, arguments: &[&str]) -> Result<Value> {
+        let output = self.run(arguments)?;
+        ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        serde_json::from_slice(&output.stdout).with_context(|| format!("what {} prints", arguments.join(" ")))
+    }
+}
