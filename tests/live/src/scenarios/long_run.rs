@@ -36,7 +36,8 @@ const fn part(sentence: &'static str, place: Place, needs: &'static [Need], run:
     Part { sentence, place, needs, run }
 }
 
-/// Beside each other; in each, one part after the other. What follows the storm needs no agent of its own, and nobody waits for it.
+/// Beside each other; in each, one part after the other. What follows the storm needs no agent of its own, and is over before the last part
+/// takes all slots.
 const LANES: [&[Part]; 3] = [
     &[
         part(

@@ -127,8 +127,8 @@ pub(super) fn knows_the_rate(Stage { agent, folder, .. }: &Stage) -> Result<()> 
     let folder = folder.child("prometheus")?;
     let prometheus = Prometheus::start(agent.address)?;
     let (cgroup, mut talk, _sink) = loopback_talk(&folder, "1000")?;
-    talk.tell(&format!("pace {} {PER_SECOND}", PER_SECOND * 42))?;
-    std::thread::sleep(Duration::from_secs(40));
+    talk.tell(&format!("pace {} {PER_SECOND}", PER_SECOND * 36))?;
+    std::thread::sleep(Duration::from_secs(34));
     let selector = format!("{{cgroup=\"{}\",scope=\"loopback\"}}", cgroup.label);
     let bytes = prometheus.value(&format!("rate(observer_network_transmit_bytes_total{selector}[30s])"))?;
     let packets = prometheus.value(&format!("rate(observer_network_transmit_packets_total{selector}[30s])"))?;
