@@ -13,6 +13,7 @@ use std::{
     io::{BufRead as _, BufReader},
     net::SocketAddr,
     process::{ChildStdout, Stdio},
+    sync::OnceLock,
     thread::sleep,
     time::Duration,
 };
@@ -204,18 +205,19 @@ pub(crate) struct Forwarded {
 
 impl Drop for Agent {
     fn drop(&mut self) {
-        // What is in the namespace goes before the next test's agent: a node holds one.
-        for (kind, name) in [
+        // In one go, and to the end: a node holds one agent.
+        let made = [
             ("daemonset", NAME),
             ("service", NAME),
             ("serviceaccount", NAME),
             ("clusterrolebinding", namespace::name()),
             ("clusterrole", namespace::name()),
-        ] {
-            let deleted = command(&["delete", kind, name, "--ignore-not-found", "--cascade=foreground"]).output();
-            if !deleted.is_ok_and(|output| output.status.success()) {
-                eprintln!("observer-cluster: the {kind} {name} is left");
-            }
+        ];
+        let made = made.map(|(kind, name)| format!("{kind}/{name}"));
+        let words = ["delete", "--ignore-not-found", "--cascade=foreground"].into_iter();
+        let deleted = command(&words.chain(made.iter().map(String::as_str)).collect::<Vec<_>>()).output();
+        if !deleted.is_ok_and(|output| output.status.success()) {
+            eprintln!("observer-cluster: left may be {}", made.join(", "));
         }
     }
 }
@@ -236,11 +238,17 @@ fn nobody_counts_on(node: &str) -> Result<()> {
 
 /// The manifest's objects, in the tests' namespace and otherwise as they stand there.
 pub(crate) fn objects() -> Result<Vec<Value>> {
+    // The same for every test.
+    static READ: OnceLock<Vec<Value>> = OnceLock::new();
+    if let Some(objects) = READ.get() {
+        return Ok(objects.clone());
+    }
     let ours = |line: &str| line.replace("namespace: observer", &format!("namespace: {}", namespace::name()));
     let manifest: String = MANIFEST.lines().flat_map(|line| [ours(line), "\n".to_owned()]).collect();
     let text = read(&["create", "--dry-run=client", "--output=json", "--filename=-"], &manifest)?;
     let objects = serde_json::Deserializer::from_str(&text).into_iter::<Value>().collect::<Result<Vec<_>, _>>();
-    objects.context("what kubectl makes of the manifest")
+    let objects = objects.context("what kubectl makes of the manifest")?;
+    Ok(READ.get_or_init(|| objects).clone())
 }
 
 fn is_ready(node: &Value) -> bool {

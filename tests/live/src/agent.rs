@@ -132,10 +132,15 @@ pub(crate) fn end_kept() {
     }
 }
 
+/// Whether an agent with these arguments is kept for the next test.
+fn is_handed_on(arguments: &[&str]) -> bool {
+    arguments.is_empty() && machine::is_guest() && !machine::has_time()
+}
+
 impl Agent {
     /// Starts it on a free port and waits until it is ready. In a guest with few tests it may be the one of the test before.
     pub(crate) fn start(arguments: &[&str]) -> Result<Self> {
-        if !arguments.is_empty() || !machine::is_guest() || machine::has_time() {
+        if !is_handed_on(arguments) {
             return Self::start_anew(arguments);
         }
         let kept = take_kept().filter(|agent| agent.get("/readyz").is_ok_and(|answer| answer.status == 200));
@@ -144,12 +149,14 @@ impl Agent {
         Ok(agent)
     }
 
-    /// The same, and nobody has asked it before.
+    /// The same, and nobody has asked it before; who comes after may have it.
     pub(crate) fn start_anew(arguments: &[&str]) -> Result<Self> {
         let mut command = command(&["agent", "--metrics-listen", "127.0.0.1:0", "--node-name", "live"])?;
         command.args(["--debug-listen", "127.0.0.1:0"]);
         command.args(arguments);
-        Self::start_command(command)
+        let mut agent = Self::start_command(command)?;
+        agent.is_usual = is_handed_on(arguments);
+        Ok(agent)
     }
 
     /// Waits until a command that is an agent is ready.

@@ -3,9 +3,10 @@
 use super::{Context, Level, Tally, level, skipped::Skipped};
 use crate::{
     deploy::{self, helm},
-    progress,
+    driven, progress,
 };
 use anyhow::Result;
+use std::process::Command;
 
 /// Compares the manifest with the chart, and runs `observer-deploy`. Without Helm only the manifest is read.
 ///
@@ -21,13 +22,13 @@ pub(super) fn run(context: &Context<'_>) -> Result<Tally> {
             Err(error) => Tally::one_failed(format!("{error:#}")),
         },
     };
-    let mut cargo = context.workspace.cargo("run");
-    cargo.args(["--package", "observer-deploy", "--"]).args(context.arguments);
-    cargo.env("PATH", context.path());
+    driven::build(context.workspace)?;
+    let mut harness = Command::new(driven::program(context.workspace, driven::DEPLOY));
+    harness.current_dir(context.workspace.root()).args(context.arguments).env("PATH", context.path());
     if let Some(helm) = &helm {
-        cargo.env("HELM", helm);
+        harness.env("HELM", helm);
     }
-    let finished = progress::run("deploy", cargo, &context.log(Level::Deploy)?)?;
+    let finished = progress::run("deploy", harness, &context.log(Level::Deploy)?)?;
     tally.add(level::read(&finished));
     Ok(tally)
 }

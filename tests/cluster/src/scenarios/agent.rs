@@ -25,7 +25,7 @@ use std::{
 pub(super) fn tests() -> Vec<Trial> {
     vec![
         test("the_manifests_daemon_set_becomes_ready_and_every_program_counts", becomes_ready),
-        own("the_agent_in_its_pod_is_nobody_without_any_capability", keeps_nothing),
+        once(own("the_agent_in_its_pod_is_nobody_without_any_capability", keeps_nothing)),
         once(test("the_page_is_reached_with_port_forward_to_the_daemon_set", port_forward)),
         perhaps("names_come_soon_after_a_container_starts", names_come_soon),
     ]

@@ -6,7 +6,7 @@ use crate::{
     kubectl::{apply, get, kubectl},
     namespace,
     pod::{Pod, Sink, script},
-    trial::{own, test},
+    trial::{once, own, test},
 };
 use anyhow::{Context as _, Result, bail, ensure};
 use libtest_mimic::Trial;
@@ -22,7 +22,7 @@ pub(super) fn tests() -> Vec<Trial> {
     vec![
         test("every_kind_of_workload_sends_known_amounts_that_are_booked_to_the_byte", kinds_of_workloads),
         test("init_sidecar_ephemeral_and_restarted_containers_have_their_own_bytes", kinds_of_containers),
-        own("a_static_pod_is_known_by_its_mirror", static_pod),
+        once(own("a_static_pod_is_known_by_its_mirror", static_pod)),
         test("a_pod_that_can_start_no_container_has_its_sandbox_and_nothing_else", never_starts),
         own("a_sandbox_that_takes_the_place_of_another_is_the_pods_sandbox", sandbox_is_replaced),
     ]

@@ -1,5 +1,6 @@
 //! A cron job that runs all the time: its pods live for a moment, take each other's addresses, and leave; its books stay.
 
+use super::outages;
 use crate::{
     cluster::{PATIENCE, in_node, xtask},
     installed::{Agent, Amount, expect, sum},
@@ -42,8 +43,18 @@ const fn amount(run: u64) -> Amount {
     Amount { datagrams: 10 + run, size: 200 }
 }
 
-/// Returns the agent, when the last run had ended, and what is booked.
-fn sixty_runs() -> Result<(Agent, Instant, u64)> {
+/// What is there when all have run.
+struct Ran {
+    /// What they sent to.
+    sink: Sink,
+    /// When the last one had ended.
+    ended: Instant,
+    /// What is booked.
+    total: u64,
+    agent: Agent,
+}
+
+fn sixty_runs() -> Result<Ran> {
     let agent = Agent::install()?;
     let sink = Sink::start(&agent.node)?;
     apply(&cron_job(&agent, &sink))?;
@@ -55,12 +66,11 @@ fn sixty_runs() -> Result<(Agent, Instant, u64)> {
         for run in runs.clone() {
             kubectl(&["create", "job", &format!("--from=cronjob/{NAME}"), &format!("{NAME}-{run}")])?;
         }
-        for run in runs {
-            let job = format!("job/{NAME}-{run}");
-            let limit = format!("--timeout={}s", PATIENCE.as_secs());
-            kubectl(&["wait", "--for=condition=Complete", &job, &limit])?;
-            ended = Instant::now();
-        }
+        let jobs: Vec<_> = runs.map(|run| format!("job/{NAME}-{run}")).collect();
+        let limit = format!("--timeout={}s", PATIENCE.as_secs());
+        let jobs = jobs.iter().map(String::as_str);
+        kubectl(&["wait", "--for=condition=Complete", &limit].into_iter().chain(jobs).collect::<Vec<_>>())?;
+        ended = Instant::now();
         // The books of a workload only go up.
         let page = Agent::page()?;
         let booked = sum(&page, WORKLOAD_SENT, &labels())?;
@@ -89,11 +99,13 @@ fn sixty_runs() -> Result<(Agent, Instant, u64)> {
         ensure!(distinct.len() < addresses.len(), "no address was used twice: {addresses:?}");
     }
     kubectl(&["delete", "cronjob", NAME])?;
-    Ok((agent, ended, total))
+    Ok(Ran { sink, ended, total, agent })
 }
 
 fn pods_leave() -> Result<()> {
-    let (_agent, ended, total) = sixty_runs()?;
+    let Ran { sink, ended, total, agent } = sixty_runs()?;
+    // Two minutes in which nothing is to be done here are enough for a server that hangs.
+    outages::server_hangs_meanwhile(&agent, sink);
     // They leave, also while the API still lists them; the workload's sum stays, and nothing becomes `other`.
     let gone = wait_until(STAYS.saturating_sub(ended.elapsed()) + PATIENCE, || {
         sleep(Duration::from_secs(1));

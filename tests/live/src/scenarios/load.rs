@@ -1,6 +1,6 @@
 //! Load: known numbers of active tasks, seen while they last and not after, and the sum against /proc/loadavg.
 
-use super::run_queue::last_cpu;
+use super::{long_run::Stage, run_queue::last_cpu};
 use crate::{
     agent::{Agent, explain},
     cgroup::Cgroup,
@@ -18,7 +18,6 @@ pub(super) fn tests() -> Vec<Trial> {
     vec![
         test("three_spinners_on_one_cpu_are_a_load_of_three", Place::Both, &[Need::Root], three_spinners),
         test("two_tasks_in_uninterruptible_sleep_are_a_load_of_two", Place::Both, &[Need::Root], two_sleepers),
-        test("a_burst_of_a_fifth_of_a_second_shows_in_the_peak", Place::Host, &[Need::Root], burst),
         test("the_shares_and_what_is_left_over_are_the_nodes_load", Place::Both, &[Need::Root], adds_up),
     ]
 }
@@ -111,11 +110,9 @@ fn two_sleepers() -> Result<()> {
     explain(&agent, constant(&agent, &cgroup, 2.0))
 }
 
-/// Eight tenths of a task's second, within a second or two of them; a mean over 15 s would be 0.05.
-fn burst() -> Result<()> {
-    let folder = Cgroup::for_test()?;
+/// A part of the long run: eight tenths of a task's second, within a second or two of them; a mean over 15 s would be 0.05.
+pub(super) fn burst(Stage { agent, folder, .. }: &Stage) -> Result<()> {
     let cgroup = folder.child("bursts")?;
-    let agent = Agent::start(&[])?;
     let mut workers = (0..4).map(|_| Worker::start(Seat::in_cgroup(&cgroup), ["spin"])).collect::<Result<Vec<_>>>()?;
     std::thread::sleep(Duration::from_secs(2));
     let before = gauge(&agent.scrape()?, "observer_load_peak", &cgroup.label)?;
@@ -136,7 +133,7 @@ fn burst() -> Result<()> {
         ensure!((again - highest).abs() < 1e-9, "a scrape changed the peak from {highest} to {again}");
         Ok(())
     };
-    explain(&agent, outcome())
+    explain(agent, outcome())
 }
 
 fn adds_up() -> Result<()> {

@@ -1,5 +1,6 @@
 //! The page as Prometheus and its tools see it.
 
+use super::long_run::Stage;
 use crate::{
     agent::{Agent, explain},
     cgroup::Cgroup,
@@ -28,12 +29,6 @@ pub(super) fn tests() -> Vec<Trial> {
             promtool_is_silent,
         ),
         test(
-            "a_real_prometheus_gives_the_rate_of_known_traffic_back",
-            Place::Host,
-            &[Need::Root, Need::Command("prometheus")],
-            prometheus_knows_the_rate,
-        ),
-        test(
             "every_family_that_can_be_filled_is_on_the_page",
             Place::Both,
             &[Need::Root, Need::Iterators],
@@ -41,7 +36,6 @@ pub(super) fn tests() -> Vec<Trial> {
         ),
         test("the_nodes_figures_are_those_of_proc", Place::Both, &[Need::Root], node_figures),
         test("the_peak_is_the_largest_second", Place::Both, &[Need::Root], peaks),
-        test("the_peak_of_an_even_flow_is_its_rate", Place::Both, &[Need::Root], even_flow),
     ]
 }
 
@@ -126,15 +120,15 @@ impl Drop for Prometheus {
     }
 }
 
-fn prometheus_knows_the_rate() -> Result<()> {
+/// A part of the long run.
+pub(super) fn knows_the_rate(Stage { agent, folder, .. }: &Stage) -> Result<()> {
     const PER_SECOND: u64 = 250;
     const WIRE_BYTES: u64 = 1000 + 28;
-    let folder = Cgroup::for_test()?;
-    let agent = Agent::start(&[])?;
+    let folder = folder.child("prometheus")?;
     let prometheus = Prometheus::start(agent.address)?;
     let (cgroup, mut talk, _sink) = loopback_talk(&folder, "1000")?;
-    talk.tell(&format!("pace {} {PER_SECOND}", PER_SECOND * 42))?;
-    std::thread::sleep(Duration::from_secs(40));
+    talk.tell(&format!("pace {} {PER_SECOND}", PER_SECOND * 36))?;
+    std::thread::sleep(Duration::from_secs(34));
     let selector = format!("{{cgroup=\"{}\",scope=\"loopback\"}}", cgroup.label);
     let bytes = prometheus.value(&format!("rate(observer_network_transmit_bytes_total{selector}[30s])"))?;
     let packets = prometheus.value(&format!("rate(observer_network_transmit_packets_total{selector}[30s])"))?;
@@ -261,18 +255,17 @@ fn transmit_peak(agent: &Agent, cgroup: &Cgroup) -> Result<f64> {
     Ok(agent.scrape()?.one(name, &[("cgroup", &cgroup.label)])?.value.parse()?)
 }
 
-/// Six seconds hold four whole windows, wherever they begin; then silence, in which the peak stays what it was.
-fn even_flow() -> Result<()> {
+/// A part of the long run: six seconds hold four whole windows, wherever they begin; then silence, in which the peak stays what it was.
+pub(super) fn even_flow(Stage { agent, folder, .. }: &Stage) -> Result<()> {
     const PER_SECOND: u64 = 400;
     const WIRE_BYTES: u64 = 472 + 28;
-    let folder = Cgroup::for_test()?;
-    let agent = Agent::start(&[])?;
+    let folder = folder.child("even")?;
     let (cgroup, mut talk, _sink) = loopback_talk(&folder, "472")?;
     talk.ask(&format!("pace {} {PER_SECOND}", PER_SECOND * 6))?;
     let rate = (PER_SECOND * WIRE_BYTES) as f64;
     for silence in [1200, 2500] {
         std::thread::sleep(Duration::from_millis(silence));
-        let peak = transmit_peak(&agent, &cgroup)?;
+        let peak = transmit_peak(agent, &cgroup)?;
         ensure!((peak / rate - 1.0).abs() <= 0.1, "the peak is {peak} bytes a second, the rate {rate}");
     }
     Ok(())
