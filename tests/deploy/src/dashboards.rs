@@ -1,4 +1,5 @@
-//! The dashboards: that they can be read, that every panel says what it is, and that what they ask for is there to be asked.
+//! The dashboards: that they can be read, that Grafana knows all that is in them, that every panel says what it is, and that what they ask
+//! for is there to be asked.
 
 use crate::{
     chart::{EVERYTHING, objects, with_helm},
@@ -7,10 +8,16 @@ use crate::{
     test, text, workspace,
 };
 use anyhow::{Context as _, Result, ensure};
-use libtest_mimic::Trial;
+use libtest_mimic::{Completion, Failed, Trial};
 use observer::metrics::families;
 use serde_json::Value;
-use std::{collections::BTreeSet, fmt::Write as _, fs, process::Command};
+use std::{
+    collections::BTreeSet,
+    fmt::Write as _,
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Output},
+};
 
 /// Grafana's names of units that are used here: <https://github.com/grafana/grafana/blob/main/packages/grafana-data/src/valueFormats/categories.ts>.
 const UNITS: [&str; 9] = ["short", "Bps", "bytes", "percentunit", "reqps", "ops", "cps", "s", "none"];
@@ -19,6 +26,26 @@ const VARIABLES: [(&str, &str); 5] =
     [("$__rate_interval", "1m"), ("$node", "n"), ("$namespace", "n"), ("$workload", "w"), ("$instance", ".*")];
 /// What is scraped of any target.
 const OF_PROMETHEUS: [&str; 1] = ["up"];
+
+/// Names the program that knows Grafana's schema, tests/deploy/grafana.
+const SCHEMA: &str = "GRAFANA_SCHEMA";
+/// What Grafana does not know, or not so: a file, a place in it, a key there and its value; and what of it is named.
+const WRONG: [(&str, &str, &str, &str, &str); 14] = [
+    ("node.json", "", "colour", r#""red""#, "'colour'"),
+    ("node.json", "", "title", "7", "dashboard.title"),
+    ("node.json", "/time", "until", r#""now""#, "'until'"),
+    ("node.json", "/templating/list/1", "refresh", r#""often""#, "list[1].refresh"),
+    ("node.json", "/panels/1", "type", r#""graph""#, "panels[1].type"),
+    ("node.json", "/panels/1/gridPos", "w", "0", "gridPos.w"),
+    ("node.json", "/panels/1/options/legend", "calcs", r#""max""#, "options.legend.calcs"),
+    ("node.json", "/panels/1/targets/0", "expression", r#""up""#, "'expression'"),
+    ("node.json", "/panels/1/targets/0/datasource", "type", r#""loki""#, "targets[0].datasource.type"),
+    ("node.json", "/panels/1/fieldConfig/defaults", "units", r#""s""#, "'units'"),
+    ("node.json", "/panels/1/fieldConfig/defaults/custom", "lineWidth", r#""thick""#, "custom.lineWidth"),
+    ("node.json", "/panels/1/fieldConfig/overrides/0/properties/0/value", "modus", r#""none""#, "'modus'"),
+    ("node.json", "/panels/1/fieldConfig/overrides/0/properties/1", "value", r#""thick""#, "custom.lineWidth"),
+    ("agent.json", "/panels/1/fieldConfig/defaults", "custom", r#"{"lineWidth": 1}"#, "defaults.custom"),
+];
 
 /// The tests.
 pub(crate) fn trials() -> Vec<Trial> {
@@ -29,6 +56,8 @@ pub(crate) fn trials() -> Vec<Trial> {
         with_promtool("every_query_of_a_dashboard_is_one_that_prometheus_reads", queries),
         with_helm("the_dashboards_of_the_chart_are_those_of_the_files", config_maps),
         test("dashboards_are_found_by_whoever_comes_from_another", links),
+        with_schema("the_dashboards_are_what_grafanas_schema_allows", allowed),
+        with_schema("what_grafanas_schema_does_not_allow_in_a_dashboard_is_found_and_named", refused),
     ]
 }
 
@@ -179,6 +208,44 @@ fn links() -> Result<()> {
         ensure!(has_tag(&dashboard["tags"]), "{name} has no tag");
         let links = dashboard["links"].as_array().context("no links")?;
         ensure!(links.iter().any(|link| has_tag(&link["tags"])), "{name} leads to no other");
+    }
+    Ok(())
+}
+
+/// A test that is skipped where there is no program that knows the schema. One on the search path may be older than its source.
+fn with_schema(sentence: &str, run: fn(&Path) -> Result<()>) -> Trial {
+    Trial::ignorable_test(sentence, move || {
+        let Some(program) = std::env::var_os(SCHEMA) else {
+            return Ok(Completion::ignored_with(
+                "needs GRAFANA_SCHEMA: `cargo xtask test --level deploy` builds it, with Go",
+            ));
+        };
+        run(Path::new(&program)).map(|()| Completion::Completed).map_err(|error| Failed::from(format!("{error:#}")))
+    })
+}
+
+fn hold(program: &Path, files: &[PathBuf]) -> Result<Output> {
+    Command::new(program).args(files).output().with_context(|| format!("run {}", program.display()))
+}
+
+fn allowed(program: &Path) -> Result<()> {
+    let files: Vec<_> = all()?.iter().map(|(name, _)| workspace("deploy/dashboards").join(name)).collect();
+    let Output { status, stdout, stderr } = hold(program, &files)?;
+    ensure!(status.success(), "{}{}", String::from_utf8_lossy(&stdout), String::from_utf8_lossy(&stderr));
+    Ok(())
+}
+
+fn refused(program: &Path) -> Result<()> {
+    for (name, place, key, value, named) in WRONG {
+        let mut dashboard: Value = serde_json::from_str(&text(&format!("deploy/dashboards/{name}"))?)?;
+        let object = dashboard.pointer_mut(place).and_then(Value::as_object_mut);
+        object.with_context(|| format!("no {place} in {name}"))?.insert(key.into(), serde_json::from_str(value)?);
+        let file = tempfile::NamedTempFile::new()?;
+        fs::write(file.path(), dashboard.to_string())?;
+        let output = hold(program, &[file.path().to_owned()])?;
+        let said = String::from_utf8_lossy(&output.stdout);
+        ensure!(output.status.code() == Some(1), "{name} with {key}: {value} in {place}: {}, {said}", output.status);
+        ensure!(said.contains(named), "{named} is not in {said}");
     }
     Ok(())
 }

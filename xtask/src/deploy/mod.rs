@@ -2,6 +2,7 @@
 
 pub(crate) mod helm;
 mod manifest;
+pub(crate) mod schema;
 
 use crate::workspace::Workspace;
 use anyhow::{Context, Result, bail};

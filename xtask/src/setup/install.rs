@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     cluster,
-    deploy::helm,
+    deploy::{helm, schema},
     go::Go,
     progress,
     toolchain::{Pair, linker},
@@ -55,6 +55,7 @@ fn install_needed(workspace: &Workspace, privilege: Privilege, items: &[Item], p
             | Item::CargoDeny
             | Item::Go
             | Item::Helm
+            | Item::Schema
             | Item::Runtime => {}
         }
     }
@@ -72,6 +73,7 @@ fn try_optional(workspace: &Workspace, privilege: Privilege, items: &[Item]) -> 
             Item::RustupComponents => rustup(workspace, &["component", "add", "clippy", "rustfmt"]),
             Item::CargoDeny => tools::install(workspace, tools::CARGO_DENY, tools::cargo_deny_command(workspace)),
             Item::Helm => helm::build(workspace),
+            Item::Schema => schema::build(workspace),
             Item::Go => Go::fetch(workspace),
             Item::Runtime => cluster::install_runtime(workspace, privilege),
             Item::Package { .. } | Item::RustupNightly { .. } | Item::Linker { .. } => Ok(()),

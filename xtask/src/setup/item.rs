@@ -1,7 +1,12 @@
 //! Something that is missing: what it is called, how it comes, and whether a build can do without it.
 
 use super::tools;
-use crate::{cluster, deploy::helm, go, toolchain::linker};
+use crate::{
+    cluster,
+    deploy::{helm, schema},
+    go,
+    toolchain::linker,
+};
 use std::fmt;
 
 /// Something that is missing.
@@ -28,6 +33,7 @@ pub(super) enum Item {
     CargoDeny,
     Go,
     Helm,
+    Schema,
     Runtime,
 }
 
@@ -36,9 +42,13 @@ impl Item {
     pub(super) const fn is_optional(&self) -> bool {
         match self {
             Self::Package { optional, .. } => *optional,
-            Self::Unpack { .. } | Self::RustupComponents | Self::CargoDeny | Self::Go | Self::Helm | Self::Runtime => {
-                true
-            }
+            Self::Unpack { .. }
+            | Self::RustupComponents
+            | Self::CargoDeny
+            | Self::Go
+            | Self::Helm
+            | Self::Schema
+            | Self::Runtime => true,
             Self::RustupNightly { .. } | Self::Linker { .. } => false,
         }
     }
@@ -53,6 +63,7 @@ impl Item {
             Self::Linker { .. } => linker::NAME,
             Self::CargoDeny => tools::CARGO_DENY,
             Self::Helm => helm::NAME,
+            Self::Schema => schema::NAME,
             Self::Go => "Go",
             Self::Runtime => "containerd, runc, network plugins",
         }
@@ -85,9 +96,18 @@ impl fmt::Display for Item {
                 let what = format!("{} {}", helm::NAME, helm::VERSION);
                 write!(f, "{what:<18} built, target/tools    renders and checks the chart (about two minutes, with Go)")
             }
+            Self::Schema => {
+                let (name, what) = (schema::NAME, "holds the dashboards against Grafana's schema");
+                write!(f, "{name:<18} built, target/tools    {what} (half a minute, with Go)")
+            }
             Self::Go => {
                 let what = go::PACKAGES.join(" ");
-                write!(f, "{what}\n  {:<18} into target/tools      builds helm and the test cluster's Kubernetes", "")
+                write!(
+                    f,
+                    "{what}\n  {:<18} into target/tools      builds helm, {} and the test cluster's Kubernetes",
+                    "",
+                    schema::NAME
+                )
             }
             Self::Runtime => {
                 let what = cluster::runtime();

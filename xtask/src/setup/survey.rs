@@ -4,7 +4,7 @@
 use super::{Purpose, SetupArgs, apt, install::reason, item::Item, needs, privilege::Privilege, tools};
 use crate::{
     cluster,
-    deploy::helm,
+    deploy::{helm, schema},
     toolchain::{self, DISTRIBUTION, Decision, Found, Pair, Place, Verdict, linker, probe},
     workspace::Workspace,
 };
@@ -54,11 +54,18 @@ impl<'a> Surveyor<'a> {
         }
         let (deploy, cluster) = (purposes.contains(&Purpose::Deploy), purposes.contains(&Purpose::Cluster));
         let helm = (deploy || cluster) && helm::find(workspace).is_none();
-        if (helm && helm::go(workspace).is_none()) || (cluster && cluster::lacks_go(workspace)) {
+        let schema = deploy && schema::find(workspace).is_none();
+        let lacks_go = (helm && helm::go(workspace).is_none())
+            || (schema && schema::go(workspace).is_none())
+            || (cluster && cluster::lacks_go(workspace));
+        if lacks_go {
             survey.items.push(Item::Go);
         }
         if helm {
             survey.items.push(Item::Helm);
+        }
+        if schema {
+            survey.items.push(Item::Schema);
         }
         if cluster && !cluster::has_runtime(workspace) {
             survey.items.push(Item::Runtime);

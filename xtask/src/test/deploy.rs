@@ -2,13 +2,14 @@
 
 use super::{Context, Level, Tally, level, skipped::Skipped};
 use crate::{
-    deploy::{self, helm},
+    deploy::{self, helm, schema},
     driven, progress,
 };
 use anyhow::Result;
 use std::process::Command;
 
-/// Compares the manifest with the chart, and runs `observer-deploy`. Without Helm only the manifest is read.
+/// Compares the manifest with the chart, and runs `observer-deploy`. Without Helm only the manifest is read, and without the program that
+/// knows Grafana's schema the dashboards are not held against it.
 ///
 /// # Errors
 /// When the harness does not build.
@@ -28,6 +29,10 @@ pub(super) fn run(context: &Context<'_>) -> Result<Tally> {
     if let Some(helm) = &helm {
         harness.env("HELM", helm);
     }
+    match schema::find(context.workspace) {
+        Some(schema) => drop(harness.env("GRAFANA_SCHEMA", schema)),
+        None => tally.add(without_schema(context.circumstances.ci)),
+    }
     let finished = progress::run("deploy", harness, &context.log(Level::Deploy)?)?;
     tally.add(level::read(&finished));
     Ok(tally)
@@ -44,6 +49,16 @@ fn without_helm(ci: bool) -> Tally {
     }
 }
 
+/// The harness says that it left those tests out.
+fn without_schema(ci: bool) -> Tally {
+    let why = format!("there is no {}: see target/setup-logs", schema::NAME);
+    if ci {
+        Tally::one_failed(format!("the dashboards are what Grafana's schema allows: {why}"))
+    } else {
+        Tally::default()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -52,5 +67,11 @@ mod tests {
     fn without_helm_the_comparison_is_skipped_and_in_ci_it_has_failed() {
         assert_eq!((without_helm(false).skipped.len(), without_helm(false).failed.len()), (1, 0));
         assert_eq!((without_helm(true).skipped.len(), without_helm(true).failed.len()), (0, 1));
+    }
+
+    #[test]
+    fn dashboards_that_are_not_held_against_the_schema_are_a_failure_in_ci() {
+        assert!(without_schema(false).is_empty());
+        assert_eq!(without_schema(true).failed.len(), 1);
     }
 }
