@@ -1,4 +1,6 @@
 //! A Prometheus in the node, which scrapes by the job that the chart's README gives to copy, with the rules as they are delivered.
+//!
+//! Debian builds its Prometheus without the discovery of Kubernetes: what that would find is handed to it in a file, with the same labels.
 
 use crate::{
     cluster::{PATIENCE, in_node_command},
@@ -8,13 +10,12 @@ use crate::{
 };
 use anyhow::{Context as _, Result, ensure};
 use observer_test_kit::{http, wait_until};
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::{
     collections::BTreeMap,
     fmt::Write as _,
     fs::{self, File},
     net::SocketAddr,
-    path::PathBuf,
     process::{Child, Command, Stdio},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -73,6 +74,7 @@ impl Prometheus {
         let rules: Vec<_> = RULES.lines().map(sooner).collect();
         fs::write(folder.path().join("rules.yml"), rules.join("\n"))?;
         fs::write(folder.path().join("prometheus.yml"), configuration()?)?;
+        fs::write(folder.path().join("targets.json"), discovered()?.to_string())?;
         let mut prometheus = Self { child: None, address, folder };
         prometheus.run()?;
         let scrapes = wait_until(PATIENCE, || Ok(!prometheus.query("up{job=\"observer\"} == 1")?.is_empty()))?;
@@ -132,8 +134,8 @@ impl Prometheus {
         Ok(all)
     }
 
-    /// Gives it a past: what it has recorded now, it had also recorded some days ago; some of it less then, as `days` says.
-    pub(crate) fn grow_older(&mut self, days: &[(u64, f64)], is_less: impl Fn(&str) -> bool) -> Result<()> {
+    /// Gives it a past: what it has recorded now, it had also recorded so many days ago, times what `factor` says of a name and a day.
+    pub(crate) fn grow_older(&mut self, days: &[u64], factor: impl Fn(&str, u64) -> f64) -> Result<()> {
         let mut by_name = BTreeMap::<String, Vec<Series>>::new();
         for series in self.query("{__name__=~\".+:.+\"}")? {
             by_name.entry(series.label("__name__").to_owned()).or_default().push(series);
@@ -146,8 +148,8 @@ impl Prometheus {
             for series in all {
                 let labels = series.labels.iter().filter(|(label, _)| *label != "__name__");
                 let labels: Vec<_> = labels.map(|(label, value)| format!("{label}={value:?}")).collect();
-                for (ago, factor) in days {
-                    let value = if is_less(name) { series.value * factor } else { series.value };
+                for ago in days {
+                    let value = series.value * factor(name, *ago);
                     // For as long as the test may take to look.
                     for minute in (0..=20).step_by(2) {
                         let at = now - ago * DAY - 120 + minute * 60;
@@ -215,18 +217,53 @@ fn sooner(line: &str) -> &str {
     if line.trim_start().starts_with("interval: ") { "    interval: 3s" } else { line }
 }
 
-/// The job of the README, in the tests' namespace and with the tests' way to the API server, which a pod would have by itself.
+/// The job of the README, with a file instead of its discovery.
 fn configuration() -> Result<String> {
     let (_, rest) = README.split_once("```yaml\nscrape_configs:\n").context("the README has no job")?;
     let (job, _) = rest.split_once("```").context("the README's job has no end")?;
-    let kubeconfig = std::env::var_os("KUBECONFIG").map(PathBuf::from).context("no KUBECONFIG")?;
-    let role = "      - role: pod\n";
-    ensure!(job.contains(role) && job.contains("names: [observer]"), "another job than these tests know:\n{job}");
-    let job = job.replace(role, &format!("{role}        kubeconfig_file: {}\n", kubeconfig.display()));
-    let job = job.replace("names: [observer]", &format!("names: [{}]", namespace::name()));
+    let discovery = "    kubernetes_sd_configs:\n      - role: pod\n        namespaces:\n          names: [observer]\n";
+    ensure!(job.contains(discovery), "another job than these tests know:\n{job}");
+    let job = job.replace(discovery, "    file_sd_configs:\n      - files: [targets.json]\n");
     Ok(format!(
         "global: {{scrape_interval: 3s, evaluation_interval: 3s}}\nrule_files: [rules.yml]\nscrape_configs:\n{job}"
     ))
+}
+
+/// A target for each port of each container of each pod in the tests' namespace, and one for a container without any, as the role `pod` of
+/// the discovery makes them: <https://prometheus.io/docs/prometheus/latest/configuration/configuration/#pod>.
+fn discovered() -> Result<Value> {
+    let mut targets = Vec::new();
+    for pod in get(&["pods"])?["items"].as_array().into_iter().flatten() {
+        let Some(address) = pod["status"]["podIP"].as_str() else { continue };
+        let mut of_pod = serde_json::Map::new();
+        for (name, value) in [
+            ("namespace", &pod["metadata"]["namespace"]),
+            ("pod_name", &pod["metadata"]["name"]),
+            ("pod_node_name", &pod["spec"]["nodeName"]),
+            ("pod_ip", &pod["status"]["podIP"]),
+        ] {
+            of_pod.insert(format!("__meta_kubernetes_{name}"), value.clone());
+        }
+        for (label, value) in pod["metadata"]["labels"].as_object().into_iter().flatten() {
+            let label = label.replace(|c: char| !c.is_ascii_alphanumeric(), "_");
+            of_pod.insert(format!("__meta_kubernetes_pod_label_{label}"), value.clone());
+        }
+        for container in pod["spec"]["containers"].as_array().into_iter().flatten() {
+            let ports = container["ports"].as_array().filter(|ports| !ports.is_empty()).cloned();
+            for port in ports.unwrap_or_else(|| vec![Value::Null]) {
+                let mut labels = of_pod.clone();
+                labels.insert("__meta_kubernetes_pod_container_name".into(), container["name"].clone());
+                let number = port["containerPort"].as_u64();
+                if let Some(name) = port["name"].as_str() {
+                    labels.insert("__meta_kubernetes_pod_container_port_name".into(), name.into());
+                }
+                let target = number.map_or_else(|| address.to_owned(), |number| format!("{address}:{number}"));
+                targets.push(json!({ "targets": [target], "labels": labels }));
+            }
+        }
+    }
+    ensure!(targets.len() > 1, "too few pods to choose from: {targets:?}");
+    Ok(targets.into())
 }
 
 /// The names of metrics in an expression with what is in braces behind them, and how long ago.
