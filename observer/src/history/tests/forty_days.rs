@@ -1,9 +1,14 @@
 //! Forty days through the real store in seconds, and what is seen of the incident: peaks that grow by 3 % a day under a mean
 //! that does not.
 
-use super::fixture::{Kept, START, deployment, sends, window, workload};
-use crate::history::{GrowthQuery, Metric, Step, Trend, daily_maxima, daily_means};
-use std::fs;
+use super::fixture::{Kept, START, deployment, key, sends, window, workload};
+use crate::{
+    explain::{Evidence, choose},
+    history::{GrowthQuery, Metric, Step, Trend, daily_maxima, daily_means, reading},
+    ledger::WorkloadKey,
+    server::{PairsAnswer, SnapshotAnswer},
+};
+use std::{fs, path::PathBuf};
 
 const DAYS: u64 = 40;
 
@@ -99,4 +104,63 @@ fn who_grows_the_most_comes_first_and_its_days_are_those_of_its_rows() {
     let query = GrowthQuery { since_seconds: 2 * 86400, ..query };
     let answer = kept.history.gather_growth(query, "node-7", now).answer().unwrap();
     assert_eq!((answer.all.days.len(), answer.all.peak_growth_per_day), (2, None));
+}
+
+/// A month of hours that ends at `end`: a workload that sends a burst now and then, from its tenth day on 3 % more each day and as much in all, beside
+/// one that is larger and level.
+fn month(kept: &mut Kept, end: u64, [grows, level]: &[WorkloadKey; 2]) {
+    kept.write();
+    let start = end - end % 3600 - 30 * 86_400;
+    for hour in 0..30 * 24 {
+        let at = start + hour * 3600;
+        let days = (hour as f64 / 24.0 - 10.0).max(0.0);
+        let burst = 17e6 * 1.03_f64.powf(days);
+        let rest = (1.5e6 * 3600.0 - burst) / 3599.0;
+        let daily = 1.0 + 0.3 * (hour as f64 / 24.0 * std::f64::consts::TAU).sin();
+        let busy = |sent: f64, load: f64| reading([Some(sent), Some(2e4), Some(load), Some(load / 10.0), Some(6e7)]);
+        for (from, seconds, sent, load) in [(at, 1, burst, 0.8), (at + 1, 3599, rest, 0.2)] {
+            let rows = [(grows, busy(sent, load)), (level, busy(6e6 * daily, 0.5 * daily))];
+            window(&mut kept.history, from, seconds * 1000, &rows);
+        }
+        if hour % 24 == 23 {
+            kept.write();
+        }
+    }
+    kept.write();
+}
+
+#[test]
+fn who_grows_under_a_flat_mean_is_explained_first_and_since_the_day_on_which_it_began() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut kept = Kept::open(directory.path());
+    let end = START + 30 * 86_400;
+    month(&mut kept, end, &[deployment("report"), deployment("web")]);
+    let growth = |metric| {
+        let query = GrowthQuery { metric, since_seconds: 30 * 86_400, top: 100 };
+        kept.history.gather_growth(query, "node-7", end).answer().unwrap()
+    };
+    let evidence = Evidence {
+        snapshot: SnapshotAnswer::default(),
+        egress: growth(Metric::Egress),
+        load: growth(Metric::Load),
+        pairs: PairsAnswer::default(),
+    };
+    let suspects = choose(&evidence, 10);
+    let names: Vec<_> = suspects.iter().map(|suspect| suspect.name.as_str()).collect();
+    assert_eq!(names, ["shop/report"], "what is level and not there is no suspect");
+    let egress = &suspects[0].egress;
+    let days = (end - egress.since_unix_seconds.unwrap()) / 86_400;
+    assert!((19..=21).contains(&days) && egress.is_onset_seen, "{egress:?}");
+    assert!((egress.peak_growth_per_day.unwrap() - 0.03).abs() < 0.002, "{egress:?}");
+    assert!(egress.mean_growth_per_day.unwrap().abs() < 1e-4, "{egress:?}");
+}
+
+/// For docs/incident.md: such a month, up to now, in the directory that `OBSERVER_MONTH` names.
+#[test]
+#[ignore = "writes where it is told to"]
+fn a_month_that_ends_now() {
+    let directory = PathBuf::from(std::env::var_os("OBSERVER_MONTH").expect("OBSERVER_MONTH is a directory"));
+    let mut kept = Kept::open(&directory);
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+    month(&mut kept, now, &[key("vendor", "metrics-agent", "daemonset"), deployment("web")]);
 }
