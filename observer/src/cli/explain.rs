@@ -21,7 +21,7 @@ const DESTINATIONS: usize = 3;
 const ASKED: usize = 8;
 
 const AFTER_HELP: &str = "\
-Growth is that of the largest second of each day, from the agent's own history: three days at least have to be known, and a
+Growth is that of the largest second of each day, from the agent's own history: five days at least have to be known, and a
 mean that stays level beside it is what an average hides. Totals and waits are since the agent started. Times are UTC.
 
 In a cluster, installed as kubectl-observer:

@@ -1,11 +1,16 @@
-//! Since when something grows.
+//! Since when something grows: the median of all slopes between two days, which neither a wild day nor a step moves.
 
 use crate::history::{GrowthDay, Trend};
 
 /// Half a day at least has to be known of a day that counts: less says little of its peak.
-const LEAST_COVERED: f64 = 12.0 * 3600.0;
-/// A growth needs so many days to be told from noise.
-const LEAST_DAYS: usize = 3;
+pub(super) const LEAST_COVERED: f64 = 12.0 * 3600.0;
+/// A growth needs so many days to be told from noise, and from one day that is out of line.
+pub(super) const LEAST_DAYS: usize = 5;
+/// A growth that began while somebody watched, so many: in fewer, one day that is out of line looks like one.
+const LEAST_GROWING: usize = 7;
+/// Less growth a day than this is level, and so is less in all.
+const LEAST_A_DAY: f64 = 0.005;
+const LEAST_IN_ALL: f64 = 0.1;
 /// A later start has to explain the days so much better than an earlier one.
 const BETTER: f64 = 0.8;
 
@@ -18,19 +23,29 @@ pub(super) struct Onset {
     pub(super) then: f64,
     /// How much is added each day from then on.
     pub(super) growth_per_day: f64,
+    /// How many days that are, the first one not counted.
+    pub(super) days: u64,
     /// Whether there are days before it, on which it did not grow.
     pub(super) is_seen: bool,
 }
 
+impl Onset {
+    /// Whether that is a growth, and not noise.
+    pub(super) fn is_growth(&self) -> bool {
+        self.growth_per_day >= LEAST_A_DAY && self.growth_per_day.ln_1p() * self.days as f64 >= LEAST_IN_ALL.ln_1p()
+    }
+}
+
 /// Looks for the day that parts the days into some that are level and some that grow evenly, so that what is left over is least. `None` for
-/// fewer than three days.
+/// fewer than five days.
 pub(super) fn onset(days: &[GrowthDay], value: fn(&GrowthDay) -> f64) -> Option<Onset> {
     let known: Vec<_> = days
         .iter()
         .filter(|day| day.covered_seconds >= LEAST_COVERED && value(day) > 0.0)
         .map(|day| (day.time_unix_seconds, value(day)))
         .collect();
-    let last_start = known.len().checked_sub(LEAST_DAYS)?;
+    known.len().checked_sub(LEAST_DAYS)?;
+    let last_start = known.len().saturating_sub(LEAST_GROWING);
     let mut best: Option<(f64, Onset)> = None;
     for start in 0..=last_start {
         let (level, growing) = known.split_at(start);
@@ -40,11 +55,25 @@ pub(super) fn onset(days: &[GrowthDay], value: fn(&GrowthDay) -> f64) -> Option<
             + spread(points.iter().map(|(day, value)| value.ln() - *day as f64 * trend.growth_per_day.ln_1p()));
         if best.as_ref().is_none_or(|(least, _)| left < least * BETTER - 1e-9) {
             let (since_unix_seconds, then) = growing[0];
-            let growth_per_day = trend.growth_per_day;
-            best = Some((left, Onset { since_unix_seconds, then, growth_per_day, is_seen: start > 0 }));
+            let growth_per_day = median_growth(&points);
+            let days = growing.last().map_or(0, |(last, _)| (last - since_unix_seconds) / 86_400);
+            best = Some((left, Onset { since_unix_seconds, then, growth_per_day, days, is_seen: start > 0 }));
         }
     }
     best.map(|(_, onset)| onset)
+}
+
+/// What is added a day, as a share: the median over all pairs of days (Theil and Sen). 0 for fewer than two days.
+pub(super) fn median_growth(points: &[(u64, f64)]) -> f64 {
+    let mut slopes = Vec::new();
+    for (at, (day, value)) in points.iter().enumerate() {
+        let later = points[at + 1..].iter().filter(|(later, _)| later > day);
+        slopes.extend(later.map(|(later, more)| (more / value).ln() / (later - day) as f64));
+    }
+    slopes.retain(|slope| slope.is_finite());
+    slopes.sort_by(f64::total_cmp);
+    let Some(last) = slopes.len().checked_sub(1) else { return 0.0 };
+    f64::midpoint(slopes[last / 2], slopes[last.div_ceil(2)]).exp_m1()
 }
 
 /// The sum of squares about the mean.
@@ -82,7 +111,7 @@ mod tests {
         let grows = |day: usize| 1.03_f64.powf(day.saturating_sub(12) as f64) * noise(day);
         let onset = onset(&days((0..30).map(grows)), |day| day.peak).unwrap();
         let day = onset.since_unix_seconds / DAY - 20_000;
-        assert!((10..=15).contains(&day) && onset.is_seen, "{onset:?}");
+        assert!((10..=15).contains(&day) && onset.is_seen && onset.is_growth(), "{onset:?}");
         assert!((onset.growth_per_day - 0.03).abs() < 0.005, "{onset:?}");
     }
 
@@ -99,11 +128,22 @@ mod tests {
     }
 
     #[test]
-    fn a_day_of_which_little_is_known_does_not_count_and_two_are_too_few() {
-        let mut some = days([1.0, 1.0, 9.0, 1.0].into_iter());
+    fn a_day_of_which_little_is_known_does_not_count_and_four_are_too_few() {
+        let mut some = days([1.0, 1.0, 9.0, 1.0, 1.0, 1.0].into_iter());
         some[2].covered_seconds = 3600.0;
         assert!(onset(&some, |day| day.peak).unwrap().growth_per_day.abs() < 1e-9);
-        assert_eq!(onset(&some[..3], |day| day.peak), None);
+        assert_eq!(onset(&some[..5], |day| day.peak), None);
         assert_eq!(onset(&[], |day| day.peak), None);
+    }
+
+    #[test]
+    fn neither_a_step_nor_a_wild_last_day_is_a_growth() {
+        let step = |day: usize| if day < 20 { 1.0 } else { 2.0 } * noise(day);
+        let wild = |day: usize| if day < 29 { 1.0 } else { 5.0 } * noise(day);
+        let weekly = |day: usize| if day % 7 < 5 { 2.0 } else { 1.0 } * noise(day);
+        for values in [days((0..30).map(step)), days((0..30).map(wild)), days((0..30).map(weekly))] {
+            let onset = onset(&values, |day| day.peak).unwrap();
+            assert!(!onset.is_growth(), "{onset:?}");
+        }
     }
 }

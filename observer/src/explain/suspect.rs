@@ -1,17 +1,22 @@
 //! Who is to be explained, and what is known of each.
 
-use super::onset::onset;
+use super::onset::{LEAST_COVERED, median_growth, onset};
 use crate::{
-    history::{Growth, GrowthAnswer, GrowthDay, WorkloadGrowth},
-    server::{Averages, Doings, EntityRow, FlowRow, PairsAnswer, SnapshotAnswer, Who},
+    history::{Growth, GrowthAnswer, WorkloadGrowth},
+    server::{Averages, BehindRow, Doings, EntityRow, FarEnd, FlowRow, PairsAnswer, SnapshotAnswer, Who},
 };
 use serde::Serialize;
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet},
+};
 
-/// Less growth a day than this is level.
-const GROWS: f64 = 0.005;
 /// Of each list so many are explained, if nothing else is said for all of them together.
 const OF_EACH: usize = 2;
+/// Who does less of what all do together than this is none that makes it.
+const MATTERS: f64 = 0.05;
+/// A far end that took less than this part is not told of.
+const LEAST_SHARE: f64 = 0.005;
 
 /// What the API told.
 #[derive(Clone, Debug)]
@@ -53,7 +58,9 @@ pub struct Explanation {
 pub struct Grown {
     /// Days of which enough is known.
     pub days: usize,
-    /// The peak's growth a day, as a share, from `since_unix_seconds` on; not there for fewer than three days.
+    /// Whether it does grow: by half a per cent a day at least, and by a tenth in all.
+    pub grows: bool,
+    /// The peak's growth a day, as a share, from `since_unix_seconds` on; not there for fewer than five days.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub peak_growth_per_day: Option<f64>,
     /// The same of the mean, over the same days.
@@ -108,13 +115,49 @@ pub struct Sufferer {
     pub wait_seconds: f64,
 }
 
-/// A far end.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+/// A far end, and what all of a suspect's containers sent to it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Destination {
-    /// The flow, with names and totals.
-    pub flow: FlowRow,
-    /// Its part of all that the suspect's flows sent.
+    /// Its address; not there if it was forgotten.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub remote_address: Option<String>,
+    /// Whose address that is, or was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub remote: Option<FarEnd>,
+    /// Who stands behind it, if it is a service.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub behind: Vec<BehindRow>,
+    /// Its port, if this end asked first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub remote_port: Option<u16>,
+    /// This end's port, if the far end asked first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub local_port: Option<u16>,
+    /// `tcp` and so on.
+    pub protocol: String,
+    /// Where it is.
+    pub scope: String,
+    /// L3 bytes sent to it since the agent started.
+    pub transmit_bytes: u64,
+    /// The part of all that the suspect's flows sent.
     pub share: f64,
+}
+
+impl Destination {
+    fn of(flow: FlowRow) -> Self {
+        let FlowRow {
+            remote_address, remote, behind, remote_port, local_port, protocol, scope, transmit_bytes, ..
+        } = flow;
+        Self { remote_address, remote, behind, remote_port, local_port, protocol, scope, transmit_bytes, share: 0.0 }
+    }
+
+    /// Whether both are the same far end, asked in the same way.
+    fn is_that_of(&self, flow: &FlowRow) -> bool {
+        let name =
+            |end: &Option<FarEnd>| end.as_ref().map(|end| (end.kind.clone(), end.namespace.clone(), end.name.clone()));
+        (&self.remote_address, self.remote_port, self.local_port, &self.protocol, name(&self.remote))
+            == (&flow.remote_address, flow.remote_port, flow.local_port, &flow.protocol, name(&flow.remote))
+    }
 }
 
 impl Evidence {
@@ -140,7 +183,10 @@ pub fn choose(evidence: &Evidence, top: usize) -> Vec<Suspect> {
     rows.sort_by(|a, b| b.now.transmit_bytes_per_second.total_cmp(&a.now.transmit_bytes_per_second));
     for row in rows {
         let suspect = all.entry(key(&row.entity)).or_default();
-        suspect.entities.push(row.entity.to_string());
+        // A pod's sandbox only holds it together.
+        if !row.transmit_bytes.is_empty() || row.now.load.load1 >= 0.001 || row.entity.workload.is_none() {
+            suspect.entities.push(row.entity.to_string());
+        }
         add(&mut suspect.now, &row.now);
     }
     for (growth, of) in [
@@ -157,21 +203,30 @@ pub fn choose(evidence: &Evidence, top: usize) -> Vec<Suspect> {
         (suspect.name, suspect.workload_type) = (name.clone(), workload_type.clone());
         blame(suspect, (name, workload_type.as_deref()), &evidence.pairs);
     }
-    let all: Vec<Suspect> = all.into_values().collect();
+    let mut all: Vec<Suspect> = all.into_values().collect();
+    for Suspect { now, .. } in &mut all {
+        // What all send in this second, one second has had.
+        now.transmit_peak_bytes_per_second = now.transmit_peak_bytes_per_second.max(now.transmit_bytes_per_second);
+        now.receive_peak_bytes_per_second = now.receive_peak_bytes_per_second.max(now.receive_bytes_per_second);
+    }
     let chosen = chosen(&all, top);
     chosen.into_iter().map(|at| all[at].clone()).collect()
 }
 
+/// By how much somebody comes before others.
+type Rank = fn(&Suspect) -> f64;
+
 /// By what each adds a day, then by what each does now: a list after the other in turns, so that none crowds out another.
 fn chosen(all: &[Suspect], top: usize) -> Vec<usize> {
-    let lists: [fn(&Suspect) -> f64; 4] = [
-        |suspect| suspect.egress.added_a_day(),
-        |suspect| suspect.active_tasks.added_a_day(),
-        |suspect| suspect.now.transmit_bytes_per_second.max(suspect.now.transmit_peak_bytes_per_second),
-        |suspect| suspect.now.load.load1.max(suspect.now.active_tasks),
+    let lists: [(Rank, f64); 4] = [
+        (|suspect| suspect.egress.added_a_day(), 0.0),
+        (|suspect| suspect.active_tasks.added_a_day(), 0.0),
+        (|suspect| suspect.now.transmit_peak_bytes_per_second, MATTERS),
+        (|suspect| suspect.now.load.load1, MATTERS),
     ];
-    let lists = lists.map(|rank| {
-        let mut list: Vec<_> = (0..all.len()).filter(|at| rank(&all[*at]) > 0.0).collect();
+    let lists = lists.map(|(rank, part)| {
+        let least = part * all.iter().map(rank).sum::<f64>();
+        let mut list: Vec<_> = (0..all.len()).filter(|at| rank(&all[*at]) > least).collect();
         list.sort_by(|a, b| rank(&all[*b]).total_cmp(&rank(&all[*a])));
         list.truncate(OF_EACH.max(top));
         list
@@ -233,32 +288,43 @@ impl Suspect {
     /// Notes where its bytes go: of all its flows, the `top` that sent most.
     pub fn sends_by(&mut self, mut flows: Vec<FlowRow>, top: usize) {
         let entities: BTreeSet<_> = self.entities.iter().cloned().collect();
-        flows.retain(|flow| entities.contains(&flow.entity.to_string()));
-        flows.sort_by_key(|flow| std::cmp::Reverse(flow.transmit_bytes));
+        flows.retain(|flow| entities.contains(&flow.entity.to_string()) && flow.transmit_bytes > 0);
         let all: u64 = flows.iter().map(|flow| flow.transmit_bytes).sum();
-        self.other_destinations_bytes = flows.iter().skip(top).map(|flow| flow.transmit_bytes).sum();
-        let told = flows.into_iter().take(top).filter(|flow| flow.transmit_bytes > 0);
-        self.destinations =
-            told.map(|flow| Destination { share: flow.transmit_bytes as f64 / all as f64, flow }).collect();
+        let mut ends = Vec::<Destination>::new();
+        for flow in flows {
+            match ends.iter_mut().find(|end| end.is_that_of(&flow)) {
+                Some(end) => end.transmit_bytes += flow.transmit_bytes,
+                None => ends.push(Destination::of(flow)),
+            }
+        }
+        ends.sort_by_key(|end| Reverse(end.transmit_bytes));
+        for end in &mut ends {
+            end.share = end.transmit_bytes as f64 / all as f64;
+        }
+        ends.truncate(top);
+        ends.retain(|end| end.share >= LEAST_SHARE);
+        self.other_destinations_bytes = all - ends.iter().map(|end| end.transmit_bytes).sum::<u64>();
+        self.destinations = ends;
     }
 }
 
 impl Grown {
     fn of(growth: &Growth) -> Self {
-        let days = growth.days.iter().filter(|day| day.covered_seconds >= 12.0 * 3600.0).count();
+        let known = || growth.days.iter().filter(|day| day.covered_seconds >= LEAST_COVERED);
+        let days = known().count();
         let peak_now = growth.days.last().map(|day| day.peak);
         let Some(onset) = onset(&growth.days, |day| day.peak) else {
             return Self { days, peak_now, ..Self::default() };
         };
-        let from: Vec<GrowthDay> =
-            growth.days.iter().filter(|day| day.time_unix_seconds >= onset.since_unix_seconds).copied().collect();
-        let mean = crate::history::Trend::of(
-            &from.iter().map(|day| (day.time_unix_seconds / 86_400, day.mean)).collect::<Vec<_>>(),
-        );
+        let means: Vec<_> = known()
+            .filter(|day| day.time_unix_seconds >= onset.since_unix_seconds)
+            .map(|day| (day.time_unix_seconds / 86_400, day.mean))
+            .collect();
         Self {
             days,
+            grows: onset.is_growth(),
             peak_growth_per_day: Some(onset.growth_per_day),
-            mean_growth_per_day: mean.map(|trend| trend.growth_per_day),
+            mean_growth_per_day: Some(median_growth(&means)),
             since_unix_seconds: Some(onset.since_unix_seconds),
             is_onset_seen: onset.is_seen,
             peak_then: Some(onset.then),
@@ -266,13 +332,8 @@ impl Grown {
         }
     }
 
-    /// Whether it does grow.
-    pub fn grows(&self) -> bool {
-        self.peak_growth_per_day.is_some_and(|growth| growth >= GROWS)
-    }
-
     fn added_a_day(&self) -> f64 {
-        if !self.grows() {
+        if !self.grows {
             return 0.0;
         }
         self.peak_growth_per_day.unwrap_or(0.0) * self.peak_now.unwrap_or(0.0)

@@ -3,13 +3,15 @@
 use crate::{
     cli::time,
     explain::{Destination, Explanation, Grown, Sufferer, Suspect},
-    server::{FarEnd, FlowRow},
+    server::FarEnd,
     top::figures::{bytes, rate, seconds, tasks},
 };
 use std::fmt::Write as _;
 
 /// Containers that are named.
 const MOST_ENTITIES: usize = 3;
+/// Shorter waits than this, in seconds, are nobody's worry.
+const LEAST_WAIT: f64 = 1.0;
 
 /// What is known, and how, for people.
 pub(super) fn report(explanation: &Explanation) -> String {
@@ -43,6 +45,7 @@ fn tasks_told(value: f64) -> String {
 fn suspect(text: &mut String, number: usize, suspect: &Suspect, load1: Option<f64>) {
     let Suspect { name, workload_type, entities, now, egress, active_tasks, .. } = suspect;
     let kind = workload_type.as_ref().map(|kind| format!(" ({kind})")).unwrap_or_default();
+    let kind = if name == "/" { " (the root cgroup)".to_owned() } else { kind };
     let _ = writeln!(text, "\n{number}. {name}{kind}");
     let mut line = |what: &str, told: String| {
         let _ = writeln!(text, "   {what:<13} {told}");
@@ -56,11 +59,9 @@ fn suspect(text: &mut String, number: usize, suspect: &Suspect, load1: Option<f6
             rate(now.transmit_peak_bytes_per_second)
         ),
     );
-    for Destination { flow, share } in &suspect.destinations {
-        line(
-            "goes to",
-            format!("{:.0} % {}, {} so far", share * 100.0, far_end(flow), bytes(flow.transmit_bytes as f64)),
-        );
+    for (at, end) in suspect.destinations.iter().enumerate() {
+        let (share, so_far) = (end.share * 100.0, bytes(end.transmit_bytes as f64));
+        line(if at == 0 { "goes to" } else { "" }, format!("{share:.0} % {}, {so_far} so far", far_end(end)));
     }
     if suspect.other_destinations_bytes > 0 {
         line("", format!("and {} elsewhere", bytes(suspect.other_destinations_bytes as f64)));
@@ -70,7 +71,9 @@ fn suspect(text: &mut String, number: usize, suspect: &Suspect, load1: Option<f6
         .filter(|load1| *load1 > 0.0)
         .map(|load1| format!(" of the node's {} ({:.0} %)", tasks(load1), 100.0 * now.load.load1 / load1));
     line("", format!("now {}{}", tasks(now.load.load1), of.unwrap_or_default()));
-    if let Some(Sufferer { name, wait_seconds }) = &suspect.sufferer {
+    if let Some(Sufferer { name, wait_seconds }) = &suspect.sufferer
+        && suspect.caused_wait_seconds >= LEAST_WAIT
+    {
         line(
             "in the way",
             format!(
@@ -94,19 +97,20 @@ fn suspect(text: &mut String, number: usize, suspect: &Suspect, load1: Option<f6
 
 /// How it grows, since when, and from what.
 fn grown(grown: &Grown, unit: fn(f64) -> String) -> String {
-    let percent = |share: f64| format!("{:.1} %", share * 100.0);
+    // Without a sign where there is nothing to tell of.
+    let percent = |share: f64| format!("{:.1} %", share * 100.0).replace("-0.0 %", "0.0 %");
     let Some(growth) = grown.peak_growth_per_day else {
         return match grown.days {
-            0 => "no whole day is known yet: growth is told from three days on".into(),
-            1 => "one day is known: growth is told from three days on".into(),
-            _ => "two days are known: growth is told from three days on".into(),
+            0 => "no whole day is known yet: growth is told from five days on".into(),
+            1 => "one day is known: growth is told from five days on".into(),
+            days => format!("{days} days are known: growth is told from five days on"),
         };
     };
     let mean = grown.mean_growth_per_day.map(|mean| format!("; the mean {} a day", percent(mean))).unwrap_or_default();
     let peak = |value: Option<f64>| value.map(unit).unwrap_or_default();
-    if !grown.grows() {
+    if !grown.grows {
         return format!(
-            "level over {} days: the largest second of a day is {}{mean}",
+            "level over {} days: the newest day has {} in its largest second{mean}",
             grown.days,
             peak(grown.peak_now)
         );
@@ -123,16 +127,19 @@ fn grown(grown: &Grown, unit: fn(f64) -> String) -> String {
 }
 
 /// `pod db/gateway-0 (statefulset gateway) on worker-3, 10.244.3.7:9335 tcp, cluster`.
-fn far_end(flow: &FlowRow) -> String {
-    let address = flow.remote_address.as_deref().unwrap_or("an address that was forgotten");
-    let end = match flow.remote_port {
+fn far_end(to: &Destination) -> String {
+    let address = to.remote_address.as_deref().unwrap_or("an address that was forgotten");
+    let end = match to.remote_port {
         Some(port) if address.contains(':') => format!("[{address}]:{port}"),
         Some(port) => format!("{address}:{port}"),
         None => address.to_owned(),
     };
-    let name = flow.remote.as_ref().map(|remote| format!("{}, ", named(remote))).unwrap_or_default();
-    let mut text = format!("{name}{end} {}, {}", flow.protocol, flow.scope);
-    for behind in &flow.behind {
+    let name = to.remote.as_ref().map(|remote| format!("{}, ", named(remote))).unwrap_or_default();
+    let mut text = format!("{name}{end} {}, {}", to.protocol, to.scope);
+    if let Some(port) = to.local_port {
+        let _ = write!(text, ", which asked at port {port}");
+    }
+    for behind in &to.behind {
         let who = behind.remote.as_ref().map_or_else(|| behind.address.clone(), named);
         let _ = write!(text, ", behind it {who}");
     }
@@ -162,11 +169,11 @@ fn sources(suspect: &Suspect) -> Vec<String> {
     if suspect.workload_type.is_some() {
         let name = &suspect.name;
         all.push(format!("observer history --workload {name} --metric egress_peak --since 30d"));
-        if suspect.active_tasks.grows() {
+        if suspect.active_tasks.grows {
             all.push(format!("observer history --workload {name} --metric load_peak --since 30d"));
         }
     }
-    if let Some(address) = suspect.destinations.iter().find_map(|one| one.flow.remote_address.as_ref()) {
+    if let Some(address) = suspect.destinations.iter().find_map(|one| one.remote_address.as_ref()) {
         all.push(format!("observer whois {address}"));
     }
     if let Some(entity) = suspect.entities.first() {

@@ -7,15 +7,8 @@ use crate::{
 const DAY: u64 = 86_400;
 
 fn sync() -> Suspect {
-    let flow = serde_json::json!({
-        "entity": {"namespace": "shop", "pod": "sync-1", "container": "app"}, "remote_address": "10.244.3.7", "remote_port": 9335,
-        "protocol": "tcp", "direction": "outbound", "scope": "cluster", "transmit_bytes_per_second": 0.0,
-        "receive_bytes_per_second": 0.0, "transmit_bytes": 7_500_000_000_u64, "transmit_packets": 1, "receive_bytes": 1,
-        "receive_packets": 1,
-    });
-    let mut flow: FlowRow = serde_json::from_value(flow).unwrap();
     let text = |text: &str| Some(text.to_owned());
-    flow.remote = Some(FarEnd {
+    let remote = Some(FarEnd {
         kind: "pod".into(),
         namespace: text("metrics"),
         name: "gateway-0".into(),
@@ -36,6 +29,7 @@ fn sync() -> Suspect {
         },
         egress: Grown {
             days: 30,
+            grows: true,
             peak_growth_per_day: Some(0.03),
             mean_growth_per_day: Some(0.0),
             since_unix_seconds: Some(20_764 * DAY),
@@ -44,7 +38,16 @@ fn sync() -> Suspect {
             peak_now: Some(9.1e6),
         },
         active_tasks: Grown { days: 1, ..Grown::default() },
-        destinations: vec![Destination { flow, share: 0.98 }],
+        destinations: vec![Destination {
+            remote_address: text("10.244.3.7"),
+            remote,
+            remote_port: Some(9335),
+            protocol: "tcp".into(),
+            scope: "cluster".into(),
+            transmit_bytes: 7_500_000_000,
+            share: 0.98,
+            ..Destination::default()
+        }],
         other_destinations_bytes: 150_000_000,
         caused_wait_seconds: 120.5,
         sufferer: Some(Sufferer { name: "shop/web-1/app".into(), wait_seconds: 80.0 }),
@@ -65,15 +68,15 @@ fn an_explanation_names_who_since_when_where_to_how_much_and_how_it_is_known() {
     };
     let expected = "\
 worker-1 at 2026-11-27 01:00:00 UTC: load 4.41 3.90 3.20; sends 1.31 MB/s, 9.12 MB/s in the busiest second of the last minute
-  egress        level over 30 days: the largest second of a day is 9.12 MB/s
-  load          no whole day is known yet: growth is told from three days on
+  egress        level over 30 days: the newest day has 9.12 MB/s in its largest second
+  load          no whole day is known yet: growth is told from five days on
 
 1. shop/sync (daemonset)
    egress        the largest second of a day grows by 3.0 % a day since 2026-11-07: 5.10 MB/s then, 9.10 MB/s now; the mean 0.0 % a day
                  now 1.25 MB/s, 9.10 MB/s in the busiest second of the last minute
    goes to       98 % pod metrics/gateway-0 (statefulset gateway) on worker-3, 10.244.3.7:9335 tcp, cluster, 7.50 GB so far
                  and 150 MB elsewhere
-   load          one day is known: growth is told from three days on
+   load          one day is known: growth is told from five days on
                  now 2.90 of the node's 4.41 (66 %)
    in the way    others waited 120.5 s for CPUs that it had, shop/web-1/app the longest: 80.0 s
    here          shop/sync-1/app
