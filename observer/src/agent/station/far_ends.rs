@@ -106,11 +106,7 @@ impl Station {
 
     /// What to ask before these flows, and who stands behind the services among them, are shown.
     pub(in crate::agent) fn questions(&self, answer: &FlowsAnswer) -> Vec<Question> {
-        let spoken_to = answer.flows.iter().filter_map(|row| {
-            let scope = Scope::ALL.into_iter().find(|scope| scope.label() == row.scope)?;
-            Some((row.remote_address.as_ref()?.parse().ok()?, scope))
-        });
-        let mut questions = self.questions_for(spoken_to);
+        let mut questions = self.questions_for(answer.flows.iter().filter_map(|row| row.remote_address.as_deref()));
         // Those that were never asked for first, each in the order of their flows.
         questions.sort_by_key(|question| self.ledger.last_asked(question.address).is_some());
         questions.extend(answer.flows.iter().flat_map(|row| self.questions_behind(&row.behind)));
@@ -119,13 +115,15 @@ impl Station {
 
     /// What to ask before those that stand behind a service are shown.
     pub(in crate::agent) fn questions_behind(&self, rows: &[BehindRow]) -> Vec<Question> {
-        let addresses = rows.iter().filter_map(|row| row.address.parse().ok());
-        self.questions_for(addresses.map(|address| (address, self.parts.kernel.scope_of(address))))
+        self.questions_for(rows.iter().map(|row| row.address.as_str()))
     }
 
-    fn questions_for(&self, addresses: impl Iterator<Item = (IpAddr, Scope)>) -> Vec<Question> {
+    /// By the scopes of the addresses: that of a flow may be another's, to whom the node has translated a service's address.
+    fn questions_for<'a>(&self, addresses: impl Iterator<Item = &'a str>) -> Vec<Question> {
         let mut seen = HashSet::new();
-        let questions = addresses.filter_map(|(address, scope)| {
+        let questions = addresses.filter_map(|address| {
+            let address = address.parse().ok()?;
+            let scope = self.parts.kernel.scope_of(address);
             // The node's own are told of, and so are the addresses of nodes elsewhere, but not who listens there.
             let is_elsewhere = scope != Scope::Node;
             let is_asked_for = is_elsewhere && !self.is_fresh(address, FRESH_SECONDS) && seen.insert(address);
@@ -145,9 +143,7 @@ impl Station {
         self.ledger.settle_far_ends();
         let now_ns = monotonic_ns();
         let is_heavy = |flow: &Flow, books: &FlowBooks| {
-            // The node's own are told of.
             books.bytes() >= HEAVY_BYTES
-                && flow.scope != Scope::Node as u8
                 && !flow.is_rest()
                 && now_ns.saturating_sub(books.active_ns) < LATELY_NS
                 && self.ledger.is_open(flow)
@@ -155,7 +151,9 @@ impl Station {
         let heavy = self.ledger.flows().filter(|(flow, books)| is_heavy(flow, books));
         let asked = heavy.filter_map(|(flow, books)| {
             let address = IpAddr::V6(Ipv6Addr::from(address_of(flow.remote))).to_canonical();
-            let question = self.question(address, *Scope::ALL.get(usize::from(flow.scope))?)?;
+            let scope = self.parts.kernel.scope_of(address);
+            // The node's own are told of.
+            let question = if scope == Scope::Node { None } else { self.question(address, scope) }?;
             // Who had it when it was last asked for is asked for again when there is as much again.
             let pause = if flow.tenancy == 0 { AGAIN_SECONDS } else { FRESH_SECONDS };
             (!self.is_fresh(address, pause)).then_some((books.bytes(), question))
