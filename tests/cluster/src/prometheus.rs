@@ -25,7 +25,10 @@ const README: &str = include_str!("../../../deploy/chart/README.md");
 const RULES: &str = include_str!("../../../deploy/rules/observer.yaml");
 /// On the node; nothing else listens there.
 const PORT: u16 = 19_090;
-const DAY: u64 = 86_400;
+const HOUR: u64 = 3600;
+const DAY: u64 = 24 * HOUR;
+/// By how many days rules and dashboards look back to a moment.
+const ASKED_FOR: [u64; 1] = [7];
 
 /// What a selector begins with, beside our own names.
 const OF_PROMETHEUS: [&str; 1] = ["up"];
@@ -134,27 +137,32 @@ impl Prometheus {
         Ok(all)
     }
 
-    /// Gives it a past: what it has recorded now, it had also recorded so many days ago, times what `factor` says of a name and a day.
-    pub(crate) fn grow_older(&mut self, days: &[u64], factor: impl Fn(&str, u64) -> f64) -> Result<()> {
+    /// Gives it a past of so many days: what it has recorded now, it had also recorded in every hour of them, times what `factor` says of a name
+    /// and how many days ago that was.
+    pub(crate) fn grow_older(&mut self, days: u64, factor: impl Fn(&str, f64) -> f64) -> Result<()> {
         let mut by_name = BTreeMap::<String, Vec<Series>>::new();
         for series in self.query("{__name__=~\".+:.+\"}")? {
             by_name.entry(series.label("__name__").to_owned()).or_default().push(series);
         }
         ensure!(by_name.len() > 10, "{} names are recorded: {:?}", by_name.len(), by_name.keys());
         let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
+        // The whole hours, which is where a subquery looks; and some days ago, for as long as the test may take to look.
+        let mut moments: Vec<_> = (1..=days * 24).map(|ago| (now / HOUR - ago) * HOUR).collect();
+        for ago in ASKED_FOR {
+            moments.extend((0..=20).step_by(2).map(|minute| now - ago * DAY - 120 + minute * 60));
+        }
+        moments.sort_unstable();
+        moments.dedup();
         let mut text = String::new();
         for (name, all) in &by_name {
             writeln!(text, "# TYPE {name} gauge")?;
             for series in all {
                 let labels = series.labels.iter().filter(|(label, _)| *label != "__name__");
                 let labels: Vec<_> = labels.map(|(label, value)| format!("{label}={value:?}")).collect();
-                for ago in days {
-                    let value = series.value * factor(name, *ago);
-                    // For as long as the test may take to look.
-                    for minute in (0..=20).step_by(2) {
-                        let at = now - ago * DAY - 120 + minute * 60;
-                        writeln!(text, "{name}{{{}}} {value} {at}", labels.join(","))?;
-                    }
+                let labels = labels.join(",");
+                for at in &moments {
+                    let value = series.value * factor(name, (now - at) as f64 / DAY as f64);
+                    writeln!(text, "{name}{{{labels}}} {value} {at}")?;
                 }
             }
         }
