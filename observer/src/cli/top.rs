@@ -46,7 +46,7 @@ pub(super) struct Arguments {
     /// By what to sort
     #[arg(long, value_enum, value_name = "WHAT", default_value_t)]
     sort: Sort,
-    /// How many to print
+    /// How many lines of the table; as JSON everybody is printed
     #[arg(long, value_name = "N", default_value_t = 20, requires = "batch")]
     top: usize,
     /// How to print it: a table, or the API's snapshot, one a line
@@ -110,8 +110,15 @@ fn is_plain() -> bool {
 fn print_all(arguments: &Arguments, mut source: impl Source, every: Duration) -> anyhow::Result<ExitCode> {
     let mut left = arguments.count.unwrap_or(u64::MAX);
     let mut next = Instant::now();
+    let begun = Instant::now();
     while left > 0 {
         let (answer, missing) = source.snapshot().map_err(anyhow::Error::msg)?;
+        // An agent that has just begun has no rates before its first window has ended.
+        if answer.window_seconds <= 0.0 && begun.elapsed() < FIRST_WINDOW {
+            sleep(Duration::from_millis(50));
+            next = Instant::now();
+            continue;
+        }
         if let Some(missing) = missing {
             complain(&missing);
         }
@@ -133,6 +140,8 @@ fn print_all(arguments: &Arguments, mut source: impl Source, every: Duration) ->
     Ok(ExitCode::SUCCESS)
 }
 
+/// The longest window there is, and a moment.
+const FIRST_WINDOW: Duration = Duration::from_secs(61);
 const SNAPSHOT: &str = "/api/v1/snapshot?sort=load&top=10000";
 
 /// Answers by requests.

@@ -43,6 +43,9 @@ pub struct Explanation {
     /// The kernel's load averages.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub load: Option<Averages>,
+    /// What of the first of them is no entity's: while an agent is young, most of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub load1_unattributed: Option<f64>,
     /// What all of them do.
     pub all: Doings,
     /// The node's own growth of what is sent.
@@ -168,6 +171,7 @@ impl Evidence {
             time_unix_seconds: self.snapshot.time_unix_seconds,
             since_unix_seconds: self.egress.since_unix_seconds,
             load: self.snapshot.load,
+            load1_unattributed: self.snapshot.load1_unattributed,
             all: self.snapshot.all,
             egress: Grown::of(&self.egress.all),
             active_tasks: Grown::of(&self.load.all),

@@ -14,8 +14,9 @@ pub fn table(answer: &SnapshotAnswer, sort: Sort, most: usize) -> String {
         || "not known".to_owned(),
         |load| format!("{} {} {}", tasks(load.load1), tasks(load.load5), tasks(load.load15)),
     );
+    let nobodys = answer.load1_unattributed.map(|rest| format!(" ({} nobody's)", tasks(rest))).unwrap_or_default();
     let mut text = format!(
-        "{}  load {load}, sends {} ({} in a second at most), receives {}\n",
+        "{}  load {load}{nobodys}, sends {} ({} in a second at most), receives {}\n",
         answer.node,
         rate(answer.all.transmit_bytes_per_second),
         rate(answer.all.transmit_peak_bytes_per_second),

@@ -20,6 +20,9 @@ pub(super) fn report(explanation: &Explanation) -> String {
     if let Some(load) = load {
         let _ = write!(text, ": load {} {} {}", tasks(load.load1), tasks(load.load5), tasks(load.load15));
     }
+    if let Some(rest) = explanation.load1_unattributed {
+        let _ = write!(text, " ({} nobody's)", tasks(rest));
+    }
     let _ = writeln!(
         text,
         "; sends {}, {} in the busiest second of the last minute",
@@ -50,9 +53,13 @@ fn suspect(text: &mut String, number: usize, suspect: &Suspect, load1: Option<f6
     let mut line = |what: &str, told: String| {
         let _ = writeln!(text, "   {what:<13} {told}");
     };
-    line("egress", grown(egress, rate));
+    // What is in no pod has no history.
+    let is_known = workload_type.is_some();
+    if is_known {
+        line("egress", grown(egress, rate));
+    }
     line(
-        "",
+        if is_known { "" } else { "egress" },
         format!(
             "now {}, {} in the busiest second of the last minute",
             rate(now.transmit_bytes_per_second),
@@ -66,11 +73,13 @@ fn suspect(text: &mut String, number: usize, suspect: &Suspect, load1: Option<f6
     if suspect.other_destinations_bytes > 0 {
         line("", format!("and {} elsewhere", bytes(suspect.other_destinations_bytes as f64)));
     }
-    line("load", grown(active_tasks, tasks_told));
+    if is_known {
+        line("load", grown(active_tasks, tasks_told));
+    }
     let of = load1
         .filter(|load1| *load1 > 0.0)
         .map(|load1| format!(" of the node's {} ({:.0} %)", tasks(load1), 100.0 * now.load.load1 / load1));
-    line("", format!("now {}{}", tasks(now.load.load1), of.unwrap_or_default()));
+    line(if is_known { "" } else { "load" }, format!("now {}{}", tasks(now.load.load1), of.unwrap_or_default()));
     if let Some(Sufferer { name, wait_seconds }) = &suspect.sufferer
         && suspect.caused_wait_seconds >= LEAST_WAIT
     {

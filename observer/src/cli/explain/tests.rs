@@ -61,13 +61,14 @@ fn an_explanation_names_who_since_when_where_to_how_much_and_how_it_is_known() {
         time_unix_seconds: 20_784 * DAY + 3600,
         since_unix_seconds: 20_754 * DAY,
         load: Some(Averages { load1: 4.41, load5: 3.9, load15: 3.2 }),
+        load1_unattributed: Some(0.25),
         all: Doings { transmit_bytes_per_second: 1.31e6, transmit_peak_bytes_per_second: 9.12e6, ..Doings::default() },
         egress: Grown { days: 30, peak_growth_per_day: Some(0.001), peak_now: Some(9.12e6), ..Grown::default() },
         active_tasks: Grown::default(),
         suspects: vec![sync()],
     };
     let expected = "\
-worker-1 at 2026-11-27 01:00:00 UTC: load 4.41 3.90 3.20; sends 1.31 MB/s, 9.12 MB/s in the busiest second of the last minute
+worker-1 at 2026-11-27 01:00:00 UTC: load 4.41 3.90 3.20 (0.25 nobody's); sends 1.31 MB/s, 9.12 MB/s in the busiest second of the last minute
   egress        level over 30 days: the newest day has 9.12 MB/s in its largest second
   load          no whole day is known yet: growth is told from five days on
 
@@ -89,19 +90,24 @@ worker-1 at 2026-11-27 01:00:00 UTC: load 4.41 3.90 3.20; sends 1.31 MB/s, 9.12 
 
 #[test]
 fn who_is_gone_and_a_quiet_node_are_told_as_such() {
+    let service = Suspect { name: "/backup.service".into(), workload_type: None, ..sync() };
     let gone = Suspect { entities: Vec::new(), destinations: Vec::new(), sufferer: None, ..sync() };
     let mut explanation = Explanation {
         node: "worker-1".into(),
         time_unix_seconds: 0,
         since_unix_seconds: 0,
         load: None,
+        load1_unattributed: None,
         all: Doings::default(),
         egress: Grown::default(),
         active_tasks: Grown::default(),
-        suspects: vec![gone],
+        suspects: vec![gone, service],
     };
     let text = report(&explanation);
-    assert!(text.contains("none of its pods is on this node") && !text.contains("whois"), "{text}");
+    let (first, _) = text.split_once("\n2. ").unwrap();
+    assert!(first.contains("none of its pods is on this node") && !first.contains("whois"), "{first}");
+    let (_, service) = text.split_once("2. /backup.service\n").unwrap();
+    assert!(service.starts_with("   egress        now 1.25 MB/s") && !service.contains("growth"), "{service}");
     explanation.suspects.clear();
     assert!(report(&explanation).ends_with("\nNobody does anything.\n"));
 }

@@ -21,6 +21,7 @@ pub(super) fn tests() -> Vec<Trial> {
         once(test("a_pods_port_is_reached_from_a_pod_by_its_service", service)),
         once(test("a_service_is_service_and_a_pod_of_this_node_is_node", scopes)),
         once(own("the_pod_behind_a_service_is_named_and_its_bytes_are_counted_once", behind)),
+        once(test("a_service_that_a_pod_in_the_nodes_network_speaks_to_keeps_its_name", from_the_nodes_network)),
     ]
 }
 
@@ -151,5 +152,34 @@ fn behind() -> Result<()> {
     // The address may have been another service's before, whose last connections are in the table still.
     ensure!(rows(&answer).iter().any(is_right), "{answer}");
     ensure!(answer["missing"].is_null(), "{answer}");
+    Ok(())
+}
+
+/// There the address is translated before the packet is counted: its scope is the pod's behind it, and its name the service's all the same.
+fn from_the_nodes_network() -> Result<()> {
+    let agent = Agent::install()?;
+    Agent::features_down(&[])?;
+    let mut served = Served::start(Some(&agent.node))?;
+    let mut manifest = script("on-node", "sleep 1000");
+    (manifest["spec"]["nodeName"], manifest["spec"]["hostNetwork"]) = (agent.node.as_str().into(), true.into());
+    served.client = Pod::start(&manifest)?;
+    served.ask(&served.address, 80)?;
+    let path = format!("/api/v1/flows?entity={}/{}", namespace::name(), served.client.name);
+    let is_it = |end: &Value| {
+        end["kind"] == "service" && end["name"] == served.server.name && end["until_unix_seconds"].is_null()
+    };
+    let mut last = Value::Null;
+    let told = wait_until(PATIENCE, || {
+        last = Agent::ask(&path)?;
+        let flows = last["flows"].as_array().context("no flows")?;
+        Ok(flows.iter().any(|flow| flow["remote_address"] == *served.address && is_it(&flow["remote"])))
+    })?;
+    ensure!(told, "{last}");
+    // Whoever looks at the flows does not take it from whoever asks for the address.
+    for _ in 0..3 {
+        let flows = Agent::ask(&path)?;
+        let answer = Agent::ask(&format!("/api/v1/whois?address={}", served.address))?;
+        ensure!(is_it(&answer["holder"]), "{answer}, {flows}");
+    }
     Ok(())
 }
