@@ -2,7 +2,8 @@
 import { type Flow, type Flows, addressOf, farEnd, keyOf } from "./api";
 import { bytes, count, rate, seconds } from "./format";
 import { type Column, Table } from "./table";
-import { linkTo, useAnswer } from "./use";
+import { useAnswer } from "./use";
+import { linkTo } from "./ways";
 
 const COLUMNS: Column<Flow>[] = [
   { name: "who", text: true, cell: ({ entity }) => <a href={linkTo(keyOf(entity))}>{keyOf(entity)}</a> },

@@ -1,5 +1,6 @@
 // What the agent told since the page was opened: the last snapshot whole, and of each before it what the charts draw.
 import { SCOPES, type Scope, type Snapshot, keyOf, workloadOf } from "./api";
+import { waysTo } from "./ways";
 
 /** Seconds that are kept. */
 const KEPT = 900;
@@ -30,6 +31,8 @@ export class Live {
   trouble: string | undefined;
   snapshot: Snapshot | undefined;
   windows: Window[] = [];
+  /** Where the names of the workloads that are here now lead. */
+  ways = new Map<string, string>();
   /** Bytes a second by scope, of each entity: what the last two snapshots differ by. */
   scopes = new Map<string, Partial<Record<Scope, number>>>();
   private source: EventSource | undefined;
@@ -120,6 +123,7 @@ export class Live {
       }
     }
     this.snapshot = snapshot;
+    this.ways = waysTo(snapshot.entities);
     this.windows.push({
       time: snapshot.time_unix_seconds,
       load1: snapshot.load?.load1,

@@ -12,7 +12,8 @@ import { Live } from "./live";
 import { EGRESS, LOAD, OverTime } from "./overtime";
 import { PairTable } from "./pairs";
 import "./page.css";
-import { useAnswer, useChosen, useLive } from "./use";
+import { useAnswer, useLive } from "./use";
+import { isWhole, usePlace } from "./ways";
 
 const live = new Live();
 const THEMES = ["auto", "light", "dark"] as const;
@@ -109,7 +110,7 @@ function Troubles() {
 
 function Page() {
   useLive(live);
-  const chosen = useChosen();
+  const [{ entity: chosen, filter }, filterBy] = usePlace();
   const paused = live.state === "paused";
   useEffect(() => {
     live.start();
@@ -128,7 +129,9 @@ function Page() {
     return () => removeEventListener("keydown", pressed);
   }, []);
   useEffect(() => {
-    scrollTo(0, 0);
+    if (!isWhole(filter)) {
+      scrollTo(0, 0);
+    }
     document.title = chosen === undefined ? `observer ${live.snapshot?.node ?? ""}` : `${chosen} – observer`;
     document.querySelector<HTMLElement>("h1.of")?.focus();
   }, [chosen, live.snapshot?.node]);
@@ -144,7 +147,7 @@ function Page() {
               <OverTime live={live} subject={LOAD} />
               <OverTime live={live} subject={EGRESS} />
             </div>
-            <Entities live={live} />
+            <Entities live={live} filter={filter} filterBy={filterBy} />
             <FlowTable paused={paused} />
             <div class="grid">
               <PairTable paused={paused} />

@@ -138,7 +138,7 @@ export function OverTime({ live, subject }: { live: Live; subject: Subject }) {
       </p>
       {past.error !== undefined && <p class="trouble">{past.error}</p>}
       {stack && stack.times.length > 0 ? (
-        <Chart key={range.name} stack={stack} format={subject.format} label={subject.title} />
+        <Chart key={range.name} stack={stack} format={subject.format} label={subject.title} ways={live.ways} />
       ) : (
         <p class="chart empty">{stack ? "nothing is known of that time" : "asking …"}</p>
       )}

@@ -2,7 +2,8 @@
 import { type Pair, type Pairs, keyOf } from "./api";
 import { seconds } from "./format";
 import { type Column, Table } from "./table";
-import { linkTo, useAnswer } from "./use";
+import { useAnswer } from "./use";
+import { linkTo } from "./ways";
 
 function culprit(pair: Pair) {
   if (pair.culprit) {
