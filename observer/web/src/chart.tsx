@@ -3,7 +3,7 @@ import { useEffect, useRef, useState } from "preact/hooks";
 import uPlot from "uplot";
 import "uplot/dist/uPlot.min.css";
 import { partsOf } from "./name";
-import { type Stack, edges } from "./stack";
+import { type Stack, edges, gapped } from "./stack";
 
 const HEIGHT = 220;
 const COLORS = 8;
@@ -131,7 +131,8 @@ function made(looks: Looks, now: () => Stack, home: HTMLElement, legend: HTMLEle
 }
 
 /** `ways` says where the layers' names lead; one that is not in it leads nowhere. */
-export function Chart({ stack, format, label, ways = NOWHERE }: Omit<Looks, "ways"> & { label: string; ways?: Ways }) {
+export function Chart({ stack: whole, format, label, ways = NOWHERE }: Omit<Looks, "ways"> & { label: string; ways?: Ways }) {
+  const stack = gapped(whole);
   const place = useRef<HTMLDivElement>(null);
   const names = useRef<HTMLDivElement>(null);
   const drawn = useRef(stack);

@@ -62,6 +62,7 @@ export function Entity({ live, of }: { live: Live; of: string }) {
                 format={view.format}
                 stack={{
                   times,
+                  apart: live.apart,
                   layers: [],
                   line: {
                     name: view.title,

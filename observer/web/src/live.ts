@@ -1,5 +1,6 @@
 // What the agent told since the page was opened: the last snapshot whole, and of each before it what the charts draw.
 import { SCOPES, type Scope, type Snapshot, keyOf, workloadOf } from "./api";
+import { apartBy } from "./stack";
 import { waysTo } from "./ways";
 
 /** Seconds that are kept. */
@@ -41,6 +42,11 @@ export class Live {
   listen(listener: () => void): () => void {
     this.listeners.add(listener);
     return () => this.listeners.delete(listener);
+  }
+
+  /** Between windows that are further apart the page was paused, or the agent did not answer. */
+  get apart(): number {
+    return apartBy(this.snapshot?.window_seconds ?? 1);
   }
 
   private changed(): void {

@@ -4,7 +4,7 @@ import { type Growth, type History, ask } from "./api";
 import { Chart } from "./chart";
 import { rate, tasks } from "./format";
 import type { Doing, Live } from "./live";
-import { type Series, type Stack, largest } from "./stack";
+import { type Series, type Stack, apartBy, largest } from "./stack";
 
 const LAYERS = 8;
 
@@ -58,7 +58,7 @@ function ofLive(live: Live, subject: Subject): Stack {
   const line = isLoad
     ? { name: "load1 of the node", values: live.windows.map(({ load1 }) => load1 ?? null) }
     : { name: "peak", values: live.windows.map(({ peak }) => peak) };
-  return { times: live.windows.map(({ time }) => time), layers, line };
+  return { times: live.windows.map(({ time }) => time), apart: live.apart, layers, line };
 }
 
 /** The workloads that had the most, with the node's line, from the agent's memory. */
@@ -99,7 +99,9 @@ async function ofHistory(subject: Subject, since: string, signal: AbortSignal): 
     metric === "load"
       ? { name: "tasks of the node", values: total }
       : { name: "largest second", values: aligned(peak) };
-  return { times, layers, line };
+  // Rows are longer than their step where the agent's windows are.
+  const apart = apartBy(Math.max(mean.step_seconds, ...mean.rows.map((row) => row.covered_seconds)));
+  return { times, apart, layers, line };
 }
 
 export function OverTime({ live, subject }: { live: Live; subject: Subject }) {
