@@ -11,7 +11,10 @@ const LAYERS = 8;
 /** What can be stacked: of whom it is, and what the node's own truth for the sum is. */
 export interface Subject {
   title: string;
+  /** What is drawn live. */
   note: string;
+  /** What is drawn of the past, in rows of a "minute", say. */
+  noteOf: (row: string) => string;
   of: (doing: Doing) => number;
   metric: "load" | "egress";
   format: (value: number) => string;
@@ -20,6 +23,7 @@ export interface Subject {
 export const LOAD: Subject = {
   title: "Who makes this node's load",
   note: "Shares of load1 by workload. The line is the kernel's own load1.",
+  noteOf: () => "Tasks that ran, waited or slept uninterruptibly by workload, in the mean. The line is all of them.",
   of: (doing) => doing.load1,
   metric: "load",
   format: tasks,
@@ -28,10 +32,20 @@ export const LOAD: Subject = {
 export const EGRESS: Subject = {
   title: "Who sends",
   note: "Bytes a second by workload. The line is the largest second of the minute before: bursts that a mean hides.",
+  noteOf: (row) =>
+    row === "second"
+      ? "Bytes of each second by workload. The line is the node's."
+      : `Bytes a second by workload, in the mean of each ${row}. The line is the largest second of each ${row}: bursts that a mean hides.`,
   of: (doing) => doing.transmit,
   metric: "egress",
   format: rate,
 };
+
+const ROWS = new Map([
+  [1, "second"],
+  [60, "minute"],
+  [3600, "hour"],
+]);
 
 const RANGES = [
   { name: "now", since: undefined },
@@ -61,8 +75,14 @@ function ofLive(live: Live, subject: Subject): Stack {
   return { times: live.windows.map(({ time }) => time), apart: live.apart, layers, line };
 }
 
+interface Past {
+  stack: Stack;
+  /** What it is. */
+  note: string;
+}
+
 /** The workloads that had the most, with the node's line, from the agent's memory. */
-async function ofHistory(subject: Subject, since: string, signal: AbortSignal): Promise<Stack> {
+async function ofHistory(subject: Subject, since: string, signal: AbortSignal): Promise<Past> {
   const { metric } = subject;
   // Who is worth asking for: the largest peaks of the last month.
   const known = await ask<Growth>("/api/v1/growth", { metric, since: "30d", top: "10000" }, signal);
@@ -101,12 +121,13 @@ async function ofHistory(subject: Subject, since: string, signal: AbortSignal): 
       : { name: "largest second", values: aligned(peak) };
   // Rows are longer than their step where the agent's windows are.
   const apart = apartBy(Math.max(mean.step_seconds, ...mean.rows.map((row) => row.covered_seconds)));
-  return { times, apart, layers, line };
+  const row = ROWS.get(mean.step_seconds) ?? `${mean.step_seconds} s`;
+  return { stack: { times, apart, layers, line }, note: subject.noteOf(row) };
 }
 
 export function OverTime({ live, subject }: { live: Live; subject: Subject }) {
   const [range, choose] = useState<Range>(RANGES[0]);
-  const [past, setPast] = useState<{ stack?: Stack; error?: string }>({});
+  const [past, setPast] = useState<Partial<Past> & { error?: string }>({});
   useEffect(() => {
     setPast({});
     const { since } = range;
@@ -115,7 +136,7 @@ export function OverTime({ live, subject }: { live: Live; subject: Subject }) {
     }
     const abort = new AbortController();
     ofHistory(subject, since, abort.signal).then(
-      (stack) => setPast({ stack }),
+      setPast,
       (error: unknown) => !abort.signal.aborted && setPast({ error: String(error) }),
     );
     return () => abort.abort();
@@ -133,11 +154,7 @@ export function OverTime({ live, subject }: { live: Live; subject: Subject }) {
           ))}
         </div>
       </div>
-      <p class="note">
-        {range.since !== undefined && subject.metric === "load"
-          ? "Tasks that ran, waited or slept uninterruptibly by workload, in the mean. The line is all of them."
-          : subject.note}
-      </p>
+      <p class="note">{range.since === undefined ? subject.note : past.note}</p>
       {past.error !== undefined && <p class="trouble">{past.error}</p>}
       {stack && stack.times.length > 0 ? (
         <Chart key={range.name} stack={stack} format={subject.format} label={subject.title} ways={live.ways} />
