@@ -2,24 +2,11 @@
 import { useEffect, useRef, useState } from "preact/hooks";
 import uPlot from "uplot";
 import "uplot/dist/uPlot.min.css";
+import { coloursOf } from "./colours";
 import { partsOf } from "./name";
 import { type Stack, edges, gapped } from "./stack";
 
 const HEIGHT = 220;
-const COLORS = 8;
-
-/** Who has which colour, on all charts and for as long as the page is open. */
-const given = new Map<string, number>();
-
-function colorOf(name: string): string {
-  if (!name.includes("/")) {
-    // Nobody's and all others'.
-    return color("--series-8");
-  }
-  const number = given.get(name) ?? given.size % COLORS;
-  given.set(name, number);
-  return color(`--series-${number}`);
-}
 
 type Ways = ReadonlyMap<string, string>;
 const NOWHERE: Ways = new Map();
@@ -76,10 +63,11 @@ interface Looks {
 function options({ stack, format, ways }: Looks, now: () => Stack, home: HTMLElement, legend: HTMLElement): uPlot.Options {
   const text = color("--text");
   const axis = { stroke: text, grid: { stroke: color("--grid"), width: 1 }, ticks: { show: false } };
+  const colours = coloursOf(stack.layers.map(({ name }) => name)).map(color);
   const layers: uPlot.Series[] = stack.layers.map(({ name }, at) => ({
     label: labelled(name, ways.get(name)),
-    stroke: colorOf(name),
-    fill: colorOf(name),
+    stroke: colours[at] ?? text,
+    fill: colours[at] ?? text,
     width: 0,
     points: { show: false },
     // The edge is drawn; the layer itself is told.

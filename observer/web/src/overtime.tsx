@@ -2,11 +2,13 @@
 import { useEffect, useState } from "preact/hooks";
 import { type Growth, type History, ask } from "./api";
 import { Chart } from "./chart";
+import { COLOURS } from "./colours";
 import { rate, tasks } from "./format";
 import type { Doing, Live } from "./live";
 import { type Series, type Stack, apartBy, largest } from "./stack";
 
-const LAYERS = 8;
+/** As many have colours of their own. */
+const LAYERS = COLOURS;
 
 /** What can be stacked: of whom it is, and what the node's own truth for the sum is. */
 export interface Subject {
@@ -40,6 +42,9 @@ export const EGRESS: Subject = {
   metric: "egress",
   format: rate,
 };
+
+/** Growth is told from rows of an hour, of which one that began before is none: the least of which there is always one. */
+const HOURS = "2h";
 
 const ROWS = new Map([
   [1, "second"],
@@ -84,10 +89,10 @@ interface Past {
 /** The workloads that had the most, with the node's line, from the agent's memory. */
 async function ofHistory(subject: Subject, since: string, signal: AbortSignal): Promise<Past> {
   const { metric } = subject;
-  // Who is worth asking for: the largest peaks of the last month.
-  const known = await ask<Growth>("/api/v1/growth", { metric, since: "30d", top: "10000" }, signal);
-  const newest = (one: Growth["workloads"][number]) => one.days.at(-1)?.mean ?? 0;
-  const most = known.workloads.filter((one) => one.workload).sort((a, b) => newest(b) - newest(a)).slice(0, LAYERS);
+  // Who is worth asking for: the largest peaks of the range, since a burst may be who has a small mean.
+  const known = await ask<Growth>("/api/v1/growth", { metric, since: since === "10m" ? HOURS : since, top: "10000" }, signal);
+  const peakOf = (one: Growth["workloads"][number]) => Math.max(...one.days.map(({ peak }) => peak));
+  const most = known.workloads.filter((one) => one.workload).sort((a, b) => peakOf(b) - peakOf(a)).slice(0, LAYERS);
   const rowsOf = (workload: string, statistic: string, kind?: string) =>
     ask<History>(
       "/api/v1/history",
