@@ -131,7 +131,7 @@ export function Entity({ live, of }: { live: Live; of: string }) {
       )}
       <FlowTable key={of} of={of} paused={paused} />
       <PairTable of={of} paused={paused} />
-      {workload !== undefined && <GrowthTable workload={workload} paused={paused} />}
+      {workload !== undefined && <GrowthTable ways={live.ways} workload={workload} paused={paused} />}
     </>
   );
 }

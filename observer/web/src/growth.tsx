@@ -2,6 +2,7 @@
 import { useState } from "preact/hooks";
 import type { Growth } from "./api";
 import { bytes, growth, rate, tasks } from "./format";
+import { Name } from "./name";
 import { type Column, Table } from "./table";
 import { useAnswer } from "./use";
 
@@ -32,12 +33,13 @@ function Spark({ days }: { days: Row["days"] }) {
   );
 }
 
-export function GrowthTable({ workload, paused }: { workload?: string; paused: boolean }) {
+/** `ways` says where the names of workloads lead; one that is not here any more leads nowhere. */
+export function GrowthTable({ workload, ways, paused }: { workload?: string; ways: ReadonlyMap<string, string>; paused: boolean }) {
   const [metric, choose] = useState<(typeof METRICS)[number]>("egress");
   const { answer, error } = useAnswer<Growth>("/api/v1/growth", { metric, since: "30d" }, 60_000, !paused);
   const format = FORMATS[metric];
   const columns: Column<Row>[] = [
-    { name: "workload", text: true, cell: ({ name }) => name },
+    { name: "workload", text: true, cell: ({ name }) => <Name of={name} way={ways.get(name)} /> },
     {
       name: "peak grows",
       title: "What the day's largest second grows by each day",

@@ -151,7 +151,7 @@ function Page() {
             <FlowTable paused={paused} />
             <div class="grid">
               <PairTable paused={paused} />
-              <GrowthTable paused={paused} />
+              <GrowthTable ways={live.ways} paused={paused} />
             </div>
           </>
         ) : (
