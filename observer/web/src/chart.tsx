@@ -78,6 +78,8 @@ function options({ stack, format, ways }: Looks, now: () => Stack, home: HTMLEle
   return {
     width: home.clientWidth,
     height: HEIGHT,
+    // Half of the last instant's label is beside the plot.
+    padding: [null, 30, null, null],
     // The uppermost edge first, so that each layer covers what is above the one below.
     series: [{ label: "at", value: when }, ...layers.reverse(), line],
     axes: [{ ...axis, incrs: STEPS, values: instants, space: 70 }, { ...axis, size: 76, values: (_plot, splits) => splits.map(format) }],

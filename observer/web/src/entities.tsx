@@ -3,8 +3,9 @@ import { useEffect, useRef } from "preact/hooks";
 import { type EntityDoings, SCOPES, type Scope, keyOf } from "./api";
 import { bytes, rate, tasks } from "./format";
 import type { Live } from "./live";
+import { EntityName } from "./name";
 import { type Column, Table } from "./table";
-import { isWhole, lets, linkTo } from "./ways";
+import { isWhole, lets } from "./ways";
 
 const SHOWN = 25;
 
@@ -49,7 +50,7 @@ export function Entities({ live, filter, filterBy }: { live: Live; filter: strin
     return () => removeEventListener("keydown", pressed);
   }, []);
   const columns: Column<EntityDoings>[] = [
-    { name: "who", text: true, cell: ({ entity }) => <a href={linkTo(keyOf(entity))}>{keyOf(entity)}</a> },
+    { name: "who", text: true, cell: ({ entity }) => <EntityName who={entity} /> },
     { name: "load1", title: "Its share of the node's load1", cell: (row) => tasks(row.load1), by: (row) => row.load1 },
     {
       name: "waits",

@@ -6,7 +6,7 @@ import { DRESSED } from "./chart";
 import { Entities } from "./entities";
 import { Entity } from "./entity";
 import { FlowTable } from "./flows";
-import { rate, tasks } from "./format";
+import { rate, tasks, zone } from "./format";
 import { GrowthTable } from "./growth";
 import { Live } from "./live";
 import { EGRESS, LOAD, OverTime } from "./overtime";
@@ -161,7 +161,7 @@ function Page() {
       <footer>
         <p>
           Keys: <kbd>/</kbd> filter, <kbd>p</kbd> pause, <kbd>Esc</kbd> back. The same as JSON: <a href="/api/v1">/api/v1</a>. Made
-          with <a href="/licences.txt">others' work</a>.
+          with <a href="/licences.txt">others' work</a>. Times are this browser's: {zone()}.
         </p>
       </footer>
     </>

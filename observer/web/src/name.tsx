@@ -2,8 +2,8 @@
 import { type Who, keyOf } from "./api";
 import { linkTo } from "./ways";
 
-/** What stays together on a line: up to a slash or a dash. */
-export const partsOf = (name: string): string[] => name.split(/(?<=.[/-])(?=.)/);
+/** What stays together on a line: up to a slash or a dash, and no more than a phone has room for, as a container's id is. */
+export const partsOf = (name: string): string[] => name.split(/(?<=.[/_-])(?=.)/).flatMap((part) => part.match(/.{1,20}/gsu) ?? []);
 
 export function Name({ of, way }: { of: string; way?: string | undefined }) {
   const parts = partsOf(of).flatMap((part, at) => (at > 0 ? [<wbr />, part] : [part]));
