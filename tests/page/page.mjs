@@ -53,6 +53,32 @@ async function until(page, caption, what, isRight) {
   assert.fail(`${caption}: ${what}; there is ${JSON.stringify(seen.slice(0, 6))}`);
 }
 
+/** The name in the legend of the chart of the load. */
+const inLegend = (page, name) =>
+  page.evaluateHandle((name) => {
+    const legend = document.querySelector("#over-load").closest("section").querySelector(".u-legend");
+    return [...legend.querySelectorAll(".u-label > *")].find((one) => one.textContent === name);
+  }, name);
+
+/** What is drawn of the load. */
+const picture = (page) => page.evaluate(() => document.querySelector("#over-load").closest("section").querySelector("canvas").toDataURL());
+
+/** Whether the lowest layer of the load is drawn in so many stretches, with three points between them at least. */
+const hasStretches = (count) => {
+  const section = document.querySelector("#over-load").closest("section");
+  const canvas = section.querySelector("canvas");
+  const [own, over] = [canvas, section.querySelector(".u-over")].map((one) => one.getBoundingClientRect());
+  const scale = canvas.width / own.width;
+  const row = Math.round((over.bottom - own.top - 3) * scale);
+  const { data } = canvas.getContext("2d").getImageData(0, row, canvas.width, 1);
+  const colour = getComputedStyle([...section.querySelectorAll(".u-marker")].at(-2)).backgroundColor.match(/\d+/g).map(Number);
+  const points = Array.from({ length: canvas.width }, (_, at) => (colour.every((value, part) => data[at * 4 + part] === value) ? "x" : "."));
+  return points.join("").split(/\.{3,}/).filter(Boolean).length >= count;
+};
+
+/** Whether the node's load is there to be looked at. */
+const drawn = () => document.querySelector("#over-load")?.closest("section").querySelector("canvas");
+
 const fits = (page) => page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
 
 const browser = await puppeteer.launch({
@@ -152,10 +178,34 @@ try {
   assert(await fits(page) <= 0, "on a phone the node is wider than the screen");
   await check(page, "the node, on a phone");
   await screenshot(page, "node-phone");
+  // A single window is no area.
+  await page.waitForFunction(hasStretches, PATIENCE, 1);
   await page.keyboard.press("p");
   await page.waitForSelector(".state.paused", PATIENCE);
+
+  // A name in a legend changes nothing of the chart; it leads to whose it is, by mouse and by keyboard.
+  const layer = wanted.busy_layer ?? wanted.busy;
+  const before = await picture(page);
+  await (await inLegend(page, "nobody's")).click();
+  await new Promise((again) => setTimeout(again, 5000));
+  assert(before === (await picture(page)), "a click on what is nobody's has changed the chart");
+  const isThere = (layer, busy) =>
+    document.querySelector("h1.of")?.textContent === busy || document.querySelector("input[type=search]")?.value === `=${layer}`;
+  await (await inLegend(page, layer)).click();
+  await page.waitForFunction(isThere, PATIENCE, layer, wanted.busy);
+  await page.keyboard.press("Escape");
+  await page.waitForFunction(drawn, PATIENCE);
+  assert(before === (await picture(page)), "a click on a layer's name has changed the chart");
+  await (await inLegend(page, layer)).focus();
+  await page.keyboard.press("Enter");
+  await page.waitForFunction(isThere, PATIENCE, layer, wanted.busy);
+  await page.keyboard.press("Escape");
+  await page.waitForFunction(drawn, PATIENCE);
+
+  // What came while the page was paused is not drawn.
   await page.keyboard.press("p");
   await page.waitForSelector(".state.live", PATIENCE);
+  await page.waitForFunction(hasStretches, PATIENCE, 2);
   assert.deepEqual(troubles, [], "what the browser complained of");
   console.log(JSON.stringify({ label, past, sender, flows }));
 } finally {

@@ -2,23 +2,14 @@
 import { useEffect, useRef, useState } from "preact/hooks";
 import uPlot from "uplot";
 import "uplot/dist/uPlot.min.css";
-import { type Stack, edges } from "./stack";
+import { coloursOf } from "./colours";
+import { partsOf } from "./name";
+import { type Stack, edges, gapped } from "./stack";
 
 const HEIGHT = 220;
-const COLORS = 8;
 
-/** Who has which colour, on all charts and for as long as the page is open. */
-const given = new Map<string, number>();
-
-function colorOf(name: string): string {
-  if (!name.includes("/")) {
-    // Nobody's and all others'.
-    return color("--series-8");
-  }
-  const number = given.get(name) ?? given.size % COLORS;
-  given.set(name, number);
-  return color(`--series-${number}`);
-}
+type Ways = ReadonlyMap<string, string>;
+const NOWHERE: Ways = new Map();
 
 /** Told when the colours of the page have changed. */
 export const DRESSED = "dressed";
@@ -52,23 +43,43 @@ function instants(_plot: uPlot, splits: number[], _axis: number, _space: number,
   });
 }
 
-function options(stack: Stack, width: number, format: (value: number) => string): uPlot.Options {
+/** A name in the legend: a way to whose it is, if there is one. */
+function labelled(name: string, way: string | undefined): HTMLElement {
+  const label = document.createElement(way === undefined ? "span" : "a");
+  if (way !== undefined) {
+    label.setAttribute("href", way);
+  }
+  partsOf(name).forEach((part, at) => label.append(...(at > 0 ? [document.createElement("wbr")] : []), part));
+  return label;
+}
+
+interface Looks {
+  stack: Stack;
+  format: (value: number) => string;
+  ways: Ways;
+}
+
+/** `now` is what is drawn when a value is told: a plot lives longer than the stack that it was made for. */
+function options({ stack, format, ways }: Looks, now: () => Stack, home: HTMLElement, legend: HTMLElement): uPlot.Options {
   const text = color("--text");
   const axis = { stroke: text, grid: { stroke: color("--grid"), width: 1 }, ticks: { show: false } };
+  const colours = coloursOf(stack.layers.map(({ name }) => name)).map(color);
   const layers: uPlot.Series[] = stack.layers.map(({ name }, at) => ({
-    label: name,
-    stroke: colorOf(name),
-    fill: colorOf(name),
+    label: labelled(name, ways.get(name)),
+    stroke: colours[at] ?? text,
+    fill: colours[at] ?? text,
     width: 0,
     points: { show: false },
     // The edge is drawn; the layer itself is told.
-    value: (_plot, _value, _series, index) => told(stack.layers[at]?.values ?? [], index, format),
+    value: (_plot, _value, _series, index) => told(now().layers[at]?.values ?? [], index, format),
   }));
-  const value: uPlot.Series.Value = (_plot, _value, _series, index) => told(stack.line.values, index, format);
+  const value: uPlot.Series.Value = (_plot, _value, _series, index) => told(now().line.values, index, format);
   const line: uPlot.Series = { label: stack.line.name, stroke: text, width: 2, points: { show: false }, value };
   return {
-    width,
+    width: home.clientWidth,
     height: HEIGHT,
+    // Half of the last instant's label is beside the plot.
+    padding: [null, 30, null, null],
     // The uppermost edge first, so that each layer covers what is above the one below.
     series: [{ label: "at", value: when }, ...layers.reverse(), line],
     axes: [{ ...axis, incrs: STEPS, values: instants, space: 70 }, { ...axis, size: 76, values: (_plot, splits) => splits.map(format) }],
@@ -77,8 +88,10 @@ function options(stack: Stack, width: number, format: (value: number) => string)
       x: { range: (_plot, first, last) => (first === last ? [first - 30, last + 1] : [first, last]) },
       y: { range: (_plot, _least, most) => [0, Math.max(most * 1.05, 1e-9)] },
     },
-    legend: { live: true },
-    cursor: { drag: { x: true, y: false } },
+    // Beside the picture, which has nothing inside for those who do not see it.
+    legend: { live: true, mount: (_plot, table) => legend.append(table) },
+    // uPlot's own click on a name hides one edge of the stack, and the layer above it would be drawn down to the next.
+    cursor: { drag: { x: true, y: false }, bind: { click: () => null } },
   };
 }
 
@@ -96,33 +109,40 @@ function data(stack: Stack): uPlot.AlignedData {
   return [stack.times, ...edges(stack.layers).reverse(), stack.line.values];
 }
 
-export function Chart({ stack, format, label }: { stack: Stack; format: (value: number) => string; label: string }) {
+/** Makes a plot anew, and leaves who is on a name of its legend there. */
+function made(looks: Looks, now: () => Stack, home: HTMLElement, legend: HTMLElement, before: uPlot | undefined): uPlot {
+  const held = legend.contains(document.activeElement) ? document.activeElement?.textContent : undefined;
+  before?.destroy();
+  const plot = new uPlot(options(looks, now, home, legend), data(looks.stack), home);
+  if (held !== undefined) {
+    [...legend.querySelectorAll("a")].find(({ textContent }) => textContent === held)?.focus({ preventScroll: true });
+  }
+  return plot;
+}
+
+/** `ways` says where the layers' names lead; one that is not in it leads nowhere. */
+export function Chart({ stack: whole, format, label, ways = NOWHERE }: Omit<Looks, "ways"> & { label: string; ways?: Ways }) {
+  const stack = gapped(whole);
   const place = useRef<HTMLDivElement>(null);
+  const names = useRef<HTMLDivElement>(null);
+  const drawn = useRef(stack);
   const plot = useRef<uPlot>();
   const shape = useRef("");
   const [, again] = useState(0);
 
   useEffect(() => {
     const home = place.current;
-    if (!home) {
+    const legend = names.current;
+    if (!home || !legend) {
       return;
     }
-    const now = stack.layers.map(({ name }) => name).join("\n");
+    drawn.current = stack;
+    const now = stack.layers.map(({ name }) => `${name} ${ways.get(name)}`).join("\n");
     if (!plot.current || shape.current !== now) {
-      plot.current?.destroy();
-      plot.current = new uPlot(options(stack, home.clientWidth, format), data(stack), home);
+      plot.current = made({ stack, format, ways }, () => drawn.current, home, legend, plot.current);
       shape.current = now;
     } else {
-      // Values are told by the layers that the plot was made with.
-      const made = plot.current;
-      const fresh = options(stack, home.clientWidth, format).series;
-      made.series.forEach((series, at) => {
-        const value = fresh[at]?.value;
-        if (at > 0 && typeof value === "function") {
-          series.value = value;
-        }
-      });
-      made.setData(data(stack));
+      plot.current.setData(data(stack));
     }
   });
 
@@ -156,6 +176,7 @@ export function Chart({ stack, format, label }: { stack: Stack; format: (value: 
   return (
     <figure class="chart">
       <div ref={place} role="img" aria-label={`${label}. Newest values: ${newest.join(", ")}`} />
+      <div ref={names} />
     </figure>
   );
 }

@@ -1,10 +1,11 @@
 // Everybody on the node: one table, sorted and filtered as one likes.
-import { useEffect, useRef, useState } from "preact/hooks";
+import { useEffect, useRef } from "preact/hooks";
 import { type EntityDoings, SCOPES, type Scope, keyOf } from "./api";
 import { bytes, rate, tasks } from "./format";
 import type { Live } from "./live";
+import { EntityName } from "./name";
 import { type Column, Table } from "./table";
-import { linkTo } from "./use";
+import { isWhole, lets } from "./ways";
 
 const SHOWN = 25;
 
@@ -25,16 +26,23 @@ export function Scopes({ of }: { of: Partial<Record<Scope, number>> | undefined 
   );
 }
 
-export function Entities({ live }: { live: Live }) {
-  const [filter, setFilter] = useState("");
+export function Entities({ live, filter, filterBy }: { live: Live; filter: string; filterBy: (filter: string) => void }) {
   const input = useRef<HTMLInputElement>(null);
+  const head = useRef<HTMLHeadingElement>(null);
+  useEffect(() => {
+    // Who came by a workload's name is to see whom it led to.
+    if (isWhole(filter) && document.activeElement !== input.current) {
+      head.current?.scrollIntoView();
+      head.current?.focus({ preventScroll: true });
+    }
+  }, [filter]);
   useEffect(() => {
     const pressed = (event: KeyboardEvent) => {
       if (event.key === "/" && !(event.target instanceof HTMLInputElement)) {
         event.preventDefault();
         input.current?.focus();
       } else if (event.key === "Escape" && event.target === input.current) {
-        setFilter("");
+        filterBy("");
         input.current?.blur();
       }
     };
@@ -42,7 +50,7 @@ export function Entities({ live }: { live: Live }) {
     return () => removeEventListener("keydown", pressed);
   }, []);
   const columns: Column<EntityDoings>[] = [
-    { name: "who", text: true, cell: ({ entity }) => <a href={linkTo(keyOf(entity))}>{keyOf(entity)}</a> },
+    { name: "who", text: true, cell: ({ entity }) => <EntityName who={entity} /> },
     { name: "load1", title: "Its share of the node's load1", cell: (row) => tasks(row.load1), by: (row) => row.load1 },
     {
       name: "waits",
@@ -83,13 +91,11 @@ export function Entities({ live }: { live: Live }) {
       cell: ({ entity }) => <Scopes of={live.scopes.get(keyOf(entity))} />,
     },
   ];
-  const words = filter.toLowerCase().split(/\s+/).filter(Boolean);
-  const named = (row: EntityDoings) => `${keyOf(row.entity)} ${row.entity.workload ?? ""}`.toLowerCase();
-  const rows = (live.snapshot?.entities ?? []).filter((row) => words.every((word) => named(row).includes(word)));
+  const rows = (live.snapshot?.entities ?? []).filter((row) => lets(filter, row));
   return (
     <section aria-labelledby="everybody">
       <div class="head">
-        <h2 id="everybody">Everybody</h2>
+        <h2 id="everybody" ref={head} tabIndex={-1}>Everybody</h2>
         <label>
           <span class="unseen">Filter by name</span>
           <input
@@ -97,7 +103,7 @@ export function Entities({ live }: { live: Live }) {
             type="search"
             placeholder="filter ( / )"
             value={filter}
-            onInput={(event) => setFilter(event.currentTarget.value)}
+            onInput={(event) => filterBy(event.currentTarget.value)}
           />
         </label>
       </div>

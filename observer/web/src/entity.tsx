@@ -5,6 +5,7 @@ import { FlowTable } from "./flows";
 import { bytes, count, rate, seconds, tasks } from "./format";
 import { GrowthTable } from "./growth";
 import type { Doing, Live } from "./live";
+import { Name } from "./name";
 import { PairTable } from "./pairs";
 
 interface View {
@@ -49,7 +50,7 @@ export function Entity({ live, of }: { live: Live; of: string }) {
         <a href="#">← the whole node</a>
       </p>
       <h1 class="of" tabIndex={-1}>
-        {of}
+        <Name of={of} />
       </h1>
       {!now && <p class="trouble">It is not, or no longer, on this node; what it had is in the history of its workload.</p>}
       <div class="grid">
@@ -62,6 +63,7 @@ export function Entity({ live, of }: { live: Live; of: string }) {
                 format={view.format}
                 stack={{
                   times,
+                  apart: live.apart,
                   layers: [],
                   line: {
                     name: view.title,
@@ -130,7 +132,7 @@ export function Entity({ live, of }: { live: Live; of: string }) {
       )}
       <FlowTable key={of} of={of} paused={paused} />
       <PairTable of={of} paused={paused} />
-      {workload !== undefined && <GrowthTable workload={workload} paused={paused} />}
+      {workload !== undefined && <GrowthTable ways={live.ways} workload={workload} paused={paused} />}
     </>
   );
 }

@@ -1,27 +1,45 @@
 // The heaviest flows, with names at both ends.
 import { type Flow, type Flows, addressOf, farEnd, keyOf } from "./api";
 import { bytes, count, rate, seconds } from "./format";
+import { EntityName, Name } from "./name";
 import { type Column, Table } from "./table";
-import { linkTo, useAnswer } from "./use";
+import { useAnswer } from "./use";
 
 const COLUMNS: Column<Flow>[] = [
-  { name: "who", text: true, cell: ({ entity }) => <a href={linkTo(keyOf(entity))}>{keyOf(entity)}</a> },
+  { name: "who", text: true, cell: ({ entity }) => <EntityName who={entity} /> },
   {
     name: "far end",
     text: true,
     cell: (flow) => (
       <>
         <span class="way">{flow.direction === "outbound" ? "to " : "from "}</span>
-        {farEnd(flow) && <strong>{farEnd(flow)} </strong>}
-        <span class="address">{addressOf(flow)}</span>
+        {farEnd(flow) && (
+          <strong>
+            <Name of={farEnd(flow)} />{" "}
+          </strong>
+        )}
+        <span class="address">
+          <Name of={addressOf(flow)} />
+        </span>
+        {flow.local_port !== undefined && <span class="address"> asked at port {flow.local_port}</span>}
         {flow.behind?.map((behind) => (
           <span key={behind.address} class="behind">
             {" "}
-            behind it {behind.remote ? `${behind.remote.kind} ${behind.remote.namespace ?? ""}/${behind.remote.name}` : behind.address}
+            behind it{" "}
+            <Name of={behind.remote ? `${behind.remote.kind} ${behind.remote.namespace ?? ""}/${behind.remote.name}` : behind.address} />
           </span>
         ))}
         {flow.names && flow.names.length > 0 && (
-          <span class="behind"> asked for {flow.names.map(({ name }) => name).join(", ")}</span>
+          <span class="behind">
+            {" "}
+            asked for{" "}
+            {flow.names.map(({ name }, at) => (
+              <span key={name}>
+                {at > 0 && ", "}
+                <Name of={name} />
+              </span>
+            ))}
+          </span>
         )}
       </>
     ),

@@ -30,6 +30,13 @@ export function seconds(value: number): string {
   return value >= 1e-3 ? `${(value * 1e3).toFixed(1)} ms` : `${(value * 1e6).toFixed(0)} µs`;
 }
 
+/** In what zone the page tells times: the browser's own. */
+export function zone(): string {
+  const parts = new Intl.DateTimeFormat("en", { timeZoneName: "longOffset" }).formatToParts();
+  const offset = parts.find(({ type }) => type === "timeZoneName")?.value ?? "";
+  return `${Intl.DateTimeFormat().resolvedOptions().timeZone} (${offset})`;
+}
+
 /** A share as per cent, with its sign. */
 export const growth = (value: number | undefined): string =>
   value === undefined ? "–" : `${value >= 0 ? "+" : "−"}${(Math.abs(value) * 100).toFixed(1)} %`;

@@ -2,10 +2,12 @@
 import { useState } from "preact/hooks";
 import type { Growth } from "./api";
 import { bytes, growth, rate, tasks } from "./format";
+import { Name } from "./name";
 import { type Column, Table } from "./table";
 import { useAnswer } from "./use";
 
 type Row = Growth["workloads"][number] & { name: string };
+const DAY = 86_400;
 const METRICS = ["egress", "ingress", "load", "wait", "memory"] as const;
 const FORMATS = { egress: rate, ingress: rate, load: tasks, wait: tasks, memory: bytes };
 
@@ -14,24 +16,30 @@ function Spark({ days }: { days: Row["days"] }) {
   const most = Math.max(...days.map(({ peak }) => peak), 1e-9);
   const first = days[0]?.time_unix_seconds ?? 0;
   const span = Math.max(1, (days.at(-1)?.time_unix_seconds ?? 1) - first);
+  // A day without a row is a gap, and one between two of those a dot.
   const line = (value: (day: Row["days"][number]) => number) =>
     days
-      .map((day) => `${(((day.time_unix_seconds - first) / span) * 118 + 1).toFixed(1)},${(23 - (value(day) / most) * 21).toFixed(1)}`)
-      .join(" ");
+      .map((day, at) => {
+        const before = days[at - 1]?.time_unix_seconds ?? 0;
+        const point = `${(((day.time_unix_seconds - first) / span) * 118 + 1).toFixed(1)},${(23 - (value(day) / most) * 21).toFixed(1)}`;
+        return day.time_unix_seconds - before > 1.5 * DAY ? `M${point}h0` : `L${point}`;
+      })
+      .join("");
   return (
     <svg class="spark" viewBox="0 0 120 24" role="img" aria-label={`peak and mean of ${days.length} days`}>
-      <polyline class="peak" points={line(({ peak }) => peak)} />
-      <polyline class="mean" points={line(({ mean }) => mean)} />
+      <path class="peak" d={line(({ peak }) => peak)} />
+      <path class="mean" d={line(({ mean }) => mean)} />
     </svg>
   );
 }
 
-export function GrowthTable({ workload, paused }: { workload?: string; paused: boolean }) {
+/** `ways` says where the names of workloads lead; one that is not here any more leads nowhere. */
+export function GrowthTable({ workload, ways, paused }: { workload?: string; ways: ReadonlyMap<string, string>; paused: boolean }) {
   const [metric, choose] = useState<(typeof METRICS)[number]>("egress");
   const { answer, error } = useAnswer<Growth>("/api/v1/growth", { metric, since: "30d" }, 60_000, !paused);
   const format = FORMATS[metric];
   const columns: Column<Row>[] = [
-    { name: "workload", text: true, cell: ({ name }) => name },
+    { name: "workload", text: true, cell: ({ name }) => <Name of={name} way={ways.get(name)} /> },
     {
       name: "peak grows",
       title: "What the day's largest second grows by each day",

@@ -1,5 +1,7 @@
 // What the agent told since the page was opened: the last snapshot whole, and of each before it what the charts draw.
 import { SCOPES, type Scope, type Snapshot, keyOf, workloadOf } from "./api";
+import { apartBy } from "./stack";
+import { waysTo } from "./ways";
 
 /** Seconds that are kept. */
 const KEPT = 900;
@@ -30,6 +32,8 @@ export class Live {
   trouble: string | undefined;
   snapshot: Snapshot | undefined;
   windows: Window[] = [];
+  /** Where the names of the workloads that are here now lead. */
+  ways = new Map<string, string>();
   /** Bytes a second by scope, of each entity: what the last two snapshots differ by. */
   scopes = new Map<string, Partial<Record<Scope, number>>>();
   private source: EventSource | undefined;
@@ -38,6 +42,11 @@ export class Live {
   listen(listener: () => void): () => void {
     this.listeners.add(listener);
     return () => this.listeners.delete(listener);
+  }
+
+  /** Between windows that are further apart the page was paused, or the agent did not answer. */
+  get apart(): number {
+    return apartBy(this.snapshot?.window_seconds ?? 1);
   }
 
   private changed(): void {
@@ -120,6 +129,7 @@ export class Live {
       }
     }
     this.snapshot = snapshot;
+    this.ways = waysTo(snapshot.entities);
     this.windows.push({
       time: snapshot.time_unix_seconds,
       load1: snapshot.load?.load1,

@@ -6,13 +6,14 @@ import { DRESSED } from "./chart";
 import { Entities } from "./entities";
 import { Entity } from "./entity";
 import { FlowTable } from "./flows";
-import { rate, tasks } from "./format";
+import { rate, tasks, zone } from "./format";
 import { GrowthTable } from "./growth";
 import { Live } from "./live";
 import { EGRESS, LOAD, OverTime } from "./overtime";
 import { PairTable } from "./pairs";
 import "./page.css";
-import { useAnswer, useChosen, useLive } from "./use";
+import { useAnswer, useLive } from "./use";
+import { isWhole, usePlace } from "./ways";
 
 const live = new Live();
 const THEMES = ["auto", "light", "dark"] as const;
@@ -109,7 +110,7 @@ function Troubles() {
 
 function Page() {
   useLive(live);
-  const chosen = useChosen();
+  const [{ entity: chosen, filter }, filterBy] = usePlace();
   const paused = live.state === "paused";
   useEffect(() => {
     live.start();
@@ -128,7 +129,9 @@ function Page() {
     return () => removeEventListener("keydown", pressed);
   }, []);
   useEffect(() => {
-    scrollTo(0, 0);
+    if (!isWhole(filter)) {
+      scrollTo(0, 0);
+    }
     document.title = chosen === undefined ? `observer ${live.snapshot?.node ?? ""}` : `${chosen} – observer`;
     document.querySelector<HTMLElement>("h1.of")?.focus();
   }, [chosen, live.snapshot?.node]);
@@ -144,11 +147,11 @@ function Page() {
               <OverTime live={live} subject={LOAD} />
               <OverTime live={live} subject={EGRESS} />
             </div>
-            <Entities live={live} />
+            <Entities live={live} filter={filter} filterBy={filterBy} />
             <FlowTable paused={paused} />
             <div class="grid">
               <PairTable paused={paused} />
-              <GrowthTable paused={paused} />
+              <GrowthTable ways={live.ways} paused={paused} />
             </div>
           </>
         ) : (
@@ -158,7 +161,7 @@ function Page() {
       <footer>
         <p>
           Keys: <kbd>/</kbd> filter, <kbd>p</kbd> pause, <kbd>Esc</kbd> back. The same as JSON: <a href="/api/v1">/api/v1</a>. Made
-          with <a href="/licences.txt">others' work</a>.
+          with <a href="/licences.txt">others' work</a>. Times are this browser's: {zone()}.
         </p>
       </footer>
     </>

@@ -2,16 +2,21 @@
 import { useEffect, useState } from "preact/hooks";
 import { type Growth, type History, ask } from "./api";
 import { Chart } from "./chart";
+import { COLOURS } from "./colours";
 import { rate, tasks } from "./format";
 import type { Doing, Live } from "./live";
-import { type Series, type Stack, largest } from "./stack";
+import { type Series, type Stack, apartBy, largest } from "./stack";
 
-const LAYERS = 8;
+/** As many have colours of their own. */
+const LAYERS = COLOURS;
 
 /** What can be stacked: of whom it is, and what the node's own truth for the sum is. */
 export interface Subject {
   title: string;
+  /** What is drawn live. */
   note: string;
+  /** What is drawn of the past, in rows of a "minute", say. */
+  noteOf: (row: string) => string;
   of: (doing: Doing) => number;
   metric: "load" | "egress";
   format: (value: number) => string;
@@ -20,6 +25,7 @@ export interface Subject {
 export const LOAD: Subject = {
   title: "Who makes this node's load",
   note: "Shares of load1 by workload. The line is the kernel's own load1.",
+  noteOf: () => "Tasks that ran, waited or slept uninterruptibly by workload, in the mean. The line is all of them.",
   of: (doing) => doing.load1,
   metric: "load",
   format: tasks,
@@ -28,10 +34,23 @@ export const LOAD: Subject = {
 export const EGRESS: Subject = {
   title: "Who sends",
   note: "Bytes a second by workload. The line is the largest second of the minute before: bursts that a mean hides.",
+  noteOf: (row) =>
+    row === "second"
+      ? "Bytes of each second by workload. The line is the node's."
+      : `Bytes a second by workload, in the mean of each ${row}. The line is the largest second of each ${row}: bursts that a mean hides.`,
   of: (doing) => doing.transmit,
   metric: "egress",
   format: rate,
 };
+
+/** Growth is told from rows of an hour, of which one that began before is none: the least of which there is always one. */
+const HOURS = "2h";
+
+const ROWS = new Map([
+  [1, "second"],
+  [60, "minute"],
+  [3600, "hour"],
+]);
 
 const RANGES = [
   { name: "now", since: undefined },
@@ -58,16 +77,22 @@ function ofLive(live: Live, subject: Subject): Stack {
   const line = isLoad
     ? { name: "load1 of the node", values: live.windows.map(({ load1 }) => load1 ?? null) }
     : { name: "peak", values: live.windows.map(({ peak }) => peak) };
-  return { times: live.windows.map(({ time }) => time), layers, line };
+  return { times: live.windows.map(({ time }) => time), apart: live.apart, layers, line };
+}
+
+interface Past {
+  stack: Stack;
+  /** What it is. */
+  note: string;
 }
 
 /** The workloads that had the most, with the node's line, from the agent's memory. */
-async function ofHistory(subject: Subject, since: string, signal: AbortSignal): Promise<Stack> {
+async function ofHistory(subject: Subject, since: string, signal: AbortSignal): Promise<Past> {
   const { metric } = subject;
-  // Who is worth asking for: the largest peaks of the last month.
-  const known = await ask<Growth>("/api/v1/growth", { metric, since: "30d", top: "10000" }, signal);
-  const newest = (one: Growth["workloads"][number]) => one.days.at(-1)?.mean ?? 0;
-  const most = known.workloads.filter((one) => one.workload).sort((a, b) => newest(b) - newest(a)).slice(0, LAYERS);
+  // Who is worth asking for: the largest peaks of the range, since a burst may be who has a small mean.
+  const known = await ask<Growth>("/api/v1/growth", { metric, since: since === "10m" ? HOURS : since, top: "10000" }, signal);
+  const peakOf = (one: Growth["workloads"][number]) => Math.max(...one.days.map(({ peak }) => peak));
+  const most = known.workloads.filter((one) => one.workload).sort((a, b) => peakOf(b) - peakOf(a)).slice(0, LAYERS);
   const rowsOf = (workload: string, statistic: string, kind?: string) =>
     ask<History>(
       "/api/v1/history",
@@ -99,12 +124,15 @@ async function ofHistory(subject: Subject, since: string, signal: AbortSignal): 
     metric === "load"
       ? { name: "tasks of the node", values: total }
       : { name: "largest second", values: aligned(peak) };
-  return { times, layers, line };
+  // Rows are longer than their step where the agent's windows are.
+  const apart = apartBy(Math.max(mean.step_seconds, ...mean.rows.map((row) => row.covered_seconds)));
+  const row = ROWS.get(mean.step_seconds) ?? `${mean.step_seconds} s`;
+  return { stack: { times, apart, layers, line }, note: subject.noteOf(row) };
 }
 
 export function OverTime({ live, subject }: { live: Live; subject: Subject }) {
   const [range, choose] = useState<Range>(RANGES[0]);
-  const [past, setPast] = useState<{ stack?: Stack; error?: string }>({});
+  const [past, setPast] = useState<Partial<Past> & { error?: string }>({});
   useEffect(() => {
     setPast({});
     const { since } = range;
@@ -113,7 +141,7 @@ export function OverTime({ live, subject }: { live: Live; subject: Subject }) {
     }
     const abort = new AbortController();
     ofHistory(subject, since, abort.signal).then(
-      (stack) => setPast({ stack }),
+      setPast,
       (error: unknown) => !abort.signal.aborted && setPast({ error: String(error) }),
     );
     return () => abort.abort();
@@ -131,14 +159,10 @@ export function OverTime({ live, subject }: { live: Live; subject: Subject }) {
           ))}
         </div>
       </div>
-      <p class="note">
-        {range.since !== undefined && subject.metric === "load"
-          ? "Tasks that ran, waited or slept uninterruptibly by workload, in the mean. The line is all of them."
-          : subject.note}
-      </p>
+      <p class="note">{range.since === undefined ? subject.note : past.note}</p>
       {past.error !== undefined && <p class="trouble">{past.error}</p>}
       {stack && stack.times.length > 0 ? (
-        <Chart key={range.name} stack={stack} format={subject.format} label={subject.title} />
+        <Chart key={range.name} stack={stack} format={subject.format} label={subject.title} ways={live.ways} />
       ) : (
         <p class="chart empty">{stack ? "nothing is known of that time" : "asking …"}</p>
       )}

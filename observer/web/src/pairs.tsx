@@ -1,18 +1,19 @@
 // Who waits for a CPU that whom has.
 import { type Pair, type Pairs, keyOf } from "./api";
 import { seconds } from "./format";
+import { EntityName } from "./name";
 import { type Column, Table } from "./table";
-import { linkTo, useAnswer } from "./use";
+import { useAnswer } from "./use";
 
 function culprit(pair: Pair) {
   if (pair.culprit) {
-    return <a href={linkTo(keyOf(pair.culprit))}>{keyOf(pair.culprit)}</a>;
+    return <EntityName who={pair.culprit} />;
   }
   return pair.cause === "throttled" ? "its own limit" : "nobody: the CPU was idle";
 }
 
 const COLUMNS: Column<Pair>[] = [
-  { name: "who waits", text: true, cell: ({ victim }) => <a href={linkTo(keyOf(victim))}>{keyOf(victim)}</a> },
+  { name: "who waits", text: true, cell: ({ victim }) => <EntityName who={victim} /> },
   { name: "for whom", text: true, cell: culprit },
   {
     name: "waited",

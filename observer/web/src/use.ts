@@ -44,20 +44,3 @@ export function useAnswer<T>(path: string, parameters: Record<string, string>, e
   }, [query, every, on]);
   return asked.of === query || asked.error !== undefined ? asked : { answer: undefined, error: undefined };
 }
-
-/** The entity that the address bar names. */
-export function useChosen(): string | undefined {
-  const read = () => {
-    const hash = location.hash.match(/^#entity=(.+)$/)?.[1];
-    return hash === undefined ? undefined : decodeURIComponent(hash);
-  };
-  const [chosen, set] = useState(read);
-  useEffect(() => {
-    const changed = () => set(read());
-    addEventListener("hashchange", changed);
-    return () => removeEventListener("hashchange", changed);
-  }, []);
-  return chosen;
-}
-
-export const linkTo = (key: string): string => `#entity=${encodeURIComponent(key)}`;
