@@ -5,7 +5,7 @@ use crate::{
     sockets,
 };
 use aya_ebpf::{bindings::seq_file, helpers::generated::bpf_seq_write};
-use observer_ebpf::flows::{SocketBook, SocketState, TCP, TOLD, UNDECIDED, is_connection};
+use observer_ebpf::flows::{SocketBook, SocketState, TCP, TCP_SYN_SENT, TOLD, UNDECIDED, is_connection};
 
 /// `struct bpf_iter__bpf_sk_storage_map`
 #[repr(C)]
@@ -43,7 +43,8 @@ pub(crate) fn tell(element: *const Element) {
             let is_open = (*socket).is_released == 0 && is_connection(state.state);
             state.is_new = u32::from(is_open && (*socket).told == 0);
             state.round_trip_us = peek::<u32>(sk, &TCP_ROUND_TRIP) >> 3;
-            if is_open {
+            // One that asks and is not answered yet asks again.
+            if is_open || ((*socket).is_released == 0 && state.state == TCP_SYN_SENT) {
                 sent_again = peek(sk, &TCP_TOTAL_RETRANS);
                 state.retransmits = sent_again.saturating_sub((*socket).told_retransmits);
             }

@@ -267,7 +267,7 @@ mod tests {
         ledger.pod_told(&pod("a", "10.244.0.5", None), 100);
         ledger.pod_told(&pod("b", "10.244.0.6", None), 100);
         let node = |address: &str, name: &str| (address.parse().unwrap(), name.into());
-        ledger.nodes_told(&[node("192.0.2.1", "n"), node("192.0.2.2", "other")], 100);
+        ledger.nodes_told(&[node("192.0.2.1", "n"), node("192.0.2.2", "other")], &[], 100);
         ledger
     }
 

@@ -74,9 +74,9 @@ impl Ledger {
         }
     }
 
-    /// The addresses of all nodes, as they are now.
-    pub fn nodes_told(&mut self, nodes: &[(IpAddr, Arc<str>)], now_unix_seconds: u64) {
-        self.tenancies.nodes(nodes, now_unix_seconds);
+    /// The addresses of all nodes, as they are now; those of `begun` are so since just now.
+    pub fn nodes_told(&mut self, nodes: &[(IpAddr, Arc<str>)], begun: &[IpAddr], now_unix_seconds: u64) {
+        self.tenancies.nodes(nodes, begun, now_unix_seconds);
     }
 
     /// All pods that are in a node's network now, by their UIDs.

@@ -394,8 +394,28 @@ impl Tenancies {
         }
     }
 
-    /// The addresses of nodes, as they are now.
-    pub(super) fn nodes(&mut self, nodes: &[(IpAddr, Arc<str>)], now: u64) {
+    /// Somebody has an address from now on, which is told of at once. What was carried before, if nobody had it, stays nobody's.
+    fn begins(&mut self, address: AddressWords, holder: Holder, now: u64) {
+        let is_new =
+            self.addresses.get(&address).is_none_or(|known| known.tenancies.is_empty() && known.slices.is_empty());
+        if !is_new || !self.admit(address, now) {
+            return self.held(address, &holder, Some(now), true, now);
+        }
+        let number = self.next_number();
+        let known = self.addresses.entry(address).or_default();
+        known.is_followed = true;
+        known.tenancies.push(Tenancy {
+            number,
+            holder,
+            since_unix_seconds: Some(now),
+            until_unix_seconds: None,
+            as_of_unix_seconds: now,
+            is_end_told: false,
+        });
+    }
+
+    /// The addresses of nodes, as they are now; those of `begun` are so since just now.
+    pub(super) fn nodes(&mut self, nodes: &[(IpAddr, Arc<str>)], begun: &[IpAddr], now: u64) {
         let there: HashSet<_> = nodes.iter().map(|(address, _)| words_of(*address)).collect();
         let is_gone = |address: &AddressWords, known: &Address| {
             let is_node = matches!(known.current().map(|current| &current.holder), Some(Holder::Node { .. }));
@@ -407,7 +427,12 @@ impl Tenancies {
             self.left(address, None, now);
         }
         for (address, name) in nodes {
-            self.held(words_of(*address), &Holder::Node { name: Arc::clone(name) }, None, true, now);
+            let holder = Holder::Node { name: Arc::clone(name) };
+            if begun.contains(address) {
+                self.begins(words_of(*address), holder, now);
+            } else {
+                self.held(words_of(*address), &holder, None, true, now);
+            }
         }
     }
 

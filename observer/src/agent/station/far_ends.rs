@@ -60,12 +60,17 @@ impl Station {
         let is_its = |address: &&IpAddr| !(address.is_loopback() || address.is_unspecified() || is_link_local(address));
         let node: Arc<str> = self.parts.node_name.as_str().into();
         let mut nodes: Vec<_> = own.iter().filter(is_its).map(|address| (*address, Arc::clone(&node))).collect();
+        // Of the first ones nobody knows since when; one that comes later was another's before, or nobody's.
+        let is_known = |address: &IpAddr| self.nodes.iter().any(|(known, _)| known == address);
+        let begun =
+            nodes.iter().map(|(address, _)| *address).filter(|address| !self.nodes.is_empty() && !is_known(address));
+        let begun: Vec<_> = begun.collect();
         for other in self.cluster_ranges().map(|ranges| Arc::clone(&ranges.nodes)).iter().flat_map(|nodes| nodes.iter())
         {
             nodes.extend(other.addresses.iter().map(|address| (*address, Arc::clone(&other.name))));
         }
         if nodes != self.nodes {
-            self.ledger.nodes_told(&nodes, unix_seconds());
+            self.ledger.nodes_told(&nodes, &begun, unix_seconds());
             self.nodes = nodes;
         }
     }

@@ -24,6 +24,7 @@ pub(super) fn tests() -> Vec<Trial> {
         test("a_connection_that_was_there_before_the_agent_has_its_direction", Place::Both, OPEN, there_before),
         test("connections_that_are_open_and_that_failed_are_counted", Place::Both, OPEN, open_and_failed),
         test("a_connection_closed_with_something_unread_is_a_reset_for_either_end", Place::Both, NEEDS, resets),
+        test("who_asks_in_vain_has_the_questions_that_were_repeated_in_its_flow", Place::Both, NEEDS, asks_in_vain),
         test("what_open_sockets_carried_is_in_a_flow_or_told_beside_them", Place::Host, WIRE, open_sockets),
     ]
 }
@@ -123,6 +124,26 @@ fn open_and_failed() -> Result<()> {
     let (flows, page) = Flows::at_rest(&agent, &client.label)?;
     ensure!(of(&flows) == [70, 0, 7], "{:?}", of(&flows));
     ensure!(gauge(&page, "outbound")? == 0, "{} are open", gauge(&page, "outbound")?);
+    Ok(())
+}
+
+/// To an address that nobody has, while the connection is being asked for.
+fn asks_in_vain() -> Result<()> {
+    let ends = Ends::new(Wire::direct(Offloads::Off)?, &[])?;
+    ends.wire.client.ip("route add 10.7.9.9/32 dev client")?;
+    ends.wire.client.ip("neighbour add 10.7.9.9 lladdr 02:00:00:00:07:99 dev client")?;
+    let mut asks = ends.client_worker(&["connections", "--port", "9"])?;
+    asks.ask("try 10.7.9.9:9 10")?;
+    let query = format!("entity={}", ends.client.label.replace('/', "%2F"));
+    let mut told = String::new();
+    let right = wait_until(patience(Duration::from_secs(9)), || {
+        let again = ends.agent.scrape()?.sample_of("observer_tcp_retransmits_total", &ends.client.label).unwrap_or(0);
+        let flows = Flows::ask(&ends.agent, &query)?;
+        told = format!("{again} by the entity's counter, {:#?}", flows.all);
+        let [packets, failed] = [flows.sum().transmit.packets, flows.total("failed_connections")];
+        Ok(again > 0 && flows.total("retransmits") == again && packets == again + 1 && failed == 0)
+    })?;
+    ensure!(right, "{told}");
     Ok(())
 }
 

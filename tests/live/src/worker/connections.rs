@@ -2,10 +2,14 @@
 
 use super::{converse, not_understood, tcp};
 use anyhow::{Context as _, Result};
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::{
+    net::{Ipv4Addr, SocketAddr, TcpStream},
+    time::Duration,
+};
 
 /// Understands `open FIRST COUNT BYTES` (to one address of 127.0.0.0/8 after the other, FIRST being 127.1.0.0, each connection leaves
-/// that many bytes and closes), `hold FIRST COUNT` (the same, but they stay open) and `refused COUNT` (to a port where nobody listens).
+/// that many bytes and closes), `hold FIRST COUNT` (the same, but they stay open), `refused COUNT` (to a port where nobody listens) and
+/// `try ADDRESS:PORT SECONDS` (which goes on asking for so long, and says at once that it is done).
 #[derive(clap::Args)]
 pub(super) struct Connections {
     /// Where the server listens on all addresses.
@@ -35,6 +39,10 @@ impl Connections {
                         let nobody = SocketAddr::from((address(number), 1));
                         anyhow::ensure!(TcpStream::connect(nobody).is_err(), "somebody listens at {nobody}");
                     }
+                }
+                ["try", to, seconds] => {
+                    let (to, limit) = (to.parse()?, Duration::from_secs(seconds.parse()?));
+                    std::thread::spawn(move || TcpStream::connect_timeout(&to, limit));
                 }
                 other => return not_understood(other),
             }
