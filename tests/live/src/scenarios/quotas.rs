@@ -54,7 +54,8 @@ fn throttled(percent: u64, tasks: u64) -> Result<()> {
     let seat = Seat { cpu: Some(last_cpu()?), ..Seat::in_cgroup(&cgroup) };
     let mut workers = (0..tasks).map(|_| Worker::start(seat, ["spin"])).collect::<Result<Vec<_>>>()?;
     workers.iter().try_for_each(|worker| quota.hold(worker.pid()))?;
-    let agent = Agent::start(&[])?;
+    // One that has not seen them start: that is load, whatever their quota.
+    let agent = Agent::start_anew(&[])?;
     let pids: Vec<u32> = workers.iter().map(Worker::pid).collect();
     // The first second has no load, whatever happens in it.
     std::thread::sleep(Duration::from_millis(2200));
