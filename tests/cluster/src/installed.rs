@@ -22,6 +22,8 @@ use std::{
 const MANIFEST: &str = include_str!("../../../deploy/observer.yaml");
 /// Everything in it that has a name has this one.
 const NAME: &str = "observer";
+/// Programs that some hosts do not let run, since they iterate; the others need the same capabilities, and are there.
+pub(crate) const ITERATING: [&str; 2] = ["observer_sockets", "observer_lasting"];
 /// The port of the metrics.
 pub(crate) const PORT: u16 = 9810;
 

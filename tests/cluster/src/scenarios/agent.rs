@@ -2,7 +2,7 @@
 
 use crate::{
     cluster::{PATIENCE, test_image, xtask},
-    installed::{Agent, PORT},
+    installed::{Agent, ITERATING, PORT},
     kubectl::{Running, command, kubectl},
     namespace,
     pod::{Pod, Sink, script},
@@ -39,10 +39,8 @@ fn becomes_ready() -> Result<()> {
         ensure!(build.label("version") == version, "the image holds version {}", build.label("version"));
         let programs = page.samples("observer_bpf_program_up", &[])?;
         ensure!(!programs.is_empty(), "no programs");
-        // Some hosts let nobody iterate; the others need the same capabilities, and are there.
         let is_forbidden = |program: &Sample| {
-            let iterates = ["observer_sockets", "observer_lasting"].contains(&program.label("program"));
-            iterates && program.label("reason").starts_with("not permitted")
+            ITERATING.contains(&program.label("program")) && program.label("reason").starts_with("not permitted")
         };
         let idle = programs.iter().find(|program| program.value != "1" && !is_forbidden(program));
         ensure!(idle.is_none(), "not attached: {idle:?}");
