@@ -3,7 +3,7 @@
 
 use crate::{
     guest::apt::{Apt, Mirror},
-    progress,
+    image, progress,
     setup::find,
     toolchain::{Version, probe::said},
     workspace::Workspace,
@@ -29,6 +29,19 @@ const FETCHES_ITSELF: Version = Version::new(1, 21, 0);
 
 /// The compiler's flags for what nobody debugs, and what is soon built: a quarter of the time goes into inlining and DWARF.
 pub(crate) const SOON_BUILT: &str = "-gcflags=all=-l -dwarf=false";
+
+/// What a module of the workspace is made of, in a few bytes: a program is built again when it changes.
+///
+/// # Errors
+/// When a file cannot be read.
+pub(crate) fn fingerprint(workspace: &Workspace, module: &str, sources: &[&str]) -> Result<String> {
+    let mut bytes = Vec::new();
+    for name in sources {
+        let path = workspace.root().join(module).join(name);
+        bytes.extend(fs::read(&path).with_context(|| format!("read {}", path.display()))?);
+    }
+    Ok(image::digest(&bytes))
+}
 
 /// A Go that builds a module, at once or after it has fetched a later one.
 #[derive(Clone, Debug, PartialEq, Eq)]

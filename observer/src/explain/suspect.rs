@@ -191,7 +191,7 @@ pub fn choose(evidence: &Evidence, top: usize) -> Vec<Suspect> {
         if !row.transmit_bytes.is_empty() || row.now.load.load1 >= 0.001 || row.entity.workload.is_none() {
             suspect.entities.push(row.entity.to_string());
         }
-        add(&mut suspect.now, &row.now);
+        suspect.now += row.now;
     }
     for (growth, of) in [
         (&evidence.egress, (|suspect| &mut suspect.egress) as fn(&mut Suspect) -> &mut Grown),
@@ -256,19 +256,6 @@ fn key(who: &Who) -> (String, Option<String>) {
         (Some(namespace), Some(workload), Some(kind)) => (format!("{namespace}/{workload}"), Some(kind.clone())),
         _ => (who.to_string(), None),
     }
-}
-
-fn add(sum: &mut Doings, more: &Doings) {
-    sum.transmit_bytes_per_second += more.transmit_bytes_per_second;
-    sum.receive_bytes_per_second += more.receive_bytes_per_second;
-    sum.active_tasks += more.active_tasks;
-    sum.wait_seconds_per_second += more.wait_seconds_per_second;
-    sum.transmit_peak_bytes_per_second = sum.transmit_peak_bytes_per_second.max(more.transmit_peak_bytes_per_second);
-    sum.receive_peak_bytes_per_second = sum.receive_peak_bytes_per_second.max(more.receive_peak_bytes_per_second);
-    sum.load_peak = sum.load_peak.max(more.load_peak);
-    sum.load.load1 += more.load.load1;
-    sum.load.load5 += more.load.load5;
-    sum.load.load15 += more.load.load15;
 }
 
 /// What others waited for it.

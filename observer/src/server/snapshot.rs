@@ -4,7 +4,7 @@ use super::{Order, SnapshotQuery, Who};
 use crate::ledger::{Books, By, Entity, Ledger, LoadAverages, MemoryUse, Recent, Snapshot};
 use observer_ebpf::{Scope, TcpBook, Traffic};
 use serde::{Deserialize, Serialize};
-use std::{cmp::Reverse, collections::BTreeMap};
+use std::{cmp::Reverse, collections::BTreeMap, ops::AddAssign};
 
 /// The node, and who does most.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -67,6 +67,32 @@ pub struct Doings {
     /// Shares of the node's load averages.
     #[serde(flatten)]
     pub load: Averages,
+}
+
+impl AddAssign for Averages {
+    fn add_assign(&mut self, Self { load1, load5, load15 }: Self) {
+        self.load1 += load1;
+        self.load5 += load5;
+        self.load15 += load15;
+    }
+}
+
+/// Sums, but for the peaks: they need not have been in the same second, and the largest of them is one that was.
+impl AddAssign for Doings {
+    fn add_assign(&mut self, more: Self) {
+        self.transmit_bytes_per_second += more.transmit_bytes_per_second;
+        self.receive_bytes_per_second += more.receive_bytes_per_second;
+        self.active_tasks += more.active_tasks;
+        self.wait_seconds_per_second += more.wait_seconds_per_second;
+        for (largest, other) in [
+            (&mut self.transmit_peak_bytes_per_second, more.transmit_peak_bytes_per_second),
+            (&mut self.receive_peak_bytes_per_second, more.receive_peak_bytes_per_second),
+            (&mut self.load_peak, more.load_peak),
+        ] {
+            *largest = largest.max(other);
+        }
+        self.load += more.load;
+    }
 }
 
 /// An entity.

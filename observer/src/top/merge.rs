@@ -1,6 +1,6 @@
 //! Several nodes as one: a row for each workload.
 
-use crate::server::{Averages, Doings, EntityRow, SnapshotAnswer, Who};
+use crate::server::{EntityRow, SnapshotAnswer, Who};
 use std::collections::BTreeMap;
 
 /// All that several agents answered: what workloads do on all of their nodes together.
@@ -14,12 +14,12 @@ pub fn merged(answers: &[SnapshotAnswer]) -> SnapshotAnswer {
         whole.time_unix_seconds = whole.time_unix_seconds.max(answer.time_unix_seconds);
         whole.window_seconds = whole.window_seconds.max(answer.window_seconds);
         if let Some(load) = answer.load {
-            add_load(whole.load.get_or_insert_default(), load);
+            *whole.load.get_or_insert_default() += load;
         }
         if let Some(rest) = answer.load1_unattributed {
             *whole.load1_unattributed.get_or_insert_default() += rest;
         }
-        add_doings(&mut whole.all, &answer.all);
+        whole.all += answer.all;
         whole.more += answer.more;
         for row in &answer.entities {
             let name = name_of(&row.entity, &answer.node);
@@ -42,30 +42,8 @@ fn name_of(who: &Who, node: &str) -> String {
     }
 }
 
-fn add_load(sum: &mut Averages, Averages { load1, load5, load15 }: Averages) {
-    sum.load1 += load1;
-    sum.load5 += load5;
-    sum.load15 += load15;
-}
-
-/// Sums, but for the peaks: they need not have been in the same second, and the largest of them is one that was.
-fn add_doings(sum: &mut Doings, more: &Doings) {
-    sum.transmit_bytes_per_second += more.transmit_bytes_per_second;
-    sum.receive_bytes_per_second += more.receive_bytes_per_second;
-    sum.active_tasks += more.active_tasks;
-    sum.wait_seconds_per_second += more.wait_seconds_per_second;
-    for (largest, other) in [
-        (&mut sum.transmit_peak_bytes_per_second, more.transmit_peak_bytes_per_second),
-        (&mut sum.receive_peak_bytes_per_second, more.receive_peak_bytes_per_second),
-        (&mut sum.load_peak, more.load_peak),
-    ] {
-        *largest = largest.max(other);
-    }
-    add_load(&mut sum.load, more.load);
-}
-
 fn add(sum: &mut EntityRow, more: &EntityRow) {
-    add_doings(&mut sum.now, &more.now);
+    sum.now += more.now;
     for (all, parts) in [(&mut sum.transmit_bytes, &more.transmit_bytes), (&mut sum.receive_bytes, &more.receive_bytes)]
     {
         for (scope, bytes) in parts {
@@ -101,6 +79,7 @@ fn add(sum: &mut EntityRow, more: &EntityRow) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::server::{Averages, Doings};
 
     fn answer(node: &str, load1: f64, peak: f64, memory: Option<u64>) -> SnapshotAnswer {
         let text = |text: &str| Some(text.to_owned());

@@ -81,6 +81,8 @@ fn paragraphs() -> Result<()> {
         let written = |key: &str| rule["annotations"][key].as_str().is_some_and(|text| text.len() > 20);
         ensure!(written("summary") && written("description"), "{rule}");
         ensure!(rule["labels"]["severity"].is_string(), "{rule}");
+        let name = rule["alert"].as_str().unwrap_or_default();
+        ensure!(rule["annotations"]["runbook"] == format!("docs/alerts.md#{}", name.to_lowercase()), "{rule}");
     }
     Ok(())
 }

@@ -6,8 +6,8 @@ use super::{
     versions::{self, MODULE},
 };
 use crate::{
-    go::{Go, SOON_BUILT},
-    image, progress,
+    go::{self, Go, SOON_BUILT},
+    progress,
     workspace::Workspace,
 };
 use anyhow::{Context, Result};
@@ -79,14 +79,8 @@ fn stamp(workspace: &Workspace) -> PathBuf {
     Layout::of(workspace).program("kube.stamp")
 }
 
-/// What the binary is made of, in a few bytes.
 fn fingerprint(workspace: &Workspace) -> Result<String> {
-    let mut sources = Vec::new();
-    for name in SOURCES {
-        let path = workspace.root().join(MODULE).join(name);
-        sources.extend(fs::read(&path).with_context(|| format!("read {}", path.display()))?);
-    }
-    Ok(image::digest(&sources))
+    go::fingerprint(workspace, MODULE, &SOURCES)
 }
 
 #[cfg(test)]

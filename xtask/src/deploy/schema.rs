@@ -2,8 +2,8 @@
 //! changes.
 
 use crate::{
-    go::{Go, SOON_BUILT},
-    image, progress,
+    go::{self, Go, SOON_BUILT},
+    progress,
     toolchain::Version,
     workspace::Workspace,
 };
@@ -67,14 +67,8 @@ fn stamp(workspace: &Workspace) -> PathBuf {
     workspace.tools().join(NAME).with_extension("stamp")
 }
 
-/// What the program is made of, in a few bytes.
 fn fingerprint(workspace: &Workspace) -> Result<String> {
-    let mut sources = Vec::new();
-    for name in SOURCES {
-        let path = workspace.root().join(MODULE).join(name);
-        sources.extend(fs::read(&path).with_context(|| format!("read {}", path.display()))?);
-    }
-    Ok(image::digest(&sources))
+    go::fingerprint(workspace, MODULE, &SOURCES)
 }
 
 #[cfg(test)]
