@@ -11,8 +11,8 @@ mod tests;
 
 use super::{FAILED, exit_code};
 use crate::cgroup::mount::{self, MOUNTINFO, Mount, MountError};
-use crate::kernel::btf;
 use crate::kernel::privileges::{Held, in_user_namespace};
+use crate::kernel::{btf, release};
 use crate::procfs::Network;
 use clap::{Args, ValueEnum};
 use finding::Report;
@@ -61,7 +61,7 @@ struct Machine {
 impl Machine {
     fn this(arguments: &Arguments) -> Self {
         Self {
-            release: std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim().to_owned(),
+            release: release::running(),
             btf: PathBuf::from(btf::VMLINUX),
             bpffs: PathBuf::from("/sys/fs/bpf"),
             proc: arguments.proc_path.clone(),

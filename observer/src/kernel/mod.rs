@@ -17,6 +17,7 @@ pub mod privileges;
 pub mod probe;
 mod programs;
 mod readiness;
+pub mod release;
 mod scopes;
 mod shared;
 mod sleeps;

@@ -12,6 +12,7 @@ mod user;
 pub use surrender::{DropError, Dropped, drop_everything, reading_needs_bpf};
 pub use user::{NOBODY, PASSWD, User, UserError};
 
+use super::release;
 use caps::{CapSet, Capability, CapsHashSet};
 use std::fmt;
 use std::path::Path;
@@ -61,7 +62,12 @@ impl fmt::Display for Feature {
 #[derive(Clone, Debug, Default)]
 pub struct Held {
     effective: CapsHashSet,
+    /// Whether this kernel takes `CAP_SYS_ADMIN` for `CAP_NET_ADMIN`.
+    admin_attaches: bool,
 }
+
+/// From this kernel on whoever holds `CAP_SYS_ADMIN` attaches to cgroups; those before ask for `CAP_NET_ADMIN` by name.
+const ADMIN_ATTACHES: release::Version = (6, 9);
 
 impl Held {
     /// Reads the effective set. In a user namespace that is not the initial one nothing counts as held, since bpf(2)
@@ -70,20 +76,41 @@ impl Held {
         if in_user_namespace() {
             return Self::default();
         }
-        Self { effective: caps::read(None, CapSet::Effective).unwrap_or_default() }
+        Self::with(caps::read(None, CapSet::Effective).unwrap_or_default(), &release::running())
     }
 
-    /// A set made up.
-    pub fn of(capabilities: &[Capability]) -> Self {
-        Self { effective: capabilities.iter().copied().collect() }
+    /// A set made up, on a kernel of this release.
+    pub fn of(capabilities: &[Capability], release: &str) -> Self {
+        Self::with(capabilities.iter().copied().collect(), release)
     }
 
-    /// Whether the capability, or one that stands for it, is held. `CAP_SYS_ADMIN` stands for `CAP_BPF` and `CAP_PERFMON`;
-    /// not for `CAP_NET_ADMIN`, which attaching to a cgroup asks for by name.
+    fn with(effective: CapsHashSet, release: &str) -> Self {
+        Self { effective, admin_attaches: release::version(release) >= Some(ADMIN_ATTACHES) }
+    }
+
+    /// Whether the capability, or one that stands for it, is held.
     pub fn has(&self, capability: Capability) -> bool {
-        let admin = matches!(capability, Capability::CAP_BPF | Capability::CAP_PERFMON)
-            && self.effective.contains(&Capability::CAP_SYS_ADMIN);
-        admin || self.effective.contains(&capability)
+        self.effective.contains(&capability) || self.has_by_admin(capability)
+    }
+
+    /// Whether `CAP_SYS_ADMIN` is held and stands for it.
+    fn has_by_admin(&self, capability: Capability) -> bool {
+        let stands_for = match capability {
+            Capability::CAP_BPF | Capability::CAP_PERFMON => true,
+            Capability::CAP_NET_ADMIN => self.admin_attaches,
+            _ => false,
+        };
+        stands_for && self.effective.contains(&Capability::CAP_SYS_ADMIN)
+    }
+
+    /// What the feature needs, in the words of what is held: `CAP_SYS_ADMIN` by its own name where it is what counts.
+    pub fn stands_in(&self, feature: Feature) -> Vec<Capability> {
+        let mut standing: Vec<_> =
+            feature.needs().iter().copied().filter(|need| self.effective.contains(need)).collect();
+        if standing.len() < feature.needs().len() {
+            standing.push(Capability::CAP_SYS_ADMIN);
+        }
+        standing
     }
 
     /// What the feature needs and this process has not.

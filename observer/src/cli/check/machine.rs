@@ -6,15 +6,16 @@ use crate::cgroup::mount::MountError;
 use crate::cgroup::v1::{self, V1Mounts};
 use crate::kernel::lock;
 use crate::kernel::privileges::{Feature, listed};
+use crate::kernel::release::{Version, version};
 use crate::procfs::{self, Conntrack, Network};
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 use std::fs;
 use std::path::Path;
 
 /// The oldest kernel the programs are tried on.
-const OLDEST: (u32, u32) = (5, 10);
+const OLDEST: Version = (5, 10);
 /// From this one on, maps are read without `CAP_BPF` whatever `kernel.unprivileged_bpf_disabled` says.
-const READS_FREELY: (u32, u32) = (5, 19);
+const READS_FREELY: Version = (5, 19);
 
 pub(super) fn kernel(release: &str) -> Finding {
     const NEED: &str = "kernel";
@@ -24,11 +25,6 @@ pub(super) fn kernel(release: &str) -> Finding {
         Some(_) => Finding::not_ok(State::Missing, NEED, format!("{release} is older than 5.10"), fix),
         None => Finding::not_ok(State::Unknown, NEED, format!("the release {release:?} is not understood"), fix),
     }
-}
-
-fn version(release: &str) -> Option<(u32, u32)> {
-    let mut numbers = release.split(|letter: char| !letter.is_ascii_digit()).map(str::parse);
-    Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
 }
 
 impl Machine {
@@ -44,7 +40,7 @@ impl Machine {
         ] {
             let lacks = self.held.missing_for(feature);
             let finding = if lacks.is_empty() {
-                Finding::ok(need, format!("{} held", listed(feature.needs())))
+                Finding::ok(need, format!("{} held", listed(&self.held.stands_in(feature))))
             } else if self.in_user_namespace {
                 let detail = "in a user namespace of its own no capability counts for bpf(2)";
                 Finding::without(feature, need, detail, "run it outside of rootless containers, as the host's root")
@@ -218,7 +214,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn releases_are_compared_as_numbers() {
+    fn kernels_are_old_or_new_by_their_numbers() {
         for new in ["5.10.0-32-amd64", "5.10", "6.1.0", "10.0-rc1", "5.100.3"] {
             assert_eq!(kernel(new).state, State::Ok, "{new}");
         }

@@ -15,7 +15,7 @@ fn host() -> Machine {
         network: Network::from(Path::new("/proc")),
         hierarchy: Ok(Mount { path: "/sys/fs/cgroup".into(), root: "/".into(), hybrid: false, true_root: true }),
         mountinfo: Vec::new(),
-        held: Held::of(&[CAP_BPF, CAP_NET_ADMIN, CAP_PERFMON]),
+        held: Held::of(&[CAP_BPF, CAP_NET_ADMIN, CAP_PERFMON], "6.12.0"),
         in_user_namespace: false,
     }
 }
@@ -75,14 +75,14 @@ fn a_controller_that_is_in_v1_is_found_there() {
 
 #[test]
 fn each_missing_capability_costs_its_feature_and_all_cost_everything() {
-    let findings = Machine { held: Held::of(&[CAP_BPF, CAP_PERFMON]), ..host() }.capabilities();
+    let findings = Machine { held: Held::of(&[CAP_BPF, CAP_PERFMON], "6.12.0"), ..host() }.capabilities();
     let bytes = of(&findings, "privileges: bytes");
     assert_eq!((bytes.state, bytes.lost), (State::Degraded, Some(Feature::Bytes)));
     assert!(bytes.detail.starts_with("CAP_NET_ADMIN not held: no bytes"), "{}", bytes.detail);
     assert_eq!(of(&findings, "privileges: scheduler").state, State::Ok);
     assert!(Report { findings }.can_run());
 
-    let findings = Machine { held: Held::of(&[CAP_BPF]), ..host() }.capabilities();
+    let findings = Machine { held: Held::of(&[CAP_BPF], "6.12.0"), ..host() }.capabilities();
     assert!(findings.iter().all(|finding| finding.state == State::Missing), "{findings:?}");
     assert!(!Report { findings }.can_run());
     let rootless = Machine { held: Held::default(), in_user_namespace: true, ..host() };

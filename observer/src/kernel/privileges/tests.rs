@@ -189,13 +189,19 @@ fn only_root_becomes_somebody_else() {
 #[test]
 fn each_feature_names_what_it_misses() {
     use Capability::{CAP_BPF, CAP_NET_ADMIN, CAP_PERFMON, CAP_SYS_ADMIN};
-    let missing = |held: &[Capability], feature| Held::of(held).missing_for(feature);
+    let missing = |held: &[Capability], feature| Held::of(held, "6.8.0-49-generic").missing_for(feature);
     assert_eq!(missing(&[], Feature::Bytes), [CAP_BPF, CAP_NET_ADMIN, CAP_PERFMON]);
     assert_eq!(missing(&[CAP_BPF, CAP_NET_ADMIN], Feature::Bytes), [CAP_PERFMON]);
     assert_eq!(missing(&[CAP_BPF], Feature::Scheduler), [CAP_PERFMON]);
     assert_eq!(missing(&[CAP_BPF, CAP_PERFMON], Feature::CgroupEvents), []);
     assert_eq!(missing(&[CAP_SYS_ADMIN], Feature::Scheduler), []);
     assert_eq!(missing(&[CAP_SYS_ADMIN], Feature::Bytes), [CAP_NET_ADMIN]);
+    assert_eq!(missing(&[CAP_SYS_ADMIN, CAP_NET_ADMIN], Feature::Bytes), []);
+    assert_eq!(Held::of(&[CAP_SYS_ADMIN], "6.9.0").missing_for(Feature::Bytes), []);
+    assert_eq!(Held::of(&[CAP_SYS_ADMIN], "unknown").missing_for(Feature::Bytes), [CAP_NET_ADMIN]);
+    assert_eq!(Held::of(&[CAP_SYS_ADMIN], "6.9.0").stands_in(Feature::Bytes), [CAP_SYS_ADMIN]);
+    assert_eq!(Held::of(&[CAP_SYS_ADMIN, CAP_BPF], "6.9.0").stands_in(Feature::Scheduler), [CAP_BPF, CAP_SYS_ADMIN]);
+    assert_eq!(Held::of(&[CAP_PERFMON, CAP_BPF], "6.9.0").stands_in(Feature::Scheduler), [CAP_BPF, CAP_PERFMON]);
     assert_eq!(listed(&[CAP_BPF]), "CAP_BPF");
     assert_eq!(listed(&[CAP_BPF, CAP_NET_ADMIN]), "CAP_BPF and CAP_NET_ADMIN");
     assert_eq!(listed(&[CAP_BPF, CAP_NET_ADMIN, CAP_PERFMON]), "CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON");

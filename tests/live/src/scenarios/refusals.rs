@@ -46,9 +46,15 @@ pub(super) fn tests() -> Vec<Trial> {
         test("a_directory_inside_of_the_hierarchy_is_refused", Place::Both, &[Need::Root], path_inside),
         test(
             "without_one_capability_the_features_are_lost_that_are_said_to_need_it",
-            Place::Host,
-            &[Need::Root, Need::Command("setpriv"), Need::Iterators],
+            Place::Both,
+            &[Need::Root, Need::Iterators],
             one_capability_less,
+        ),
+        test(
+            "check_says_what_sys_admin_alone_is_good_for_here",
+            Place::Both,
+            &[Need::Root, Need::Iterators],
+            admin_alone,
         ),
         test("without_btf_it_says_what_is_lost_and_counts_bytes_all_the_same", Place::Both, &[Need::Root], no_btf),
         test("the_configuration_file_is_heeded_and_the_command_line_wins", Place::Both, &[], configuration_is_heeded),
@@ -239,28 +245,31 @@ fn path_inside() -> Result<()> {
 
 /// The capability that is missing, whether anything can be counted without it, and what is said to be lost.
 const ONE_LESS: [(&str, bool, &[&str]); 3] = [
-    ("bpf", false, &["privileges: bytes", "privileges: flows", "privileges: scheduler", "privileges: cgroup events"]),
     (
-        "perfmon",
+        "CAP_BPF",
         false,
         &["privileges: bytes", "privileges: flows", "privileges: scheduler", "privileges: cgroup events"],
     ),
-    ("net_admin", true, &["privileges: bytes", "privileges: flows"]),
+    (
+        "CAP_PERFMON",
+        false,
+        &["privileges: bytes", "privileges: flows", "privileges: scheduler", "privileges: cgroup events"],
+    ),
+    ("CAP_NET_ADMIN", true, &["privileges: bytes", "privileges: flows"]),
 ];
 
 /// The kernel is the judge: what `check` says is what an agent comes to.
 fn one_capability_less() -> Result<()> {
-    for (capability, can_count, lost) in ONE_LESS {
-        let name = format!("CAP_{}", capability.to_uppercase());
-        let check = run_to_end(without(capability, &["check"])?, patience(LIMIT))?;
+    for (name, can_count, lost) in ONE_LESS {
+        let check = run_to_end(without(name, &["check"])?, patience(LIMIT))?;
         ensure!(check.code == Some(i32::from(!can_count)), "check without {name}: {check:?}");
         for line in check.stdout.lines().filter(|line| line.contains("privileges: ")) {
             let is_lost = lost.iter().any(|need| line.contains(need));
             ensure!(line.contains(&format!("{name} not held")) == is_lost, "check without {name}: {line}");
         }
-        let agent = without(capability, &["agent", "--metrics-listen", "127.0.0.1:0", "--node-name", "live"])?;
+        let agent = without(name, &["agent", "--metrics-listen", "127.0.0.1:0", "--node-name", "live"])?;
         if !can_count {
-            refused(&run_to_end(agent, patience(LIMIT))?, 1, &[&name, "not permitted to count anything"])?;
+            refused(&run_to_end(agent, patience(LIMIT))?, 1, &[name, "not permitted to count anything"])?;
             continue;
         }
         let page = Agent::start_command(agent)?.scrape()?;
@@ -272,14 +281,44 @@ fn one_capability_less() -> Result<()> {
     Ok(())
 }
 
+/// What that capability is good for differs between kernels: the kernel is the judge again.
+fn admin_alone() -> Result<()> {
+    let check = run_to_end(with_only(["CAP_SYS_ADMIN"], &["check"])?, patience(LIMIT))?;
+    ensure!(check.code == Some(0), "{check:?}");
+    let needs = ["bytes", "flows", "scheduler", "cgroup events"];
+    let said_of = |need: &str| {
+        let head = format!("privileges: {need} ");
+        let line = check.stdout.lines().find(|line| line.contains(&head)).unwrap_or_default();
+        (line.starts_with("ok") && line.contains("CAP_SYS_ADMIN held"), line)
+    };
+    let agent = with_only(["CAP_SYS_ADMIN"], &["agent", "--metrics-listen", "127.0.0.1:0", "--node-name", "live"])?;
+    let page = Agent::start_command(agent)?.scrape()?;
+    for (need, program) in
+        needs.into_iter().zip(["observer_egress", "observer_release", "observer_switch", "observer_mkdir"])
+    {
+        let up = page.one("observer_bpf_program_up", &[("program", program)])?.value == "1";
+        let (is_ok, line) = said_of(need);
+        ensure!(up == is_ok, "{program} is up: {up}; check says: {line}");
+    }
+    let bytes = page.one("observer_bpf_program_up", &[("program", "observer_egress")])?;
+    ensure!((bytes.value == "1") == (machine::kernel() >= (6, 9)), "{bytes:?} on {:?}", machine::kernel());
+    Ok(())
+}
+
 /// The agent with all that it uses of root's capabilities but one.
 fn without(capability: &str, arguments: &[&str]) -> Result<std::process::Command> {
-    let kept = ["bpf", "perfmon", "net_admin"].into_iter().filter(|kept| *kept != capability);
-    let set: String = kept.chain(["setuid", "setgid", "setpcap"]).flat_map(|kept| [",+", kept]).collect();
-    let agent = command(arguments)?;
-    let mut bounded = std::process::Command::new("setpriv");
-    bounded.arg(format!("--bounding-set=-all{set}")).arg(agent.get_program()).args(agent.get_args());
-    Ok(bounded)
+    with_only(["CAP_BPF", "CAP_PERFMON", "CAP_NET_ADMIN"].into_iter().filter(|kept| *kept != capability), arguments)
+}
+
+/// The agent with no capabilities but these, and those that it lets go of the others with.
+fn with_only<'a>(kept: impl IntoIterator<Item = &'a str>, arguments: &[&str]) -> Result<std::process::Command> {
+    let mut job: Vec<OsString> = vec!["bound".into()];
+    job.extend(
+        kept.into_iter().chain(["CAP_SETUID", "CAP_SETGID", "CAP_SETPCAP"]).map(|kept| format!("--keep={kept}").into()),
+    );
+    job.push(binary()?.into());
+    job.extend(arguments.iter().map(OsString::from));
+    Ok(Seat::default().command(job))
 }
 
 /// An agent on a machine that has no BTF.

@@ -11,6 +11,7 @@ mod handover;
 mod icmp;
 mod memory;
 mod namespace;
+mod privileges;
 mod short_lived;
 mod storm;
 mod tasks;
@@ -98,6 +99,8 @@ enum Job {
     ShortLived(short_lived::ShortLived),
     /// Run a program where parts of the system are hidden.
     Hide(namespace::Hide),
+    /// Become a program that has no capabilities but these.
+    Bound(privileges::Bound),
     /// End what the tests leave when they are killed.
     Guard,
     /// Start an agent as the tests do, and keep it.
@@ -168,6 +171,7 @@ fn work(options: Options) -> Result<()> {
         Job::Storm => storm::storm(),
         Job::ShortLived(job) => job.run(),
         Job::Hide(job) => job.run(),
+        Job::Bound(job) => job.run(),
         Job::Guard => guard::guard(),
         Job::Agent => agent(),
     }
