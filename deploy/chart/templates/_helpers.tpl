@@ -43,6 +43,9 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 
 {{/* An address and a port, as --metrics-listen takes them. */}}
 {{- define "observer.listen" -}}
+{{- if hasSuffix (printf ":%d" (int .Values.agent.port)) .Values.agent.debugListen }}
+{{- fail (printf "agent.port and agent.debugListen (%s) are one port: the agent cannot listen on it twice" .Values.agent.debugListen) }}
+{{- end }}
 {{- if contains ":" .Values.agent.listenAddress }}
 {{- printf "[%s]:%d" .Values.agent.listenAddress (int .Values.agent.port) }}
 {{- else }}

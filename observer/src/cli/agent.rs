@@ -39,7 +39,8 @@ pub(super) struct Arguments {
     /// How many cgroups can be told apart at a time; what comes beyond is booked to `unattributed` [default: 3072]
     #[arg(long, value_name = "N")]
     max_cgroups: Option<String>,
-    /// How many flows are kept; beyond it the smallest lose their far ends, and their entities keep their bytes [default: 65536]
+    /// How many flows are kept, 100 to 1000000; beyond it the smallest lose their far ends, and their entities keep their bytes
+    /// [default: 65536]
     #[arg(long, value_name = "N")]
     max_flows: Option<String>,
     /// How many series a page may have; beyond it the smallest entities of a namespace share one [default: 20000]
@@ -69,8 +70,8 @@ pub(super) struct Arguments {
     /// Where to keep the history, over restarts too [default: in memory only, as much as half a megabyte holds]
     #[arg(long, value_name = "DIRECTORY")]
     state_dir: Option<String>,
-    /// Addresses of pods and nodes, which count as `cluster` where they are not this node's own; may be repeated
-    /// [default: what the API server tells]
+    /// Addresses of pods and nodes, which count as `cluster` where they are not this node's own; may be repeated. Of a range
+    /// only the bits of its length count: 10.1.2.3/8 is 10.0.0.0/8 [default: what the API server tells]
     #[arg(long, value_name = "CIDR")]
     cluster_cidr: Vec<String>,
     /// Addresses of services, which count as `service`; may be repeated [default: what the API server tells]

@@ -5,14 +5,14 @@ mod report;
 #[cfg(test)]
 mod tests;
 
-use super::{FAILED, Output, client, complain, exit_code, reach::Reach};
+use super::{FAILED, Output, called, client, complain, exit_code, reach::Reach};
 use crate::{
     explain::{Evidence, Explanation, choose},
     history::{GrowthAnswer, duration_of},
     server::{FlowRow, FlowsAnswer, PairsAnswer, SnapshotAnswer},
 };
 use clap::Args;
-use report::report;
+use report::{Asked, report};
 use std::process::ExitCode;
 
 /// Far ends of each that are told of.
@@ -46,7 +46,7 @@ pub(super) struct Arguments {
 
 pub(super) fn main(arguments: &Arguments) -> ExitCode {
     let explained = explained(arguments).and_then(|explanation| match arguments.output {
-        Output::Text => Ok(report(&explanation)),
+        Output::Text => Ok(report(&explanation, &Asked { called: called(), reach: &arguments.reach.words() })),
         Output::Json => Ok(serde_json::to_string_pretty(&explanation)? + "\n"),
     });
     match explained {

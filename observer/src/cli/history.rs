@@ -6,12 +6,12 @@ mod table;
 #[cfg(test)]
 mod tests;
 
-use super::{FAILED, Output, WRONG_USE, client, complain, exit_code, time};
+use super::{FAILED, Output, WRONG_USE, client, complain, exit_code, reach::Reach, time};
 use crate::history::{
     HistoryAnswer, KnownWorkload, Metric, Selection, Statistic, Step, Subject, Trend, daily_maxima, daily_means,
     duration_of,
 };
-use clap::{ArgGroup, Args};
+use clap::Args;
 use std::{fmt::Write as _, io::IsTerminal as _, process::ExitCode};
 
 /// Where nobody says how wide a line may be.
@@ -22,22 +22,18 @@ const MOST_COLUMNS: usize = 160;
 const AFTER_HELP: &str = "\
 Rows of a second are kept for ten minutes, of a minute for a day, of an hour for forty days. Times are UTC.
 
-In a cluster, reach the agent of a node through kubectl port-forward:
-  kubectl -n observer port-forward POD 9811
-  observer history --workload shop/web --metric egress_peak --since 30d";
+In a cluster, installed as kubectl-observer:
+  kubectl observer history --node NODE --workload shop/web --metric egress_peak --since 30d";
 
 /// What to show.
 #[derive(Args, Clone, Debug)]
-#[command(after_help = AFTER_HELP, group(ArgGroup::new("subject").required(true)))]
+#[command(after_help = AFTER_HELP)]
 pub(super) struct Arguments {
-    /// Whose history
-    #[arg(long, value_name = "NAMESPACE/NAME", group = "subject")]
+    /// Whose history [default: that of the whole node]
+    #[arg(long, value_name = "NAMESPACE/NAME")]
     workload: Option<String>,
-    /// That of the whole node
-    #[arg(long, group = "subject")]
-    node: bool,
     /// The workload's kind, where two have the same name: deployment, cronjob
-    #[arg(long, value_name = "TYPE", conflicts_with = "node")]
+    #[arg(long, value_name = "TYPE", requires = "workload")]
     workload_type: Option<String>,
     /// egress, ingress, load, wait or memory, with _mean or _peak
     #[arg(long, value_name = "METRIC")]
@@ -51,9 +47,8 @@ pub(super) struct Arguments {
     /// How to print it
     #[arg(long, value_enum, value_name = "FORMAT", default_value_t = Output::Text)]
     output: Output,
-    /// The agent's debug listener
-    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:9811", value_parser = client::authority)]
-    agent: String,
+    #[command(flatten)]
+    reach: Reach,
 }
 
 pub(super) fn main(arguments: &Arguments) -> ExitCode {
@@ -80,8 +75,9 @@ fn subject(arguments: &Arguments) -> Result<String, String> {
 }
 
 fn shown(arguments: &Arguments, subject: &str) -> anyhow::Result<String> {
+    let reached = arguments.reach.one()?;
     let ask =
-        |selection: Selection| client::ask::<HistoryAnswer>(&arguments.agent, &target(arguments, subject, selection));
+        |selection: Selection| client::ask::<HistoryAnswer>(&reached.address, &target(arguments, subject, selection));
     let asked = ask(arguments.metric)?;
     if arguments.output == Output::Json {
         return Ok(serde_json::to_string_pretty(&asked)? + "\n");

@@ -13,8 +13,9 @@ mod whois;
 
 use crate::metrics::{REVISION, UNKNOWN, VERSION};
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io::{self, Write};
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::LazyLock;
 
@@ -80,6 +81,16 @@ fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, clap:
     Ok(CommandLine::from_arg_matches(&matches)?.command)
 }
 
+/// How this program is called: as a plugin of kubectl it is a command of that.
+fn called() -> &'static str {
+    let name = std::env::args_os().next().and_then(|path| Path::new(&path).file_name().map(OsString::from));
+    called_by(name.as_deref())
+}
+
+fn called_by(name: Option<&OsStr>) -> &'static str {
+    if name.is_some_and(|name| name == "kubectl-observer") { "kubectl observer" } else { "observer" }
+}
+
 /// The version, and the revision where the build knew one.
 static VERSION_LINE: LazyLock<String> =
     LazyLock::new(|| if REVISION == UNKNOWN { VERSION.to_owned() } else { format!("{VERSION} ({REVISION})") });
@@ -122,6 +133,13 @@ mod tests {
     #[test]
     fn the_definition_is_sound() {
         CommandLine::command().debug_assert();
+    }
+
+    #[test]
+    fn commands_are_told_as_the_user_calls_this_program() {
+        assert_eq!(called_by(Some(OsStr::new("kubectl-observer"))), "kubectl observer");
+        assert_eq!(called_by(Some(OsStr::new("observer"))), "observer");
+        assert_eq!(called_by(None), "observer");
     }
 
     #[test]

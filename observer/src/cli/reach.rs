@@ -16,6 +16,9 @@ use tokio::{
 /// Where an agent listens unless it is told otherwise.
 pub(super) const USUAL: &str = "127.0.0.1:9811";
 
+/// Where the manifest and the chart's example put the agents.
+const NAMESPACE: &str = "observer";
+
 /// The flags.
 #[derive(Args, Clone, Debug, Default)]
 #[command(next_help_heading = "Which agent")]
@@ -30,7 +33,7 @@ pub(super) struct Reach {
     #[arg(long, value_name = "POD", conflicts_with = "node")]
     pub(super) pod: Option<String>,
     /// Where the cluster's agents are
-    #[arg(short = 'N', long, value_name = "NAMESPACE", default_value = "observer")]
+    #[arg(short = 'N', long, value_name = "NAMESPACE", default_value = NAMESPACE)]
     pub(super) namespace: String,
     /// A context of the kubeconfig [default: the current one]
     #[arg(long, value_name = "NAME")]
@@ -57,6 +60,26 @@ impl Reach {
             || self.pod.is_some()
             || self.kubeconfig.is_some()
             || self.context.is_some()
+    }
+
+    /// The flags that mean the same agent in another command; begins with a space unless there are none.
+    pub(super) fn words(&self) -> String {
+        let Self { agent, node, pod, namespace, context, kubeconfig } = self;
+        let in_cluster = node.is_some() || pod.is_some();
+        let namespace = Some(namespace).filter(|namespace| in_cluster && *namespace != NAMESPACE);
+        let agent = agent.as_ref().map(|authority| format!("http://{authority}"));
+        let kubeconfig = kubeconfig.as_ref().map(|file| file.display().to_string());
+        [
+            ("--agent", agent.as_ref()),
+            ("--node", node.as_ref()),
+            ("--pod", pod.as_ref()),
+            ("--namespace", namespace),
+            ("--context", context.as_ref()),
+            ("--kubeconfig", kubeconfig.as_ref()),
+        ]
+        .into_iter()
+        .filter_map(|(flag, value)| value.map(|value| format!(" {flag} {value}")))
+        .collect()
     }
 
     /// The agent that is meant.
@@ -149,4 +172,25 @@ async fn refuse(mut near: tokio::net::TcpStream, why: &str) {
     );
     let _ = near.write_all((head + &body).as_bytes()).await;
     let _ = near.shutdown().await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_words_mean_the_same_agent_again() {
+        let reach = Reach { namespace: NAMESPACE.into(), ..Reach::default() };
+        assert_eq!(reach.words(), "");
+        let forwarded = Reach { agent: Some("127.0.0.1:7".into()), ..reach.clone() };
+        assert_eq!(forwarded.words(), " --agent http://127.0.0.1:7");
+        let in_cluster = Reach {
+            node: Some("worker-1".into()),
+            namespace: "watch".into(),
+            context: Some("test".into()),
+            kubeconfig: Some("a/config".into()),
+            ..reach
+        };
+        assert_eq!(in_cluster.words(), " --node worker-1 --namespace watch --context test --kubeconfig a/config");
+    }
 }

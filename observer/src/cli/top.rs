@@ -129,7 +129,7 @@ fn print_all(arguments: &Arguments, mut source: impl Source, every: Duration) ->
         match super::write(&text) {
             // Who reads no more is told no more.
             Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => break,
-            written => written.context("write to standard output")?,
+            written => written.context("cannot write to standard output")?,
         }
         left -= 1;
         next += every;

@@ -2,8 +2,9 @@
 
 use super::{FAILED, Output, client, complain, exit_code, reach::Reach, time};
 use crate::server::{BehindRow, FarEnd, LookedUpRow, WhoisAnswer, address_of, moment_of};
+use crate::top::far_end;
 use clap::Args;
-use std::{fmt::Write as _, net::SocketAddr, process::ExitCode};
+use std::{fmt::Write as _, process::ExitCode};
 
 const AFTER_HELP: &str = "\
 The agent knows the pods of its own node as they come and go, and asks the API server about addresses elsewhere in the
@@ -78,8 +79,7 @@ fn line(answer: &WhoisAnswer) -> String {
     }
     for (at, BehindRow { address, port, connections, remote }) in answer.behind.iter().enumerate() {
         text.push_str(if at == 0 { "; behind it, for this node, " } else { ", and " });
-        let end =
-            address.parse().map_or_else(|_| address.clone(), |address| SocketAddr::new(address, *port).to_string());
+        let end = far_end::endpoint(Some(address), Some(*port));
         let who = remote.as_ref().map_or_else(|| "nobody that is known".into(), described);
         let plural = if *connections == 1 { "" } else { "s" };
         let _ = write!(text, "{who} at {end} ({connections} connection{plural})");
@@ -100,21 +100,8 @@ fn line(answer: &WhoisAnswer) -> String {
 
 /// `pod shop/web-1 (deployment web) on worker-1, since … until …`.
 fn described(end: &FarEnd) -> String {
-    let FarEnd { kind, namespace, name, workload, workload_type, node, by_port, .. } = end;
-    let mut text = match namespace {
-        Some(namespace) => format!("{kind} {namespace}/{name}"),
-        None => format!("{kind} {name}"),
-    };
-    // A pod that nobody made stands for itself.
-    if let (Some(workload), Some(kind)) = (workload, workload_type)
-        && kind != "pod"
-    {
-        let _ = write!(text, " ({kind} {workload})");
-    }
-    if let Some(node) = node {
-        let _ = write!(text, " on {node}");
-    }
-    if *by_port {
+    let mut text = far_end::full_name(end);
+    if end.by_port {
         text.push_str(", by its port of the node,");
     }
     let FarEnd { since_unix_seconds, until_unix_seconds, as_of_unix_seconds, .. } = end;

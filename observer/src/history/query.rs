@@ -127,7 +127,7 @@ pub fn duration_of(text: &str) -> Result<u64, String> {
     };
     let seconds = number.zip(unit).and_then(|(number, unit)| number.checked_mul(unit)).filter(|seconds| *seconds > 0);
     seconds.ok_or_else(|| {
-        format!("{text:?} is no span; wanted: a whole number with s, m, h or d, such as 90s, 24h or 30d")
+        format!("{text:?} is no span; wanted: a whole number from 1 on with s, m, h or d, such as 90s, 24h or 30d")
     })
 }
 

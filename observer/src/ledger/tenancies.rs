@@ -1,7 +1,11 @@
 //! Who has, and had, which address: as the node's own pods tell, and others when they were asked for. Addresses go from one to the
 //! next, sometimes within seconds, and what was carried before stays with who had it then.
 
-use super::{Holder, PodHolder, holder::covers};
+mod address;
+
+use super::{Holder, PodHolder};
+use address::Address;
+pub use address::Tenancy;
 use observer_ebpf::flows::AddressWords;
 use std::{
     collections::{HashMap, HashSet},
@@ -11,69 +15,12 @@ use std::{
 
 /// Addresses that are remembered.
 const MOST_ADDRESSES: usize = 8192;
-/// Who had an address one after the other, of whom is known.
-const MOST_OF_ONE: usize = 8;
-/// Seconds in which something was carried that are told apart until it is known whose they are.
-const MOST_SLICES: usize = 8;
-
-/// A time in which one had an address.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Tenancy {
-    /// No other has it; 0 is none's.
-    number: u32,
-    /// Who.
-    pub holder: Holder,
-    /// Since when, as far as it is known.
-    pub since_unix_seconds: Option<u64>,
-    /// When it was over, at the latest.
-    pub until_unix_seconds: Option<u64>,
-    /// When this was last known to be so.
-    pub as_of_unix_seconds: u64,
-    /// Whether its end was told of when it came, and not found out later.
-    is_end_told: bool,
-}
-
-impl Tenancy {
-    /// Whether it can have been this one's then.
-    pub fn covers(&self, unix_seconds: u64) -> bool {
-        covers(self.since_unix_seconds, self.until_unix_seconds, unix_seconds)
-    }
-
-    fn is_current(&self) -> bool {
-        self.until_unix_seconds.is_none()
-    }
-
-    /// It is over: when the next one began, but not before it was last known to be so.
-    fn end(&mut self, next_since: Option<u64>, now: u64) {
-        let until = next_since.unwrap_or(now).clamp(self.as_of_unix_seconds.min(now), now);
-        self.until_unix_seconds.get_or_insert(until);
-    }
-}
-
 /// Flows of an address that are another tenancy's than they were taken for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Move {
     pub(super) address: AddressWords,
     pub(super) from: u32,
     pub(super) to: u32,
-}
-
-/// What was carried since a moment, of which nobody has told yet whose it is.
-#[derive(Clone, Copy, Debug)]
-struct Slice {
-    number: u32,
-    began_unix_seconds: u64,
-}
-
-#[derive(Debug, Default)]
-struct Address {
-    /// Who had it, one after the other; the last one may have it now.
-    tenancies: Vec<Tenancy>,
-    slices: Vec<Slice>,
-    /// Whether who has it is told of at once. Else it may have become another's since it was asked for.
-    is_followed: bool,
-    /// When it was last asked for.
-    asked_unix_seconds: Option<u64>,
 }
 
 /// All that is known.
@@ -98,34 +45,13 @@ pub(super) fn words_of(address: IpAddr) -> AddressWords {
     [word(high), word(low)]
 }
 
-impl Address {
-    fn current(&self) -> Option<&Tenancy> {
-        self.tenancies.last().filter(|last| last.is_current())
-    }
-
-    /// What was carried before a moment goes to one tenancy, the rest to another, if there is one.
-    fn settle(&mut self, before: Option<(u64, u32)>, rest: Option<u32>, told: &mut impl FnMut(u32, u32)) {
-        self.slices.retain(|slice| {
-            let earlier = before.filter(|(until, _)| slice.began_unix_seconds <= *until).map(|(_, number)| number);
-            let Some(to) = earlier.or(rest) else { return true };
-            told(slice.number, to);
-            false
-        });
-    }
-
-    fn shorten(&mut self) {
-        if self.tenancies.len() > MOST_OF_ONE {
-            self.tenancies.remove(0);
-        }
-    }
+/// A number that no other tenancy has.
+fn next(last: &mut u32) -> u32 {
+    *last = last.wrapping_add(1).max(1);
+    *last
 }
 
 impl Tenancies {
-    fn next_number(&mut self) -> u32 {
-        self.last_number = self.last_number.wrapping_add(1).max(1);
-        self.last_number
-    }
-
     /// What has to move since this was last asked for: each at once to where it belongs by now.
     pub(super) fn take_moves(&mut self) -> HashMap<(AddressWords, u32), u32> {
         let mut all: HashMap<(AddressWords, u32), u32> = HashMap::new();
@@ -176,7 +102,7 @@ impl Tenancies {
         if !self.admit(address, now) {
             return;
         }
-        let number = self.next_number();
+        let number = next(&mut self.last_number);
         let known = self.addresses.entry(address).or_default();
         // Whoever is told of at once is not overruled by an answer, which may come from a cache.
         if known.is_followed && !is_followed {
@@ -232,7 +158,7 @@ impl Tenancies {
         if !self.admit(address, until) {
             return;
         }
-        let number = self.next_number();
+        let number = next(&mut self.last_number);
         let known = self.addresses.entry(address).or_default();
         let moves = &mut self.moves;
         let mut told = |from, to| moves.push(Move { address, from, to });
@@ -324,52 +250,30 @@ impl Tenancies {
     /// by now: that is kept apart, by seconds, until it is asked for again.
     pub(super) fn booked_under(&mut self, address: AddressWords, from: Option<u64>) -> u32 {
         let from = from.unwrap_or(self.latest_unix_seconds);
-        let Some(known) = self.addresses.get(&address) else { return 0 };
-        let Some(last) = known.tenancies.last() else { return 0 };
-        let is_current = last.is_current() && last.since_unix_seconds.is_some_and(|since| since <= from);
-        let is_its = |tenancy: &&Tenancy| !tenancy.is_current() && tenancy.covers(from);
-        if !is_current && let Some(tenancy) = known.tenancies.iter().rev().find(is_its) {
-            return tenancy.number;
-        }
-        if known.is_followed && last.is_current() {
-            return last.number;
-        }
-        let place = match known.slices.binary_search_by_key(&from, |slice| slice.began_unix_seconds) {
-            Ok(at) => return known.slices[at].number,
-            Err(place) => place,
+        let Some(known) = self.addresses.get_mut(&address).filter(|known| !known.tenancies.is_empty()) else {
+            return 0;
         };
-        let number = self.next_number();
-        let Some(known) = self.addresses.get_mut(&address) else { return 0 };
-        known.slices.insert(place, Slice { number, began_unix_seconds: from });
-        if known.slices.len() > MOST_SLICES {
-            // The first two become one, which began when the first did.
-            let second = known.slices.remove(1);
-            self.moves.push(Move { address, from: second.number, to: known.slices[0].number });
+        if let Some(number) = known.known_at(from) {
+            return number;
         }
+        let (number, moved) = known.slice(from, || next(&mut self.last_number));
+        self.moves.extend(moved.map(|(from, to)| Move { address, from, to }));
         number
     }
 
     /// The number that something is shown under: what is kept apart is together with whose it will be if nothing has changed.
     pub(super) fn shown(&self, address: AddressWords, number: u32) -> u32 {
-        let Some(known) = self.addresses.get(&address) else { return number };
-        if !known.slices.iter().any(|slice| slice.number == number) {
-            return number;
-        }
-        let current = known.current().map(|current| current.number);
-        current.or(known.slices.last().map(|slice| slice.number)).unwrap_or(number)
+        self.addresses.get(&address).map_or(number, |known| known.shown(number))
     }
 
     /// A tenancy by its number.
     pub(super) fn get(&self, address: AddressWords, number: u32) -> Option<&Tenancy> {
-        let known = self.addresses.get(&address)?;
-        let by_number = known.tenancies.iter().find(|tenancy| tenancy.number == number);
-        by_number.or_else(|| known.current().filter(|_| known.slices.iter().any(|slice| slice.number == number)))
+        self.addresses.get(&address)?.get(number)
     }
 
     /// Whether nobody has told yet whose something is that was carried lately.
     pub(super) fn is_open(&self, address: AddressWords, number: u32) -> bool {
-        let known = self.addresses.get(&address);
-        number == 0 || known.is_some_and(|known| known.slices.iter().any(|slice| slice.number == number))
+        number == 0 || self.addresses.get(&address).is_some_and(|known| known.is_open(number))
     }
 
     /// All of whom something is known, the first first.
@@ -401,7 +305,7 @@ impl Tenancies {
         if !is_new || !self.admit(address, now) {
             return self.held(address, &holder, Some(now), true, now);
         }
-        let number = self.next_number();
+        let number = next(&mut self.last_number);
         let known = self.addresses.entry(address).or_default();
         known.is_followed = true;
         known.tenancies.push(Tenancy {

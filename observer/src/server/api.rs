@@ -3,8 +3,8 @@
 //! A route is a line in [`router`], a function below it and one in [`ApiSource`].
 
 use super::{
-    ApiSource, FlowsAnswer, FlowsQuery, PairsAnswer, PairsQuery, SnapshotAnswer, SnapshotQuery, WhoisAnswer,
-    WhoisQuery, events, host, page,
+    ApiSource, FlowsAnswer, FlowsQuery, PairsAnswer, PairsQuery, ProgramsAnswer, SnapshotAnswer, SnapshotQuery,
+    WhoisAnswer, WhoisQuery, events, host, page,
 };
 use crate::history::{ApiError, GrowthAnswer, GrowthQuery, HistoryAnswer, HistoryQuery, WorkloadsAnswer};
 use axum::{
@@ -52,7 +52,7 @@ pub(super) fn router<S: ApiSource>(source: Arc<S>) -> Router {
         .route("/api/v1/flows", get(flows::<S>))
         .route("/api/v1/whois", get(whois::<S>))
         .route("/api/v1/pairs", get(pairs::<S>))
-        .route("/api/v1/programs", get(async |State(source): State<Arc<S>>| Api(source.programs())))
+        .route("/api/v1/programs", get(programs::<S>))
         .route("/api/v1/openapi.json", get(async || ([(CONTENT_TYPE, "application/json")], OPENAPI)))
         .fallback(async || Api::<()>(Err(ApiError::new("not_found", "not found; see /api/v1 for what there is"))))
         .method_not_allowed_fallback(async || {
@@ -82,8 +82,11 @@ async fn history<S: ApiSource>(State(source): State<Arc<S>>, uri: Uri) -> Api<Hi
     }
 }
 
-async fn history_workloads<S: ApiSource>(State(source): State<Arc<S>>) -> Api<WorkloadsAnswer> {
-    Api(source.history_workloads().await)
+async fn history_workloads<S: ApiSource>(State(source): State<Arc<S>>, uri: Uri) -> Api<WorkloadsAnswer> {
+    match no_parameters(&uri) {
+        Ok(()) => Api(source.history_workloads().await),
+        Err(error) => Api(Err(error)),
+    }
 }
 
 async fn growth<S: ApiSource>(State(source): State<Arc<S>>, uri: Uri) -> Api<GrowthAnswer> {
@@ -115,6 +118,20 @@ async fn pairs<S: ApiSource>(State(source): State<Arc<S>>, uri: Uri) -> Api<Pair
         PairsQuery::of_parameters(given.into_iter()).map_err(|wrong| ApiError::new("wrong_query", wrong))
     });
     Api(query.map(|query| source.pairs(query)))
+}
+
+async fn programs<S: ApiSource>(State(source): State<Arc<S>>, uri: Uri) -> Api<ProgramsAnswer> {
+    Api(no_parameters(&uri).and_then(|()| source.programs()))
+}
+
+/// For a route that has none.
+fn no_parameters(uri: &Uri) -> Result<(), ApiError> {
+    match parameters(uri)?.first() {
+        None => Ok(()),
+        Some((name, _)) => {
+            Err(ApiError::new("wrong_query", format!("{name:?} is no parameter of {}; it has none", uri.path())))
+        }
+    }
 }
 
 /// The parameters of a request, decoded; each may be there once.

@@ -1,10 +1,10 @@
 //! All of one entity, line by line.
 
 use super::{
-    View,
+    View, far_end,
     figures::{bytes, rate, seconds, tasks},
 };
-use crate::server::{Carried, EntityRow, FarEnd, FlowRow, Pair};
+use crate::server::{Carried, EntityRow, FlowRow, Pair};
 use std::fmt::Write as _;
 
 /// What a line is.
@@ -15,21 +15,41 @@ pub(super) enum Kind {
     Trouble,
 }
 
+/// A line, which may be longer than the window is wide.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Told {
+    pub(super) kind: Kind,
+    /// Where its rest begins on the lines below.
+    pub(super) hang: usize,
+    pub(super) text: String,
+}
+
+/// What is no table.
+const SENTENCE: usize = 2;
+/// Three figures and the spaces after them.
+const FLOW: usize = 34;
+/// One.
+const PAIR: usize = 12;
+
 /// The lines of the entity that is shown.
-pub(super) fn lines(view: &View) -> Vec<(Kind, String)> {
+pub(super) fn lines(view: &View) -> Vec<Told> {
     let Some(one) = view.one() else { return Vec::new() };
     let mut lines = Vec::new();
     match view.row_of_one() {
         Some(row) => facts(row, &mut lines),
-        None => lines.push((Kind::Trouble, format!("{one} is not, or no longer, on this node"))),
+        None => lines.push(told(Kind::Trouble, SENTENCE, format!("{one} is not, or no longer, on this node"))),
     }
     flows(view, &mut lines);
     pairs(view, one, &mut lines);
     lines
 }
 
-fn facts(row: &EntityRow, lines: &mut Vec<(Kind, String)>) {
-    let mut say = |text: String| lines.push((Kind::Plain, text));
+fn told(kind: Kind, hang: usize, text: impl Into<String>) -> Told {
+    Told { kind, hang, text: text.into() }
+}
+
+fn facts(row: &EntityRow, lines: &mut Vec<Told>) {
+    let mut say = |text: String| lines.push(told(Kind::Plain, SENTENCE, text));
     let EntityRow { entity, now, .. } = row;
     if let (Some(workload), Some(kind)) = (&entity.workload, &entity.workload_type) {
         say(format!("of {kind} {workload}"));
@@ -65,34 +85,37 @@ fn facts(row: &EntityRow, lines: &mut Vec<(Kind, String)>) {
         row.retransmits,
         row.failed_connections
     ));
-    lines.push((Kind::Head, format!("{:<12} {:>12} {:>12}", "SCOPE", "SENT", "RECEIVED")));
+    lines.push(told(Kind::Head, SENTENCE, format!("{:<12} {:>12} {:>12}", "SCOPE", "SENT", "RECEIVED")));
     let scopes: std::collections::BTreeSet<_> = row.transmit_bytes.keys().chain(row.receive_bytes.keys()).collect();
     for scope in scopes {
         let of = |all: &std::collections::BTreeMap<String, u64>| bytes(all.get(scope).copied().unwrap_or(0) as f64);
-        lines
-            .push((Kind::Plain, format!("{scope:<12} {:>12} {:>12}", of(&row.transmit_bytes), of(&row.receive_bytes))));
+        let (sent, received) = (of(&row.transmit_bytes), of(&row.receive_bytes));
+        lines.push(told(Kind::Plain, SENTENCE, format!("{scope:<12} {sent:>12} {received:>12}")));
     }
 }
 
-fn flows(view: &View, lines: &mut Vec<(Kind, String)>) {
-    lines.push((Kind::Head, format!("{:>10} {:>10} {:>10}  {}", "SENDS", "RECEIVES", "SENT", "FLOW")));
+fn flows(view: &View, lines: &mut Vec<Told>) {
+    lines.push(told(Kind::Head, FLOW, format!("{:>10} {:>10} {:>10}  {}", "SENDS", "RECEIVES", "SENT", "FLOW")));
     let Some(answer) = &view.flows else {
-        lines.push((Kind::Plain, "asking ...".into()));
+        lines.push(told(Kind::Plain, SENTENCE, "asking ..."));
         return;
     };
     for missing in &answer.missing {
-        lines.push((Kind::Trouble, format!("not whole: {} does not run ({})", missing.program, missing.reason)));
+        let text = format!("not whole: {} does not run ({})", missing.program, missing.reason);
+        lines.push(told(Kind::Trouble, SENTENCE, text));
     }
     if let Some(Carried { transmit_bytes, receive_bytes }) = answer.in_no_flow {
         let [sent, received] = [transmit_bytes, receive_bytes].map(|sum| bytes(sum as f64));
-        lines.push((
+        lines.push(told(
             Kind::Trouble,
+            SENTENCE,
             format!("in no flow until they close: open sockets, {sent} sent, {received} received"),
         ));
     }
     for flow in &answer.flows {
-        lines.push((
+        lines.push(told(
             Kind::Plain,
+            FLOW,
             format!(
                 "{:>10} {:>10} {:>10}  {}",
                 rate(flow.transmit_bytes_per_second),
@@ -103,35 +126,22 @@ fn flows(view: &View, lines: &mut Vec<(Kind, String)>) {
         ));
     }
     if answer.flows.is_empty() {
-        lines.push((Kind::Plain, "nothing was carried".into()));
+        lines.push(told(Kind::Plain, SENTENCE, "nothing was carried"));
     }
 }
 
 /// `to pod shop/db-0 10.244.3.7:5432 tcp, cluster`.
 fn described(flow: &FlowRow) -> String {
-    let address = flow.remote_address.as_deref().unwrap_or("forgotten");
-    let end = match flow.remote_port {
-        Some(port) if address.contains(':') => format!("[{address}]:{port}"),
-        Some(port) => format!("{address}:{port}"),
-        None => address.to_owned(),
-    };
+    let end = far_end::endpoint(flow.remote_address.as_deref(), flow.remote_port);
     let way = if flow.direction == "outbound" { "to" } else { "from" };
-    let name = flow.remote.as_ref().map(|remote| format!("{} ", named(remote))).unwrap_or_default();
-    let mut text = format!("{way} {name}{end} {}, {}", flow.protocol, flow.scope);
-    for behind in &flow.behind {
-        let who = behind.remote.as_ref().map_or_else(|| behind.address.clone(), named);
-        let _ = write!(text, ", behind it {who}");
-    }
-    text
+    let name = flow.remote.as_ref().map(|remote| format!("{} ", far_end::name(remote))).unwrap_or_default();
+    let behind = far_end::behind(&flow.behind, far_end::name);
+    format!("{way} {name}{end} {}, {}{behind}", flow.protocol, flow.scope)
 }
 
-fn named(FarEnd { kind, namespace, name, .. }: &FarEnd) -> String {
-    namespace.as_ref().map_or_else(|| format!("{kind} {name}"), |namespace| format!("{kind} {namespace}/{name}"))
-}
-
-fn pairs(view: &View, one: &str, lines: &mut Vec<(Kind, String)>) {
+fn pairs(view: &View, one: &str, lines: &mut Vec<Told>) {
     let Some(answer) = &view.pairs else { return };
-    lines.push((Kind::Head, format!("{:>10}  {}", "WAITED", "WHO FOR WHOM")));
+    lines.push(told(Kind::Head, PAIR, format!("{:>10}  {}", "WAITED", "WHO FOR WHOM")));
     let before = lines.len();
     for Pair { victim, cause, culprit, wait_seconds } in &answer.pairs {
         let is_one = |who: &crate::server::Who| who.to_string() == one;
@@ -143,9 +153,9 @@ fn pairs(view: &View, one: &str, lines: &mut Vec<(Kind, String)>) {
             (None, "throttled") => "its own limit".into(),
             (None, _) => "nobody: the CPU was idle".into(),
         };
-        lines.push((Kind::Plain, format!("{:>10}  {victim} for {whom}", seconds(*wait_seconds))));
+        lines.push(told(Kind::Plain, PAIR, format!("{:>10}  {victim} for {whom}", seconds(*wait_seconds))));
     }
     if lines.len() == before {
-        lines.push((Kind::Plain, "nobody waited long".into()));
+        lines.push(told(Kind::Plain, SENTENCE, "nobody waited long"));
     }
 }

@@ -6,8 +6,9 @@ use super::{
     detail::{self, Kind},
     figures::{rate, tasks},
     view::Mode,
+    wrap::wrapped,
 };
-use crate::server::EntityRow;
+use crate::server::{EntityRow, SnapshotAnswer};
 use ratatui::{
     Frame,
     layout::{Constraint, Layout, Rect},
@@ -19,8 +20,11 @@ use ratatui::{
 /// With less there is nothing to be read.
 const LEAST: (u16, u16) = (40, 7);
 
-const HELP: [&str; 12] = [
-    "l  b  w  m     sort by load, bytes, waits, memory",
+/// Where the second column of the help begins.
+const HELP_HANG: usize = 15;
+
+const HELP: [&str; 10] = [
+    "l  b  w  m     sort by load, bytes, waits, memory, from the top on",
     "up  down       choose, also k and j, page up and down, home, end",
     "enter          all of the chosen: scopes, flows, who it waits for",
     "esc            back; without anything to go back from: no filter",
@@ -28,11 +32,15 @@ const HELP: [&str; 12] = [
     "p  space       pause, and go on",
     "q  ctrl-c      end",
     "",
-    "LOAD1 is the share of the node's load1, TASKS are those that run, wait or hang",
-    "now, WAIT/S task-seconds of waits for a CPU a second, PEAK the largest second of",
-    "the last minute, TO the scope that most was sent to. docs/top.md says more.",
+    "LOAD1 is the share of the node's load1, TASKS are those that run, wait or hang now, WAIT/S task-seconds of waits for a \
+     CPU a second, PEAK the largest second of the last minute, TO the scope that most was sent to. docs/top.md says more.",
     "any key goes back",
 ];
+
+/// What the last line tells of; where there is no room for all, the first are left to the help.
+const KEYS: [&str; 9] =
+    ["l load", "b bytes", "w waits", "m memory", "/ filter", "enter open", "p pause", "? help", "q end"];
+const KEYS_OF_ONE: [&str; 5] = ["up/down scroll", "p pause", "? help", "esc back", "q end"];
 
 /// Draws all of it.
 pub fn draw(frame: &mut Frame<'_>, view: &View) {
@@ -42,9 +50,17 @@ pub fn draw(frame: &mut Frame<'_>, view: &View) {
         frame.render_widget(Paragraph::new(text).wrap(ratatui::widgets::Wrap { trim: true }), area);
         return;
     }
+    let figures = figures(view, area.width);
+    let mut said = said(view, area.width);
+    // The body has three lines at least, and most of a window that is not large; what is wrong goes before figures.
+    let room = usize::from(area.height - 4);
+    said.truncate(room);
+    let most = usize::from(area.height / 4).max(2).min(room - said.len());
+    let said: Vec<_> = figures.into_iter().take(most).chain(said).collect();
     let [head, body, foot] =
-        Layout::vertical([Constraint::Length(3), Constraint::Min(1), Constraint::Length(1)]).areas(area);
-    draw_head(frame, head, view);
+        Layout::vertical([Constraint::Length(said.len() as u16), Constraint::Min(1), Constraint::Length(1)])
+            .areas(area);
+    frame.render_widget(Paragraph::new(said), head);
     if view.one.is_some() {
         draw_one(frame, body, view);
     } else {
@@ -52,16 +68,25 @@ pub fn draw(frame: &mut Frame<'_>, view: &View) {
     }
     let keys = if view.mode == Mode::Typing {
         format!("filter: {}_", view.filter)
-    } else if view.one.is_some() {
-        "esc back  up/down scroll  p pause  ? help  q end".into()
     } else {
-        "l load  b bytes  w waits  m memory  / filter  enter open  p pause  ? help  q end".into()
+        keys_in(if view.one.is_some() { &KEYS_OF_ONE } else { &KEYS }, area.width)
     };
     frame.render_widget(Paragraph::new(keys).style(quiet(view)), foot);
     if view.mode == Mode::Help {
         frame.render_widget(Clear, body);
-        frame.render_widget(Paragraph::new(HELP.map(Line::from).to_vec()), body);
+        let lines = HELP.iter().flat_map(|line| {
+            let hang = if line.starts_with("LOAD1") { 0 } else { HELP_HANG };
+            wrapped(line, body.width, hang)
+        });
+        frame.render_widget(Paragraph::new(lines.map(Line::from).collect::<Vec<_>>()), body);
     }
+}
+
+/// As many of the last ones as there is room for.
+fn keys_in(keys: &[&str], width: u16) -> String {
+    let fit = |from: &usize| keys[*from..].join("  ").len() <= usize::from(width);
+    let from = (0..keys.len()).find(fit).unwrap_or(keys.len());
+    keys[from..].join("  ")
 }
 
 fn style(view: &View, color: Color) -> Style {
@@ -72,30 +97,32 @@ fn quiet(view: &View) -> Style {
     if view.plain { Style::new() } else { Style::new().add_modifier(Modifier::DIM) }
 }
 
-fn draw_head(frame: &mut Frame<'_>, area: Rect, view: &View) {
-    let mut lines = vec![Line::default(), Line::default(), Line::default()];
-    if let Some(snapshot) = &view.snapshot {
-        let load = snapshot.load.map_or_else(
-            || "not known".into(),
-            |load| format!("{} {} {}", tasks(load.load1), tasks(load.load5), tasks(load.load15)),
-        );
-        let nobodys =
-            snapshot.load1_unattributed.map(|rest| format!(" ({} nobody's)", tasks(rest))).unwrap_or_default();
-        let all = &snapshot.all;
-        lines[0] = Line::from(vec![
-            Span::styled(snapshot.node.clone(), style(view, Color::Cyan).add_modifier(Modifier::BOLD)),
-            Span::raw(format!("  load {load}{nobodys}, {} tasks now", tasks(all.active_tasks))),
-        ]);
-        lines[1] = Line::from(format!(
-            "sends {}, {} at most in the last minute, receives {}; waits {} a second",
-            rate(all.transmit_bytes_per_second),
-            rate(all.transmit_peak_bytes_per_second),
-            rate(all.receive_bytes_per_second),
-            tasks(all.wait_seconds_per_second)
-        ));
-    } else if view.trouble.is_none() {
-        lines[0] = Line::from("asking ...");
+/// The node, and what it does.
+fn figures(view: &View, width: u16) -> Vec<Line<'static>> {
+    let Some(snapshot) = &view.snapshot else {
+        return if view.trouble.is_none() { vec![Line::from("asking ...")] } else { Vec::new() };
+    };
+    let name = snapshot.node.clone();
+    let first = wrapped(&format!("{name}  {}", load_of(snapshot)), width, 2);
+    let mut lines: Vec<_> = first.into_iter().map(Line::from).collect();
+    if let Some(rest) = lines[0].to_string().strip_prefix(name.as_str()) {
+        let look = style(view, Color::Cyan).add_modifier(Modifier::BOLD);
+        lines[0] = Line::from(vec![Span::styled(name, look), Span::raw(rest.to_owned())]);
     }
+    let all = &snapshot.all;
+    let bytes = format!(
+        "sends {}, {} in the largest second of a minute, receives {}; waits {} s/s",
+        rate(all.transmit_bytes_per_second),
+        rate(all.transmit_peak_bytes_per_second),
+        rate(all.receive_bytes_per_second),
+        tasks(all.wait_seconds_per_second)
+    );
+    lines.extend(wrapped(&bytes, width, 2).into_iter().map(Line::from));
+    lines
+}
+
+/// Whether it is paused or filtered, and what is wrong.
+fn said(view: &View, width: u16) -> Vec<Line<'static>> {
     let mut said = Vec::new();
     if view.paused {
         said.push(Span::styled("paused ", style(view, Color::Yellow).add_modifier(Modifier::BOLD)));
@@ -103,11 +130,18 @@ fn draw_head(frame: &mut Frame<'_>, area: Rect, view: &View) {
     if !view.filter.is_empty() && view.mode != Mode::Typing {
         said.push(Span::raw(format!("filter: {} ", view.filter)));
     }
-    if let Some(trouble) = &view.trouble {
-        said.push(Span::styled(trouble.clone(), style(view, Color::Red)));
-    }
-    lines[2] = Line::from(said);
-    frame.render_widget(Paragraph::new(lines), area);
+    let trouble = view.trouble.iter().flat_map(|trouble| wrapped(trouble, width, 2));
+    let trouble = trouble.map(|line| Line::styled(line, style(view, Color::Red)));
+    std::iter::once(Line::from(said)).chain(trouble).collect()
+}
+
+fn load_of(snapshot: &SnapshotAnswer) -> String {
+    let load = snapshot.load.map_or_else(
+        || "not known".into(),
+        |load| format!("{} {} {}", tasks(load.load1), tasks(load.load5), tasks(load.load15)),
+    );
+    let nobodys = snapshot.load1_unattributed.map(|rest| format!(" ({} nobody's)", tasks(rest))).unwrap_or_default();
+    format!("load {load}{nobodys}, {} tasks now", tasks(snapshot.all.active_tasks))
 }
 
 fn draw_table(frame: &mut Frame<'_>, area: Rect, view: &View) {
@@ -159,17 +193,22 @@ pub(super) fn fitted(name: &str, width: u16) -> String {
 }
 
 fn draw_one(frame: &mut Frame<'_>, area: Rect, view: &View) {
-    let mut lines =
-        vec![Line::styled(view.one().unwrap_or_default().to_owned(), Style::new().add_modifier(Modifier::BOLD))];
-    let told = detail::lines(view);
-    let last = told.len().saturating_sub(usize::from(area.height.saturating_sub(1)));
-    for (kind, text) in told.into_iter().skip(usize::from(view.scrolled).min(last)) {
-        let look = match kind {
-            Kind::Head => Style::new().add_modifier(Modifier::BOLD),
-            Kind::Plain => Style::new(),
-            Kind::Trouble => style(view, Color::Red),
-        };
-        lines.push(Line::styled(text, look));
-    }
+    let bold = Style::new().add_modifier(Modifier::BOLD);
+    let name = wrapped(view.one().unwrap_or_default(), area.width, 2);
+    let mut lines: Vec<_> = name.into_iter().map(|line| Line::styled(line, bold)).collect();
+    let told: Vec<_> = detail::lines(view)
+        .into_iter()
+        .flat_map(|detail::Told { kind, hang, text }| {
+            let look = match kind {
+                Kind::Head => bold,
+                Kind::Plain => Style::new(),
+                Kind::Trouble => style(view, Color::Red),
+            };
+            wrapped(&text, area.width, hang).into_iter().map(move |line| Line::styled(line, look))
+        })
+        .collect();
+    let last = told.len().saturating_sub(usize::from(area.height).saturating_sub(lines.len()));
+    view.last_scroll.set(last);
+    lines.extend(told.into_iter().skip(view.scrolled.min(last)));
     frame.render_widget(Paragraph::new(lines), area);
 }

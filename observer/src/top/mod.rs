@@ -7,6 +7,7 @@ mod batch;
 mod columns;
 mod detail;
 mod draw;
+pub(crate) mod far_end;
 mod feed;
 pub(crate) mod figures;
 mod merge;
@@ -14,6 +15,7 @@ mod screen;
 #[cfg(test)]
 mod tests;
 mod view;
+mod wrap;
 
 pub use batch::table;
 pub use columns::Sort;

@@ -1,7 +1,7 @@
 //! The view by its keys, and what of it is on a screen.
 
 use super::{Act, Sort, View, columns::fitting, draw, table, view::Mode};
-use crate::server::{Averages, Doings, EntityRow, FlowsAnswer, PairsAnswer, SnapshotAnswer, Who};
+use crate::server::{Averages, Doings, EntityRow, FarEnd, FlowRow, FlowsAnswer, PairsAnswer, SnapshotAnswer, Who};
 use ratatui::{
     Terminal,
     backend::TestBackend,
@@ -148,6 +148,37 @@ fn one_is_opened_and_an_answer_of_another_is_not_shown() {
 }
 
 #[test]
+fn nothing_of_one_is_cut_off_and_its_end_is_where_the_scrolling_ends() {
+    let mut view = view();
+    press(&mut view, [KeyCode::Enter]);
+    let remote =
+        FarEnd { kind: "pod".into(), namespace: Some("shop".into()), name: "x".repeat(50), ..FarEnd::default() };
+    let flow = FlowRow {
+        remote_address: Some("2001:db8::7".into()),
+        remote_port: Some(65_535),
+        remote: Some(remote),
+        protocol: "tcp".into(),
+        scope: "internet".into(),
+        ..FlowRow::default()
+    };
+    let answer = FlowsAnswer { flows: vec![flow; 30], ..FlowsAnswer::default() };
+    view.take_detail("shop/loader/app", Ok(answer), Ok(PairsAnswer::default()));
+    for (width, height) in [(80, 24), (40, 12), (40, 7)] {
+        press(&mut view, [KeyCode::Home]);
+        let first = screen(&view, width, height);
+        press(&mut view, [KeyCode::End]);
+        let last = screen(&view, width, height);
+        assert!(last.contains("nobody waited long"), "{last}");
+        press(&mut view, [KeyCode::PageUp]);
+        let before = screen(&view, width, height);
+        assert!(before != last && before != first && before.contains("q end"), "{before}");
+        if height > 12 {
+            assert!(before.contains("[2001:db8::7]:65535") && before.contains("tcp, internet"), "{before}");
+        }
+    }
+}
+
+#[test]
 fn a_pause_keeps_what_is_shown_and_trouble_is_told() {
     let mut view = view();
     letters(&mut view, "p");
@@ -173,6 +204,13 @@ fn a_window_of_any_size_is_drawn_and_a_narrow_one_keeps_what_it_is_sorted_by() {
         }
     }
     view.mode = Mode::Usual;
+    for width in [40, 60, 80] {
+        let shown = screen(&view, width, 24);
+        assert!(shown.contains("? help  q end") && shown.contains("s/s"), "{width}: {shown}");
+    }
+    view.trouble = Some("worker-2 does not answer within 30 seconds; is it an agent's debug listener?".into());
+    assert!(screen(&view, 40, 24).contains("listener?") && screen(&view, 40, 7).contains("worker-2"));
+    view.trouble = None;
     assert!(screen(&view, 30, 5).contains("too small"));
     for sort in [Sort::Load, Sort::Bytes, Sort::Wait, Sort::Memory] {
         let columns = fitting(40, sort);

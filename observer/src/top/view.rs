@@ -3,6 +3,7 @@
 use super::columns::Sort;
 use crate::server::{EntityRow, FlowsAnswer, PairsAnswer, SnapshotAnswer};
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
+use std::cell::Cell;
 
 /// What a key asks of whoever runs the view.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,7 +41,9 @@ pub struct View {
     pub(super) flows: Option<FlowsAnswer>,
     pub(super) pairs: Option<PairsAnswer>,
     /// How far an entity's page is scrolled.
-    pub(super) scrolled: u16,
+    pub(super) scrolled: usize,
+    /// How far it can be: what does the drawing knows.
+    pub(super) last_scroll: Cell<usize>,
     pub(super) paused: bool,
     /// Why there is nothing new.
     pub(super) trouble: Option<String>,
@@ -192,7 +195,7 @@ impl View {
 
     fn go(&mut self, by: isize) {
         if self.one.is_some() {
-            self.scrolled = usize::from(self.scrolled).saturating_add_signed(by).min(usize::from(u16::MAX / 2)) as u16;
+            self.scrolled = self.scrolled.saturating_add_signed(by).min(self.last_scroll.get());
         } else {
             let last = self.rows().len().max(1) - 1;
             self.selected = self.selected.saturating_add_signed(by).min(last);

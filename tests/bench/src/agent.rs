@@ -11,6 +11,7 @@ use nix::{
     unistd::Pid,
 };
 use observer::{cgroup::mount, kernel::lock::NodeLock};
+use observer_test_kit::listening_on;
 use std::{
     io::{BufRead as _, BufReader},
     net::SocketAddr,
@@ -140,21 +141,16 @@ fn follow(log: ChildStderr, lines: &Sender<String>) {
     }
 }
 
-/// The addresses in the agent's lines that name its metrics page and, after that, its API.
+/// The addresses of its metrics page and its API, once its log tells them.
 fn listening(lines: &Receiver<String>) -> Result<[SocketAddr; 2]> {
     let deadline = Instant::now() + PATIENCE;
-    let mut last = String::from("it logged nothing");
-    let mut addresses = Vec::new();
+    let mut log = String::new();
     while let Ok(line) = lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
-        let rest = line.split_once("http://").map(|(_, rest)| rest);
-        let address = rest.and_then(|rest| rest.strip_suffix("/metrics").or_else(|| rest.strip_suffix("/api/v1")));
-        if let Some(address) = address {
-            addresses.push(address.parse().with_context(|| format!("the agent listens on {address}"))?);
-        }
-        if let [metrics, api] = addresses[..] {
+        log += &line;
+        log.push('\n');
+        if let (Some(metrics), Some(api)) = (listening_on(&log, "/metrics"), listening_on(&log, "/api/v1")) {
             return Ok([metrics, api]);
         }
-        last = line;
     }
-    bail!("the agent did not start to listen: {last}")
+    bail!("the agent did not start to listen:\n{log}")
 }

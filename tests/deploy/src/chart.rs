@@ -12,7 +12,7 @@ use std::{collections::BTreeMap, ffi::OsString, io::Write as _, process::Command
 pub(crate) const EVERYTHING: &str = include_str!("../everything.yaml");
 
 /// Values that are wrong, and what Helm has to name.
-const WRONG: [(&str, &str); 16] = [
+const WRONG: [(&str, &str); 18] = [
     ("agent: {sampleInterval: 2h}", "/agent/sampleInterval"),
     ("agent: {pressure: 1}", "/agent/pressure"),
     ("agents: {port: 9810}", "agents"),
@@ -29,6 +29,8 @@ const WRONG: [(&str, &str); 16] = [
     ("podMonitor: {enabled: 'yes'}", "/podMonitor/enabled"),
     ("prometheusRule: {groups: []}", "groups"),
     ("dashboards: {labels: {grafana_dashboard: 1}}", "grafana_dashboard"),
+    ("podLabels: {app.kubernetes.io/name: mine}", "/podLabels"),
+    ("podMonitor: {labels: {helm.sh/chart: mine}}", "/podMonitor/labels"),
 ];
 
 /// The tests. All of them need Helm.
@@ -45,6 +47,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         with_helm("another_release_in_another_namespace_has_names_of_its_own", elsewhere),
         with_helm("an_older_api_server_is_not_told_what_it_does_not_know", older),
         with_helm("unknown_keys_and_wrong_types_are_refused_by_name", wrong),
+        with_helm("annotations_of_pods_are_there_once_and_the_users_are_heard", own_annotations),
         with_helm("the_notes_name_what_was_installed", notes),
     ]
 }
@@ -232,10 +235,37 @@ fn wrong() -> Result<()> {
         let refusal = refusal.to_string();
         ensure!(refusal.contains("schema") && refusal.contains(named), "`{values}`: {refusal}");
     }
+    let twice = template("observer", "agent: {port: 9000, debugListen: '127.0.0.1:9000'}", &[]).err();
+    ensure!(twice.as_ref().is_some_and(|refusal| refusal.to_string().contains("one port")), "{twice:?}");
+    Ok(())
+}
+
+/// Who sets what the chart sets is heard, and nothing is there twice, which a reader of YAML may refuse.
+fn own_annotations() -> Result<()> {
+    let values = "podAnnotations: {prometheus.io/port: '7', mine: here}";
+    let text = template("observer", values, &[])?;
+    ensure!(text.matches("prometheus.io/port:").count() == 1, "{text}");
+    let annotations = objects(values, &[])?.daemon_set()?.spec.as_ref().and_then(|spec| spec.template.metadata.clone());
+    let annotations = annotations.and_then(|metadata| metadata.annotations).context("no annotations")?;
+    let of = |name: &str| annotations.get(name).map(String::as_str);
+    ensure!(
+        of("prometheus.io/port") == Some("7")
+            && of("prometheus.io/scrape") == Some("true")
+            && of("mine") == Some("here")
+    );
     Ok(())
 }
 
 /// Notes are rendered by an install only; a client's dry run needs no cluster but one version, which it makes up.
+fn rendered_notes(chart: &std::path::Path, values: &[&str]) -> Result<String> {
+    let mut helm = helm();
+    helm.arg("template").arg("second").arg(chart).args(["--namespace", "monitoring", "--kube-version", "1.34.0"]);
+    helm.args(["--show-only", "templates/notes.yaml"]).args(values.iter().flat_map(|value| ["--set", value]));
+    let output = helm.output()?;
+    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    Ok(String::from_utf8(output.stdout)?)
+}
+
 fn notes() -> Result<()> {
     let notes = std::fs::read_to_string(workspace("deploy/chart/templates/NOTES.txt"))?;
     let directory = tempfile::tempdir()?;
@@ -244,19 +274,27 @@ fn notes() -> Result<()> {
     // As a ConfigMap's text, where `template` shows it.
     let indented: String = notes.lines().flat_map(|line| ["  ", line, "\n"]).collect();
     std::fs::write(copy.join("templates/notes.yaml"), format!("text: |\n{indented}"))?;
-    let mut helm = helm();
-    helm.arg("template").arg("second").arg(&copy).args(["--namespace", "monitoring", "--kube-version", "1.34.0"]);
-    helm.args(["--show-only", "templates/notes.yaml"]);
-    let output = helm.output()?;
-    let said = String::from_utf8_lossy(&output.stdout);
-    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    for part in [
-        "-n monitoring port-forward daemonset/second-observer 9810",
-        "observer history --workload",
-        "label namespace monitoring",
-        "honor labels",
-    ] {
-        ensure!(said.contains(part), "no `{part}` in {said}");
+    let always =
+        ["-n monitoring port-forward daemonset/second-observer 9810", "label namespace monitoring", "honor labels"];
+    let plugin = "kubectl observer explain --node NODE --namespace monitoring";
+    let cases: [(&[&str], &[&str], &[&str]); 3] = [
+        (&[], &["daemonset/second-observer 9811", plugin, "top --all-nodes"], &["--agent"]),
+        // The plugin looks for neither.
+        (
+            &["agent.debugListen=127.0.0.1:9000"],
+            &["daemonset/second-observer 9000", "http://127.0.0.1:9000/", "explain --agent http://127.0.0.1:9000"],
+            &["9811", plugin],
+        ),
+        (&["agent.debugListen=off"], &[], &["9811", "explain"]),
+    ];
+    for (values, told, not_told) in cases {
+        let said = rendered_notes(&copy, values)?;
+        for part in always.iter().chain(told) {
+            ensure!(said.contains(part), "{values:?}: no `{part}` in {said}");
+        }
+        for part in not_told {
+            ensure!(!said.contains(part), "{values:?}: `{part}` in {said}");
+        }
     }
     Ok(())
 }

@@ -4,9 +4,11 @@
 pub mod browser;
 pub mod http;
 mod lock;
+mod log;
 pub mod page;
 pub mod slowest;
 mod wait;
 
 pub use lock::lock;
+pub use log::listening_on;
 pub use wait::wait_until;

@@ -13,6 +13,7 @@ use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
+use observer_test_kit::listening_on;
 use std::{
     fs::{self, File},
     net::SocketAddr,
@@ -255,11 +256,6 @@ impl Drop for Agent {
             eprintln!("--- the agent said:\n{}", self.log_text());
         }
     }
-}
-
-/// The address in a line with `http://ADDRESS` and a path.
-fn listening_on(log: &str, path: &str) -> Option<SocketAddr> {
-    log.split("http://").skip(1).find_map(|rest| rest.split_once(path)?.0.parse().ok())
 }
 
 /// The kernel objects that a process holds descriptors of.

@@ -4,7 +4,10 @@ use crate::{
     cli::time,
     explain::{Destination, Explanation, Grown, Sufferer, Suspect},
     server::FarEnd,
-    top::figures::{bytes, rate, seconds, tasks},
+    top::{
+        far_end,
+        figures::{bytes, rate, seconds, tasks},
+    },
 };
 use std::fmt::Write as _;
 
@@ -13,8 +16,17 @@ const MOST_ENTITIES: usize = 3;
 /// Shorter waits than this, in seconds, are nobody's worry.
 const LEAST_WAIT: f64 = 1.0;
 
+/// How the same agent is asked for more.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Asked<'a> {
+    /// The program, as it is called.
+    pub(super) called: &'a str,
+    /// The flags that mean the agent.
+    pub(super) reach: &'a str,
+}
+
 /// What is known, and how, for people.
-pub(super) fn report(explanation: &Explanation) -> String {
+pub(super) fn report(explanation: &Explanation, asked: &Asked<'_>) -> String {
     let Explanation { node, time_unix_seconds, load, all, egress, active_tasks, suspects, .. } = explanation;
     let mut text = format!("{node} at {} UTC", time::second(*time_unix_seconds));
     if let Some(load) = load {
@@ -36,7 +48,7 @@ pub(super) fn report(explanation: &Explanation) -> String {
     }
     let load1 = load.map(|load| load.load1);
     for (at, one) in suspects.iter().enumerate() {
-        suspect(&mut text, at + 1, one, load1);
+        suspect(&mut text, at + 1, one, load1, asked);
     }
     text
 }
@@ -45,7 +57,7 @@ fn tasks_told(value: f64) -> String {
     format!("{} tasks", tasks(value))
 }
 
-fn suspect(text: &mut String, number: usize, suspect: &Suspect, load1: Option<f64>) {
+fn suspect(text: &mut String, number: usize, suspect: &Suspect, load1: Option<f64>, asked: &Asked<'_>) {
     let Suspect { name, workload_type, entities, now, egress, active_tasks, .. } = suspect;
     let kind = workload_type.as_ref().map(|kind| format!(" ({kind})")).unwrap_or_default();
     let kind = if name == "/" { " (the root cgroup)".to_owned() } else { kind };
@@ -68,7 +80,7 @@ fn suspect(text: &mut String, number: usize, suspect: &Suspect, load1: Option<f6
     );
     for (at, end) in suspect.destinations.iter().enumerate() {
         let (share, so_far) = (end.share * 100.0, bytes(end.transmit_bytes as f64));
-        line(if at == 0 { "goes to" } else { "" }, format!("{share:.0} % {}, {so_far} so far", far_end(end)));
+        line(if at == 0 { "goes to" } else { "" }, format!("{share:.0} % {}, {so_far} so far", described(end)));
     }
     if suspect.other_destinations_bytes > 0 {
         line("", format!("and {} elsewhere", bytes(suspect.other_destinations_bytes as f64)));
@@ -99,7 +111,7 @@ fn suspect(text: &mut String, number: usize, suspect: &Suspect, load1: Option<f6
         let more = if more > 0 { format!(" and {more} more") } else { String::new() };
         line("here", entities[..entities.len().min(MOST_ENTITIES)].join(", ") + &more);
     }
-    for (at, source) in sources(suspect).iter().enumerate() {
+    for (at, source) in sources(suspect, asked).iter().enumerate() {
         line(if at == 0 { "seen by" } else { "" }, source.clone());
     }
 }
@@ -136,54 +148,31 @@ fn grown(grown: &Grown, unit: fn(f64) -> String) -> String {
 }
 
 /// `pod db/gateway-0 (statefulset gateway) on worker-3, 10.244.3.7:9335 tcp, cluster`.
-fn far_end(to: &Destination) -> String {
-    let address = to.remote_address.as_deref().unwrap_or("an address that was forgotten");
-    let end = match to.remote_port {
-        Some(port) if address.contains(':') => format!("[{address}]:{port}"),
-        Some(port) => format!("{address}:{port}"),
-        None => address.to_owned(),
-    };
+fn described(to: &Destination) -> String {
+    let end = far_end::endpoint(to.remote_address.as_deref(), to.remote_port);
     let name = to.remote.as_ref().map(|remote| format!("{}, ", named(remote))).unwrap_or_default();
-    let mut text = format!("{name}{end} {}, {}", to.protocol, to.scope);
-    if let Some(port) = to.local_port {
-        let _ = write!(text, ", which asked at port {port}");
-    }
-    for behind in &to.behind {
-        let who = behind.remote.as_ref().map_or_else(|| behind.address.clone(), named);
-        let _ = write!(text, ", behind it {who}");
-    }
-    text
+    let asked = to.local_port.map(|port| format!(", which asked at port {port}")).unwrap_or_default();
+    let behind = far_end::behind(&to.behind, named);
+    format!("{name}{end} {}, {}{asked}{behind}", to.protocol, to.scope)
 }
 
-fn named(FarEnd { kind, namespace, name, workload, workload_type, node, until_unix_seconds, .. }: &FarEnd) -> String {
-    let mut text =
-        namespace.as_ref().map_or_else(|| format!("{kind} {name}"), |space| format!("{kind} {space}/{name}"));
-    if let (Some(workload), Some(kind)) = (workload, workload_type)
-        && kind != "pod"
-    {
-        let _ = write!(text, " ({kind} {workload})");
-    }
-    if let Some(node) = node {
-        let _ = write!(text, " on {node}");
-    }
-    if until_unix_seconds.is_some() {
-        text.push_str(", gone");
-    }
-    text
+fn named(end: &FarEnd) -> String {
+    let gone = if end.until_unix_seconds.is_some() { ", gone" } else { "" };
+    far_end::full_name(end) + gone
 }
 
 /// What to ask for more: each is what the lines above are made of.
-fn sources(suspect: &Suspect) -> Vec<String> {
+fn sources(suspect: &Suspect, Asked { called, reach }: &Asked<'_>) -> Vec<String> {
     let mut all = Vec::new();
     if suspect.workload_type.is_some() {
         let name = &suspect.name;
-        all.push(format!("observer history --workload {name} --metric egress_peak --since 30d"));
+        all.push(format!("{called} history --workload {name} --metric egress_peak --since 30d{reach}"));
         if suspect.active_tasks.grows {
-            all.push(format!("observer history --workload {name} --metric load_peak --since 30d"));
+            all.push(format!("{called} history --workload {name} --metric load_peak --since 30d{reach}"));
         }
     }
     if let Some(address) = suspect.destinations.iter().find_map(|one| one.remote_address.as_ref()) {
-        all.push(format!("observer whois {address}"));
+        all.push(format!("{called} whois {address}{reach}"));
     }
     if let Some(entity) = suspect.entities.first() {
         all.push(format!("/api/v1/flows?entity={entity}, /api/v1/pairs"));

@@ -1,10 +1,11 @@
-use super::{report::report, *};
+use super::*;
 use crate::{
     explain::{Destination, Grown, Sufferer, Suspect},
     server::{Averages, Doings, FarEnd},
 };
 
 const DAY: u64 = 86_400;
+const HERE: Asked<'_> = Asked { called: "observer", reach: "" };
 
 fn sync() -> Suspect {
     let text = |text: &str| Some(text.to_owned());
@@ -85,7 +86,15 @@ worker-1 at 2026-11-27 01:00:00 UTC: load 4.41 3.90 3.20 (0.25 nobody's); sends 
                  observer whois 10.244.3.7
                  /api/v1/flows?entity=shop/sync-1/app, /api/v1/pairs
 ";
-    assert_eq!(report(&explanation), expected);
+    assert_eq!(report(&explanation, &HERE), expected);
+    let there = Asked { called: "kubectl observer", reach: " --node worker-1" };
+    let text = report(&explanation, &there);
+    for command in [
+        "kubectl observer history --workload shop/sync --metric egress_peak --since 30d --node worker-1\n",
+        "kubectl observer whois 10.244.3.7 --node worker-1\n",
+    ] {
+        assert!(text.contains(command), "{text}");
+    }
 }
 
 #[test]
@@ -103,11 +112,11 @@ fn who_is_gone_and_a_quiet_node_are_told_as_such() {
         active_tasks: Grown::default(),
         suspects: vec![gone, service],
     };
-    let text = report(&explanation);
+    let text = report(&explanation, &HERE);
     let (first, _) = text.split_once("\n2. ").unwrap();
     assert!(first.contains("none of its pods is on this node") && !first.contains("whois"), "{first}");
     let (_, service) = text.split_once("2. /backup.service\n").unwrap();
     assert!(service.starts_with("   egress        now 1.25 MB/s") && !service.contains("growth"), "{service}");
     explanation.suspects.clear();
-    assert!(report(&explanation).ends_with("\nNobody does anything.\n"));
+    assert!(report(&explanation, &HERE).ends_with("\nNobody does anything.\n"));
 }

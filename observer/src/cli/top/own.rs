@@ -1,5 +1,9 @@
 //! An agent for as long as somebody looks: where none listens, and this process may start one.
 
+use crate::{
+    cgroup::mount,
+    kernel::lock::{self, Holder},
+};
 use anyhow::{Context as _, bail};
 use nix::{
     sys::signal::{Signal, kill},
@@ -10,6 +14,7 @@ use std::{
     io::{Read as _, Seek as _},
     net::{SocketAddr, TcpStream},
     os::unix::fs::OpenOptionsExt as _,
+    path::Path,
     process::{Child, Command, Stdio},
     thread::sleep,
     time::{Duration, Instant},
@@ -20,6 +25,8 @@ const READY_WITHIN: Duration = Duration::from_mins(1);
 /// A stop takes a second where the history is written.
 const ENDED_WITHIN: Duration = Duration::from_secs(5);
 const CONNECTED_WITHIN: Duration = Duration::from_secs(2);
+/// Where this machine's processes are.
+const PROC: &str = "/proc";
 /// Nothing is said of what takes less.
 const SILENCE: Duration = Duration::from_secs(1);
 
@@ -45,6 +52,11 @@ impl OwnAgent {
                 "no agent listens on {usual}, and only root may start one: start `observer agent`, run this through sudo, or \
                  reach a node's agent by `kubectl -n observer port-forward POD 9811`"
             );
+        }
+        if let Some(holder) =
+            mount::locate(None).ok().and_then(|root| lock::holder(&root.path, Path::new(PROC)).ok()?)
+        {
+            bail!("{}", elsewhere(usual, &holder));
         }
         Self::start().map(Some)
     }
@@ -78,8 +90,11 @@ impl OwnAgent {
                 return Ok(own);
             }
             if let Some(status) = own.child.try_wait().context("look after the agent")? {
-                let last = text.lines().last().unwrap_or("nothing");
-                bail!("no agent listens on this machine, and the one that was started ended ({status}): {last}");
+                // What it says last is why, and it says so itself whose word that is.
+                let last = text.lines().last().unwrap_or("it said nothing").trim_start_matches("observer: ");
+                bail!(
+                    "no agent listens on this machine, and the one that was started for this ended ({status}): {last}"
+                );
             }
             if begun.elapsed() > READY_WITHIN {
                 bail!("the agent that was started does not listen after {} s: {text}", READY_WITHIN.as_secs());
@@ -98,6 +113,14 @@ impl OwnAgent {
     pub(super) fn address(&self) -> String {
         self.address.clone()
     }
+}
+
+/// There is an agent already, and it is not where it was looked for.
+fn elsewhere(usual: &str, Holder { pid, command }: &Holder) -> String {
+    format!(
+        "no agent listens on {usual}, but pid {pid} ({command}) counts on this node already, and there can be one only: name its \
+         debug listener with --agent http://ADDRESS:PORT, or the node that it counts for with --node"
+    )
 }
 
 /// The address of the API in what the agent logs when it serves.

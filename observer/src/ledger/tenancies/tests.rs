@@ -1,4 +1,7 @@
-use super::*;
+use super::{
+    address::{MOST_OF_ONE, MOST_SLICES},
+    *,
+};
 use crate::ledger::PodHolder;
 use std::sync::Arc;
 

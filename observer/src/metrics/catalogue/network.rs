@@ -101,7 +101,8 @@ pub(super) static FAMILIES: &[Family] = &[
         unit: Unit::Connections,
         room: Room::Kernel,
         series: Series::PerEntity(|entity, _| tcp(entity, |tcp| tcp.failed_connects)),
-        help: "TCP connections asked for that did not come to be: refused, unanswered, given up.",
+        help: "TCP connections asked for that did not come to be: refused, unanswered, given up. One for which the node has no \
+               route is refused before anything is sent, and in no count.",
     },
 ];
 

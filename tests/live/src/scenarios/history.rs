@@ -130,7 +130,7 @@ fn burst_and_kill() -> Result<()> {
         file.uid(),
         file.mode()
     );
-    let printed = history(&agent, &["--node", "--metric", "egress_peak", "--since", "10m"])?;
+    let printed = history(&agent, &["--metric", "egress_peak", "--since", "10m"])?;
     ensure!(printed.code == Some(0) && printed.stdout.starts_with("egress_peak of the node live"), "{printed:?}");
     ensure!(printed.stdout.contains('█') && printed.stdout.contains(" MB/s"), "{printed:?}");
     agent.end(Signal::SIGKILL)?;
@@ -165,7 +165,7 @@ fn in_memory() -> Result<()> {
             ensure!(rows(&agent, "load_mean", "1s")?.len() >= 2, "no rows");
             let page = agent.scrape()?;
             ensure!(page.one("observer_history_up", &[("store", "memory")])?.value == "1", "not up");
-            let printed = history(&agent, &["--node", "--metric", "load_peak"])?;
+            let printed = history(&agent, &["--metric", "load_peak"])?;
             ensure!(printed.stdout.contains("in memory only"), "{printed:?}");
             let unknown = history(&agent, &["--workload", "shop/web", "--metric", "egress_peak"])?;
             ensure!(unknown.code == Some(1) && unknown.stderr.contains("no shop/web is remembered"), "{unknown:?}");
@@ -213,7 +213,7 @@ fn with_host(address: SocketAddr, host: &str) -> Result<u16> {
 
 fn nobody_listens() -> Result<()> {
     let address = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?;
-    let mut command = command(&["history", "--node", "--metric", "egress_peak"])?;
+    let mut command = command(&["history", "--metric", "egress_peak"])?;
     command.args(["--agent", &format!("http://{address}")]);
     let ended = run_to_end(command, patience(Duration::from_secs(10)))?;
     ensure!(ended.code == Some(1) && ended.stderr.contains("port-forward"), "{ended:?}");

@@ -1,0 +1,36 @@
+//! Which kernel runs here, where what it does depends on that and cannot be tried.
+
+use std::fs;
+
+/// Major and minor number.
+pub type Version = (u32, u32);
+
+/// `uname -r`; empty where /proc is not to be seen.
+pub fn running() -> String {
+    fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim().to_owned()
+}
+
+/// The numbers that a release begins with.
+pub fn version(release: &str) -> Option<Version> {
+    let mut numbers = release.split(|letter: char| !letter.is_ascii_digit()).map(str::parse);
+    Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn releases_are_compared_as_numbers() {
+        assert_eq!(version("5.9.16-amd64"), Some((5, 9)));
+        assert_eq!(version("6.18.0-rc3+"), Some((6, 18)));
+        assert!(version("5.9") < version("5.10"));
+        assert_eq!(version("next"), None);
+        assert_eq!(version(""), None);
+    }
+
+    #[test]
+    fn the_kernel_that_runs_here_has_a_version() {
+        assert!(version(&running()).is_some());
+    }
+}
