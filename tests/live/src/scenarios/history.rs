@@ -54,7 +54,7 @@ fn history(agent: &Agent, arguments: &[&str]) -> Result<Ended> {
 
 /// The rows of the node, as the API has them: time and value.
 pub(super) fn rows(agent: &Agent, metric: &str, step: &str) -> Result<Vec<(u64, f64)>> {
-    let arguments = ["--node", "--metric", metric, "--since", "2h", "--step", step, "--output", "json"];
+    let arguments = ["--metric", metric, "--since", "2h", "--step", step, "--output", "json"];
     let ended = history(agent, &arguments)?;
     ensure!(ended.code == Some(0), "{ended:?}");
     let answer: Value = serde_json::from_str(&ended.stdout)?;

@@ -285,7 +285,13 @@ fn one_capability_less() -> Result<()> {
 fn admin_alone() -> Result<()> {
     let check = run_to_end(with_only(["CAP_SYS_ADMIN"], &["check"])?, patience(LIMIT))?;
     ensure!(check.code == Some(0), "{check:?}");
-    let needs = ["bytes", "flows", "scheduler", "cgroup events"];
+    // Flows are told of sockets that packets have shown.
+    let needs = [
+        ("bytes", "observer_egress"),
+        ("flows", "observer_egress"),
+        ("scheduler", "observer_switch"),
+        ("cgroup events", "observer_mkdir"),
+    ];
     let said_of = |need: &str| {
         let head = format!("privileges: {need} ");
         let line = check.stdout.lines().find(|line| line.contains(&head)).unwrap_or_default();
@@ -293,9 +299,7 @@ fn admin_alone() -> Result<()> {
     };
     let agent = with_only(["CAP_SYS_ADMIN"], &["agent", "--metrics-listen", "127.0.0.1:0", "--node-name", "live"])?;
     let page = Agent::start_command(agent)?.scrape()?;
-    for (need, program) in
-        needs.into_iter().zip(["observer_egress", "observer_release", "observer_switch", "observer_mkdir"])
-    {
+    for (need, program) in needs {
         let up = page.one("observer_bpf_program_up", &[("program", program)])?.value == "1";
         let (is_ok, line) = said_of(need);
         ensure!(up == is_ok, "{program} is up: {up}; check says: {line}");
