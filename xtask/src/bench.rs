@@ -22,8 +22,8 @@ pub(crate) fn run(workspace: &Workspace, pair: &Pair, arguments: &[String]) -> R
     if is_load(arguments)? {
         return load(workspace, &agent);
     }
-    build::host(workspace, Profile::TestRelease, &["observer-bench"])?;
-    let bench = workspace.binary(Profile::TestRelease, "observer-bench");
+    build::host(workspace, Profile::Release, &["observer-bench"])?;
+    let bench = workspace.binary(Profile::Release, "observer-bench");
     let agent = format!("OBSERVER_BIN={}", agent.display());
     let bench = bench.to_string_lossy();
     let words: Vec<_> = ["env", &agent, &bench].into_iter().chain(arguments.iter().map(String::as_str)).collect();

@@ -33,6 +33,16 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end }}
 
+{{/* More labels of an object, of which none is the chart's own: in YAML no key may be there twice. */}}
+{{- define "observer.moreLabels" -}}
+{{- range $key := keys .labels }}
+{{- if regexMatch "^(app\\.kubernetes\\.io/(name|instance|version|managed-by)|helm\\.sh/chart)$" $key }}
+{{- fail (printf "%s: the label %s is the chart's own; nameOverride and the release's name set what is in it" $.value $key) }}
+{{- end }}
+{{- end }}
+{{- toYaml .labels }}
+{{- end }}
+
 {{- define "observer.image" -}}
 {{- if .Values.image.digest }}
 {{- printf "%s@%s" .Values.image.repository .Values.image.digest }}

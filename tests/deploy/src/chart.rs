@@ -12,7 +12,7 @@ use std::{collections::BTreeMap, ffi::OsString, io::Write as _, process::Command
 pub(crate) const EVERYTHING: &str = include_str!("../everything.yaml");
 
 /// Values that are wrong, and what Helm has to name.
-const WRONG: [(&str, &str); 18] = [
+const WRONG: [(&str, &str); 16] = [
     ("agent: {sampleInterval: 2h}", "/agent/sampleInterval"),
     ("agent: {pressure: 1}", "/agent/pressure"),
     ("agents: {port: 9810}", "agents"),
@@ -29,8 +29,15 @@ const WRONG: [(&str, &str); 18] = [
     ("podMonitor: {enabled: 'yes'}", "/podMonitor/enabled"),
     ("prometheusRule: {groups: []}", "groups"),
     ("dashboards: {labels: {grafana_dashboard: 1}}", "grafana_dashboard"),
-    ("podLabels: {app.kubernetes.io/name: mine}", "/podLabels"),
-    ("podMonitor: {labels: {helm.sh/chart: mine}}", "/podMonitor/labels"),
+];
+
+/// Values that are right one by one, and what is told of them.
+const CONTRADICTIONS: [(&str, &str); 5] = [
+    ("agent: {port: 9000, debugListen: '127.0.0.1:9000'}", "are one port"),
+    ("podLabels: {app.kubernetes.io/name: mine}", "podLabels: the label app.kubernetes.io/name is the chart's own"),
+    ("podMonitor: {enabled: true, labels: {helm.sh/chart: mine}}", "podMonitor.labels: the label helm.sh/chart"),
+    ("prometheusRule: {enabled: true, labels: {app.kubernetes.io/version: '1'}}", "prometheusRule.labels: the label"),
+    ("dashboards: {enabled: true, labels: {app.kubernetes.io/instance: a}}", "dashboards.labels: the label"),
 ];
 
 /// The tests. All of them need Helm.
@@ -235,8 +242,10 @@ fn wrong() -> Result<()> {
         let refusal = refusal.to_string();
         ensure!(refusal.contains("schema") && refusal.contains(named), "`{values}`: {refusal}");
     }
-    let twice = template("observer", "agent: {port: 9000, debugListen: '127.0.0.1:9000'}", &[]).err();
-    ensure!(twice.as_ref().is_some_and(|refusal| refusal.to_string().contains("one port")), "{twice:?}");
+    for (values, named) in CONTRADICTIONS {
+        let Err(refusal) = template("observer", values, &[]) else { bail!("`{values}` is taken") };
+        ensure!(refusal.to_string().contains(named), "`{values}`: {refusal}");
+    }
     Ok(())
 }
 
