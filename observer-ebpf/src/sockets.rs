@@ -8,7 +8,6 @@ use crate::{
     slots,
 };
 use aya_ebpf::{
-    EbpfContext as _,
     bindings::{__sk_buff, BPF_F_MMAPABLE, BPF_F_NO_PREALLOC, BPF_NOEXIST, bpf_sock},
     btf_maps::SkStorage,
     helpers::generated::{bpf_sk_fullsock, bpf_sk_storage_get},
@@ -21,8 +20,8 @@ use observer_ebpf::{
     DEFAULT_SLOTS, Drop, Traffic, UNATTRIBUTED_SLOT,
     flows::{
         ADDED, ENDED, FLOW_COUNTS, FlowKey, FlowShare, FlowSum, HEAVY_FLOW_BYTES, IN_TABLES, INBOUND,
-        MANY_AND_HEAVY_FLOWS, MANY_CLOSED_FLOWS, MAX_CLOSED_FLOWS, OUTBOUND, PEER_KNOWN, RAW, SocketBook, TCP,
-        TCP_LISTEN, TCP_SYN_RECEIVED, TCP_SYN_SENT, TOLD, UNDECIDED,
+        MANY_AND_HEAVY_FLOWS, MANY_CLOSED_FLOWS, MAX_CLOSED_FLOWS, OUTBOUND, PAST, PEER_KNOWN, RAW, RELEASED,
+        SocketBook, TCP, TCP_LISTEN, TCP_SYN_RECEIVED, TCP_SYN_SENT, TOLD, UNDECIDED,
     },
 };
 
@@ -122,16 +121,18 @@ pub(crate) fn released(ctx: &SockContext) {
     if socket.is_null() {
         return;
     }
-    // SAFETY: the socket's storage, and the context.
+    // SAFETY: the socket's storage.
     unsafe {
-        (*socket).is_released = 1;
-        // What is still on its way is handed over packet by packet.
-        (*socket).peer &= !PEER_KNOWN;
-        let is_listener = read_volatile(&raw const (*ctx.sock).state) == TCP_LISTEN;
-        if (*socket).protocol != TCP || is_listener {
-            turn_over(socket);
+        if (*socket).protocol == TCP {
+            // Its state changes next, under its lock: the network may end it on another CPU at this moment.
+            if (*socket).is_released == 0 {
+                (*socket).is_released = RELEASED;
+            }
         } else {
-            end(socket, ctx.as_ptr() as u64);
+            (*socket).is_released = PAST;
+            // What is still on its way is handed over packet by packet.
+            (*socket).peer &= !PEER_KNOWN;
+            turn_over(socket);
         }
     }
 }
@@ -190,6 +191,24 @@ struct Closing {
 pub(crate) unsafe fn turn_over(socket: *mut SocketBook) {
     // SAFETY: as above.
     unsafe { hand_over(socket, Closing::default()) }
+}
+
+/// Hands over a packet that has just been counted, since nobody will do it later. Nothing else: somebody may be doing that on another CPU.
+///
+/// # Safety
+/// `socket` must be a socket's storage.
+#[inline(never)]
+pub(crate) unsafe fn turn_packet_over(socket: *mut SocketBook, direction: Direction, bytes: u64, packets: u64) {
+    // SAFETY: as above.
+    let key = unsafe {
+        count(&raw mut (*socket).traffic, direction, bytes.wrapping_neg(), packets.wrapping_neg());
+        let mut key = (*socket).flow();
+        if (*socket).slot == UNATTRIBUTED_SLOT {
+            key.cgroup = 0;
+        }
+        key
+    };
+    book_stranger(key, direction, bytes, packets);
 }
 
 /// # Safety
