@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     server::{FlowsAnswer, PairsAnswer, SnapshotAnswer},
-    top::{self, Feed, Sort, Source, View},
+    top::{self, Ended, Feed, Sort, Source, View},
 };
 use anyhow::Context as _;
 use clap::Args;
@@ -80,23 +80,24 @@ fn shown(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         anyhow::bail!("this is no terminal; `observer top --batch` prints");
     }
     let every = Duration::from_secs_f64(arguments.delay);
+    // Dropped, and so ended, after everything else. It would inherit signals that are blocked.
+    let is_own = !arguments.all_nodes && !arguments.reach.is_said();
+    let own = if is_own { OwnAgent::unless_there_is_one(USUAL)? } else { None };
+    // What forwards to a cluster has threads.
+    let ended = if arguments.batch { None } else { Some(top::end_by_signal()?) };
     if arguments.all_nodes {
-        return show(arguments, Nodes::of(arguments.reach.all()?), every);
+        return show(arguments, ended, Nodes::of(arguments.reach.all()?), every);
     }
-    // Dropped, and so ended, after everything else.
-    let own = if arguments.reach.is_said() { None } else { OwnAgent::unless_there_is_one(USUAL)? };
     let address = match &own {
         Some(own) => own.address(),
         None => arguments.reach.one()?.address,
     };
-    show(arguments, Agent(address), every)
+    show(arguments, ended, Agent(address), every)
 }
 
-fn show(arguments: &Arguments, source: impl Source, every: Duration) -> anyhow::Result<ExitCode> {
-    if arguments.batch {
-        return print_all(arguments, source, every);
-    }
-    top::run(View::new(arguments.sort, is_plain()), || Feed::start(source, every))?;
+fn show(arguments: &Arguments, ended: Option<Ended>, source: impl Source, every: Duration) -> anyhow::Result<ExitCode> {
+    let Some(ended) = ended else { return print_all(arguments, source, every) };
+    top::run(View::new(arguments.sort, is_plain()), &ended, || Feed::start(source, every))?;
     Ok(ExitCode::SUCCESS)
 }
 

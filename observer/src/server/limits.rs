@@ -47,6 +47,6 @@ impl Default for Limits {
 impl Limits {
     /// Those of the debug listener: a few people and their tools.
     pub fn of_api() -> Self {
-        Self { connections: 16, ..Self::default() }
+        Self { connections: 48, ..Self::default() }
     }
 }

@@ -22,5 +22,5 @@ pub use columns::Sort;
 pub use draw::draw;
 pub use feed::{Feed, News, Source};
 pub use merge::merged;
-pub use screen::run;
+pub use screen::{Ended, end_by_signal, run};
 pub use view::{Act, View};

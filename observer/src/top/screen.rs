@@ -23,14 +23,12 @@ const GRACE: Duration = Duration::from_secs(2);
 ///
 /// # Errors
 /// When the terminal cannot be used.
-pub fn run(mut view: View, feed: impl FnOnce() -> Feed) -> anyhow::Result<()> {
-    // Before any other thread: a signal is blocked by all of them, or ends the program.
-    let ended = end_by_signal()?;
+pub fn run(mut view: View, ended: &Ended, feed: impl FnOnce() -> Feed) -> anyhow::Result<()> {
     let feed = feed();
     let mut terminal = ratatui::try_init().context("the terminal cannot be used")?;
     let outcome = (|| -> anyhow::Result<()> {
         let mut is_new = true;
-        while !ended.load(Relaxed) {
+        while !ended.0.load(Relaxed) {
             if is_new {
                 terminal.draw(|frame| draw(frame, &view)).context("the terminal cannot be drawn on")?;
             }
@@ -59,8 +57,16 @@ pub fn run(mut view: View, feed: impl FnOnce() -> Feed) -> anyhow::Result<()> {
     outcome
 }
 
-/// Becomes true when somebody wants this program to end. Ctrl-C is a key here.
-fn end_by_signal() -> anyhow::Result<Arc<AtomicBool>> {
+/// Becomes true when somebody wants this program to end.
+#[derive(Clone, Debug)]
+pub struct Ended(Arc<AtomicBool>);
+
+/// From here on the terminal is given back before a signal ends this program. Ctrl-C is a key where the view is shown. To be called before any
+/// other thread is there: a signal is blocked by all of them, or ends the program at once.
+///
+/// # Errors
+/// When signals cannot be blocked.
+pub fn end_by_signal() -> anyhow::Result<Ended> {
     let mut signals = SigSet::empty();
     for signal in [Signal::SIGTERM, Signal::SIGHUP, Signal::SIGINT] {
         signals.add(signal);
@@ -78,5 +84,5 @@ fn end_by_signal() -> anyhow::Result<Arc<AtomicBool>> {
             std::process::exit(0);
         }
     });
-    Ok(ended)
+    Ok(Ended(ended))
 }

@@ -31,7 +31,7 @@ export function Entity({ live, of }: { live: Live; of: string }) {
         ["load1, 5, 15", [now.load1, now.load5, now.load15].map(tasks).join("  ")],
         ["tasks now", tasks(now.active_tasks)],
         ["most tasks of the last minute", tasks(now.load_peak)],
-        ["CPU time", now.cpu_seconds === undefined ? undefined : seconds(now.cpu_seconds)],
+        ["CPU time, since its cgroup began", now.cpu_seconds === undefined ? undefined : seconds(now.cpu_seconds)],
         ["waited for a CPU", seconds(now.wait_seconds)],
         ["stopped by its own limit", now.throttled_seconds === undefined ? undefined : seconds(now.throttled_seconds)],
         ["uninterruptible sleep", seconds(now.uninterruptible_seconds)],

@@ -36,9 +36,18 @@ export function lets(filter: string, { entity }: EntityDoings): boolean {
 
 export const isWhole = (filter: string): boolean => filter.startsWith(WHOLE);
 
+/** As it stands where it is no encoding: whoever wrote it by hand. */
+function decoded(value: string): string {
+  try {
+    return decodeURIComponent(value);
+  } catch {
+    return value;
+  }
+}
+
 function read(): Place {
   const [, what, value] = location.hash.match(/^#(entity|filter)=(.+)$/) ?? [];
-  const told = value === undefined ? "" : decodeURIComponent(value);
+  const told = value === undefined ? "" : decoded(value);
   return what === "entity" ? { entity: told, filter: "" } : { entity: undefined, filter: told };
 }
 

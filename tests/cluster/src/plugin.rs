@@ -4,8 +4,10 @@ use crate::{kubectl::command, namespace, trial::Outcome};
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 use std::{
+    ffi::OsStr,
     os::unix::fs::symlink,
-    process::{Command, Output},
+    path::Path,
+    process::{Child, Command, Output, Stdio},
 };
 
 /// A directory in which kubectl finds it.
@@ -27,9 +29,30 @@ impl Plugin {
 
     /// `kubectl observer SUBCOMMAND …`, of the agents in the tests' namespace.
     pub(crate) fn run(&self, arguments: &[&str]) -> Result<Output> {
+        let mut command = self.prepared(command(&[]).get_program());
+        command.arg("observer").args(arguments).args(["--namespace", namespace::name()]);
+        command.output().context("run kubectl observer")
+    }
+
+    /// The same on a terminal of its own, of which all that is written goes to a file.
+    pub(crate) fn on_terminal(&self, arguments: &[&str], written: &Path) -> Result<Child> {
+        let kubectl = command(&[]).get_program().to_string_lossy().into_owned();
+        let line = format!(
+            "stty cols 100 rows 30; exec {kubectl} observer {} --namespace {}",
+            arguments.join(" "),
+            namespace::name()
+        );
+        let mut command = self.prepared("script".as_ref());
+        command.args(["--quiet", "--return", "--flush", "--command", &line]).arg(written);
+        command.env("TERM", "xterm").stdin(Stdio::piped()).stdout(Stdio::null());
+        command.spawn().context("run script, of util-linux")
+    }
+
+    /// A program that finds the cluster and the plugin.
+    fn prepared(&self, program: &OsStr) -> Command {
         // Of kubectl's own, a plugin gets none.
         let plain = command(&[]);
-        let mut command = Command::new(plain.get_program());
+        let mut command = Command::new(program);
         for (name, value) in plain.get_envs() {
             match value {
                 Some(value) => command.env(name, value),
@@ -38,8 +61,7 @@ impl Plugin {
         }
         let path = std::env::var("PATH").unwrap_or_default();
         command.env("PATH", format!("{}:{path}", self.0.path().display()));
-        command.arg("observer").args(arguments).args(["--namespace", namespace::name()]);
-        command.output().context("run kubectl observer")
+        command
     }
 
     /// What it prints as JSON.

@@ -155,7 +155,6 @@ fn pod_monitor() -> Result<()> {
     ensure!(!annotations.keys().any(|name| name.starts_with("prometheus.io/")), "scraped twice: {annotations:?}");
     let wanted = monitor.spec.selector.match_labels.as_ref().context("the PodMonitor selects nothing")?;
     ensure!(wanted.iter().all(|(name, value)| labels.get(name) == Some(value)), "{wanted:?}: {labels:?}");
-    ensure!(labels.contains_key(&monitor.spec.job_label), "{}", monitor.spec.job_label);
     let [endpoint] = &*monitor.spec.pod_metrics_endpoints else { bail!("one endpoint") };
     ensure!((&*endpoint.port, &*endpoint.path) == ("metrics", "/metrics"), "{endpoint:?}");
     ensure!((&*endpoint.interval, &*endpoint.scrape_timeout) == ("15s", "10s"), "{endpoint:?}");
@@ -163,6 +162,13 @@ fn pod_monitor() -> Result<()> {
     let drop =
         Relabeling { action: "labeldrop".into(), regex: "namespace|pod|container".into(), ..Relabeling::default() };
     ensure!(endpoint.relabelings.first() == Some(&drop), "{:?}", endpoint.relabelings);
+    let job = Relabeling {
+        action: "replace".into(),
+        replacement: "observer".into(),
+        target_label: "job".into(),
+        ..Relabeling::default()
+    };
+    ensure!(endpoint.relabelings.contains(&job), "the rules ask for job=observer: {:?}", endpoint.relabelings);
     ensure!(endpoint.relabelings.last().is_some_and(|last| last.target_label == "zone"), "{:?}", endpoint.relabelings);
     ensure!(endpoint.metric_relabelings.len() == 1, "{:?}", endpoint.metric_relabelings);
     Ok(())

@@ -138,7 +138,6 @@ pub(crate) struct PrometheusRule {
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct PodMonitorSpec {
-    pub(crate) job_label: String,
     pub(crate) selector: k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector,
     pub(crate) pod_metrics_endpoints: Vec<Endpoint>,
 }

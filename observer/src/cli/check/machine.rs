@@ -10,12 +10,15 @@ use crate::kernel::release::{Version, version};
 use crate::procfs::{self, Conntrack, Network};
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// The oldest kernel the programs are tried on.
 const OLDEST: Version = (5, 10);
 /// From this one on, maps are read without `CAP_BPF` whatever `kernel.unprivileged_bpf_disabled` says.
 const READS_FREELY: Version = (5, 19);
+
+/// The processes that this one is among.
+const OWN_PROC: &str = "/proc";
 
 pub(super) fn kernel(release: &str) -> Finding {
     const NEED: &str = "kernel";
@@ -88,6 +91,14 @@ impl Machine {
         findings
     }
 
+    /// Whether a process of the host is in this process's cgroup, as somebody sees it to whom the host's /proc was handed in.
+    fn is_of_this_container(&self, pid: u32) -> bool {
+        let own = Path::new(OWN_PROC);
+        let cgroup = |path: PathBuf| fs::read(path.join("cgroup")).ok();
+        self.proc != own
+            && cgroup(self.proc.join(pid.to_string())).is_some_and(|its| cgroup(own.join("self")) == Some(its))
+    }
+
     pub(super) fn other_agent(&self) -> Finding {
         const NEED: &str = "no other agent";
         let Ok(mount) = &self.hierarchy else {
@@ -96,6 +107,10 @@ impl Machine {
         };
         match lock::holder(&mount.path, &self.proc) {
             Ok(None) => Finding::ok(NEED, "nobody holds the lock on the cgroup root"),
+            Ok(Some(holder)) if self.is_of_this_container(holder.pid) => Finding::ok(
+                NEED,
+                format!("pid {} ({}) in this container is the agent itself", holder.pid, holder.command),
+            ),
             Ok(Some(holder)) => {
                 let detail = format!("pid {} ({}) counts on this node already", holder.pid, holder.command);
                 Finding::not_ok(State::Missing, NEED, detail, format!("stop it to start another: kill {}", holder.pid))

@@ -39,8 +39,11 @@ impl Source for Nodes {
                 Err(why) => silent.push(format!("{}: {why}", node.as_deref().unwrap_or(address))),
             }
         }
-        let missing =
-            (!silent.is_empty()).then(|| format!("{} nodes do not answer: {}", silent.len(), silent.join("; ")));
+        let missing = match &*silent {
+            [] => None,
+            [one] => Some(format!("a node does not answer: {one}")),
+            more => Some(format!("{} nodes do not answer: {}", more.len(), more.join("; "))),
+        };
         if heard.is_empty() {
             return Err(missing.unwrap_or_else(|| "there is no node".into()));
         }

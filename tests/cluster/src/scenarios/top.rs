@@ -9,15 +9,54 @@ use crate::{
 };
 use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::Trial;
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 use observer_test_kit::wait_until;
 use serde_json::Value;
-use std::time::Duration;
+use std::{fs, time::Duration};
 
 const PATIENCE: Duration = Duration::from_mins(1);
 const LOOK: [&str; 6] = ["top", "-b", "-n", "1", "--output", "json"];
 
 pub(super) fn tests() -> Vec<Trial> {
-    vec![once(perhaps("kubectl_observer_top_shows_a_node_and_all_nodes_and_says_what_is_wrong", plugin))]
+    vec![
+        once(perhaps("kubectl_observer_top_shows_a_node_and_all_nodes_and_says_what_is_wrong", plugin)),
+        once(perhaps("kubectl_observer_top_gives_the_terminal_back_when_it_is_ended", ended)),
+    ]
+}
+
+/// It forwards by threads of its own, which a signal must not reach before the terminal is whole again.
+fn ended() -> Result<Outcome> {
+    const TAKEN: &str = "\x1b[?1049h";
+    const GIVEN_BACK: &str = "\x1b[?1049l";
+    let Some(plugin) = Plugin::install()? else { return Ok(Plugin::skipped()) };
+    let agent = Agent::install()?;
+    let directory = tempfile::tempdir()?;
+    for (arguments, signal) in [
+        (&["top", "--node", &*agent.node][..], Signal::SIGTERM),
+        (&["top", "--all-nodes"], Signal::SIGHUP),
+        (&["top", "--node", &agent.node], Signal::SIGINT),
+    ] {
+        let path = directory.path().join("written");
+        let mut terminal = plugin.on_terminal(arguments, &path)?;
+        let written = || String::from_utf8_lossy(&fs::read(&path).unwrap_or_default()).into_owned();
+        let is_drawn = wait_until(PATIENCE, || Ok(written().contains(TAKEN) && written().contains("LOAD1")))?;
+        let children = fs::read_to_string(format!("/proc/{0}/task/{0}/children", terminal.id()))?;
+        let top = children.split_whitespace().next().context("nothing runs on the terminal")?.parse()?;
+        kill(Pid::from_raw(top), signal)?;
+        let has_ended = wait_until(PATIENCE, || Ok(terminal.try_wait()?.is_some()))?;
+        if !has_ended {
+            terminal.kill()?;
+        }
+        let status = terminal.wait()?;
+        let text = written();
+        ensure!(is_drawn && has_ended && status.success(), "{arguments:?}, {signal}: {status}\n{text}");
+        ensure!(text.contains(GIVEN_BACK), "{arguments:?}, {signal}: the terminal is still taken");
+        fs::remove_file(&path)?;
+    }
+    Ok(Outcome::Passed)
 }
 
 fn plugin() -> Result<Outcome> {
