@@ -8,6 +8,7 @@ use crate::{
     slots,
 };
 use aya_ebpf::{
+    EbpfContext as _,
     bindings::{__sk_buff, BPF_F_MMAPABLE, BPF_F_NO_PREALLOC, BPF_NOEXIST, bpf_sock},
     btf_maps::SkStorage,
     helpers::generated::{bpf_sk_fullsock, bpf_sk_storage_get},
@@ -15,7 +16,7 @@ use aya_ebpf::{
     maps::{Array, HashMap},
     programs::SockContext,
 };
-use core::ptr::read_volatile;
+use core::ptr::{read_volatile, write_volatile};
 use observer_ebpf::{
     DEFAULT_SLOTS, Drop, Traffic, UNATTRIBUTED_SLOT,
     flows::{
@@ -121,18 +122,24 @@ pub(crate) fn released(ctx: &SockContext) {
     if socket.is_null() {
         return;
     }
-    // SAFETY: the socket's storage.
+    // SAFETY: the socket's storage, and the context.
     unsafe {
-        if (*socket).protocol == TCP {
+        let is_tcp = (*socket).protocol == TCP;
+        if is_tcp && slots::control().states_are_told != 0 {
             // Its state changes next, under its lock: the network may end it on another CPU at this moment.
             if (*socket).is_released == 0 {
                 (*socket).is_released = RELEASED;
             }
-        } else {
-            (*socket).is_released = PAST;
-            // What is still on its way is handed over packet by packet.
-            (*socket).peer &= !PEER_KNOWN;
+            return;
+        }
+        // What is still on its way is handed over packet by packet.
+        write_volatile(&raw mut (*socket).is_released, PAST);
+        (*socket).peer &= !PEER_KNOWN;
+        let is_listener = read_volatile(&raw const (*ctx.sock).state) == TCP_LISTEN;
+        if !is_tcp || is_listener {
             turn_over(socket);
+        } else {
+            end(socket, ctx.as_ptr() as u64);
         }
     }
 }
