@@ -47,7 +47,7 @@ pub struct SocketBook {
     pub protocol: u8,
     /// Who opened it: [`UNDECIDED`], [`OUTBOUND`] or [`INBOUND`].
     pub direction: u8,
-    /// Whether somebody has it open: 0, [`RELEASED`] or [`PAST`].
+    /// 1 once nobody has it open any more, though packets may still come and go.
     pub is_released: u8,
     /// What has been told of its TCP connection: nothing, [`TOLD`] or [`ENDED`].
     pub told: u8,
@@ -57,11 +57,6 @@ pub struct SocketBook {
     /// the socket speaks IPv6 to an IPv4 address. 0 for none.
     pub alias: u32,
 }
-
-/// Nobody has the socket open any more, though packets may still come and go: what its TCP connection carries until it is over is told then.
-pub const RELEASED: u8 = 1;
-/// It is over, or has no connection that will be: what comes and goes now is told packet by packet.
-pub const PAST: u8 = 2;
 
 /// That it is there.
 pub const TOLD: u8 = 1;

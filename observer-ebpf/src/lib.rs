@@ -147,8 +147,6 @@ pub struct Control {
     pub slot_generation: u32,
     /// Grows whenever user space turns to the other one of the two tables of flows: even, `FLOWS_EVEN` is added to.
     pub flow_epoch: u64,
-    /// Not 0 once a program is told of each change of a TCP socket's state.
-    pub states_are_told: u64,
 }
 
 /// An uninterruptible sleep that has not ended: value of the map `SLEEPS`, keyed by thread id.

@@ -21,7 +21,7 @@ use core::ptr::read_volatile;
 use observer_ebpf::{
     Address, Drop, MAX_SCOPE_PREFIXES, SCOPES, Scope, Traffic, UNATTRIBUTED_SLOT,
     flows::{
-        AddressWords, FlowKey, INBOUND, NO_CONNECTIONS, OUTBOUND, PAST, PEER_KNOWN, PEER_SCOPE, PEER_SENT, SocketBook,
+        AddressWords, FlowKey, INBOUND, NO_CONNECTIONS, OUTBOUND, PEER_KNOWN, PEER_SCOPE, PEER_SENT, SocketBook,
         TABLE_OF_CONNECTIONS, TCP, UNDECIDED, address_of, mix_ipv6, peer_key,
     },
 };
@@ -72,8 +72,8 @@ pub(crate) fn book(ctx: &SkBuffContext, direction: Direction) {
         // SAFETY: the socket's storage.
         unsafe {
             sockets::count(&raw mut (*socket).traffic, direction, bytes, packets);
-            if (*socket).is_released == PAST {
-                sockets::turn_packet_over(socket, direction, bytes, packets);
+            if (*socket).is_released != 0 {
+                sockets::turn_over(socket);
             }
         }
     }

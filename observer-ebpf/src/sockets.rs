@@ -16,13 +16,13 @@ use aya_ebpf::{
     maps::{Array, HashMap},
     programs::SockContext,
 };
-use core::ptr::{read_volatile, write_volatile};
+use core::ptr::read_volatile;
 use observer_ebpf::{
     DEFAULT_SLOTS, Drop, Traffic, UNATTRIBUTED_SLOT,
     flows::{
         ADDED, ENDED, FLOW_COUNTS, FlowKey, FlowShare, FlowSum, HEAVY_FLOW_BYTES, IN_TABLES, INBOUND,
-        MANY_AND_HEAVY_FLOWS, MANY_CLOSED_FLOWS, MAX_CLOSED_FLOWS, OUTBOUND, PAST, PEER_KNOWN, RAW, RELEASED,
-        SocketBook, TCP, TCP_LISTEN, TCP_SYN_RECEIVED, TCP_SYN_SENT, TOLD, UNDECIDED,
+        MANY_AND_HEAVY_FLOWS, MANY_CLOSED_FLOWS, MAX_CLOSED_FLOWS, OUTBOUND, PEER_KNOWN, RAW, SocketBook, TCP,
+        TCP_LISTEN, TCP_SYN_RECEIVED, TCP_SYN_SENT, TOLD, UNDECIDED,
     },
 };
 
@@ -124,19 +124,11 @@ pub(crate) fn released(ctx: &SockContext) {
     }
     // SAFETY: the socket's storage, and the context.
     unsafe {
-        let is_tcp = (*socket).protocol == TCP;
-        if is_tcp && slots::control().states_are_told != 0 {
-            // Its state changes next, under its lock: the network may end it on another CPU at this moment.
-            if (*socket).is_released == 0 {
-                (*socket).is_released = RELEASED;
-            }
-            return;
-        }
+        (*socket).is_released = 1;
         // What is still on its way is handed over packet by packet.
-        write_volatile(&raw mut (*socket).is_released, PAST);
         (*socket).peer &= !PEER_KNOWN;
         let is_listener = read_volatile(&raw const (*ctx.sock).state) == TCP_LISTEN;
-        if !is_tcp || is_listener {
+        if (*socket).protocol != TCP || is_listener {
             turn_over(socket);
         } else {
             end(socket, ctx.as_ptr() as u64);
@@ -198,24 +190,6 @@ struct Closing {
 pub(crate) unsafe fn turn_over(socket: *mut SocketBook) {
     // SAFETY: as above.
     unsafe { hand_over(socket, Closing::default()) }
-}
-
-/// Hands over a packet that has just been counted, since nobody will do it later. Nothing else: somebody may be doing that on another CPU.
-///
-/// # Safety
-/// `socket` must be a socket's storage.
-#[inline(never)]
-pub(crate) unsafe fn turn_packet_over(socket: *mut SocketBook, direction: Direction, bytes: u64, packets: u64) {
-    // SAFETY: as above.
-    let key = unsafe {
-        count(&raw mut (*socket).traffic, direction, bytes.wrapping_neg(), packets.wrapping_neg());
-        let mut key = (*socket).flow();
-        if (*socket).slot == UNATTRIBUTED_SLOT {
-            key.cgroup = 0;
-        }
-        key
-    };
-    book_stranger(key, direction, bytes, packets);
 }
 
 /// # Safety

@@ -11,12 +11,11 @@ use crate::{
     sockets::{self, storage},
 };
 use aya_ebpf::{bindings::BPF_SK_STORAGE_GET_F_CREATE, programs::BtfTracePointContext};
-use core::ptr::write_volatile;
 use observer_ebpf::{
     UNATTRIBUTED_SLOT,
     flows::{
-        AddressWords, INBOUND, PAST, PEER_KNOWN, RELEASED, SocketBook, TCP, TCP_CLOSE, TCP_ESTABLISHED, TCP_LISTEN,
-        TCP_SYN_RECEIVED, TCP_SYN_SENT, mix_ipv6, peer_key,
+        AddressWords, INBOUND, PEER_KNOWN, SocketBook, TCP, TCP_CLOSE, TCP_ESTABLISHED, TCP_LISTEN, TCP_SYN_RECEIVED,
+        TCP_SYN_SENT, mix_ipv6, peer_key,
     },
 };
 
@@ -35,56 +34,30 @@ pub(crate) fn state_changes(ctx: &BtfTracePointContext) {
         }
         match (old, new) {
             (TCP_SYN_RECEIVED, TCP_ESTABLISHED) => accepted(sk),
-            (TCP_LISTEN, TCP_CLOSE) => let_go(sk, Ending::Listener),
             (TCP_LISTEN, _) => {}
-            (_, TCP_CLOSE) => let_go(sk, Ending::Over),
+            (_, TCP_CLOSE) => over(sk),
             (_, TCP_SYN_SENT) => again(sk),
-            _ => let_go(sk, Ending::Released),
+            _ => {}
         }
     }
 }
 
-/// What a change of state ends.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Ending {
-    /// A listener.
-    Listener,
-    /// A connection.
-    Over,
-    /// At most that somebody holds it.
-    Released,
-}
-
-/// Tells of an end, and of what was carried until then. States change under the socket's lock, so that nobody tells of it twice.
-///
 /// # Safety
 /// `sk` must be a TCP socket that the verifier knows.
-#[inline(never)]
-unsafe fn let_go(sk: *const u8, ending: Ending) {
+#[inline(always)]
+unsafe fn over(sk: *const u8) {
     let socket = storage(sk.cast_mut().cast(), core::ptr::null_mut(), 0);
-    if socket.is_null() {
-        return;
-    }
     // SAFETY: as above, and the socket's storage.
     unsafe {
-        if (*socket).protocol != TCP || (ending == Ending::Released && (*socket).is_released != RELEASED) {
-            return;
-        }
-        if ending != Ending::Released {
-            // What comes from here on is handed over packet by packet, and what came before below.
-            write_volatile(&raw mut (*socket).is_released, PAST);
-            (*socket).peer &= !PEER_KNOWN;
-        }
-        if ending == Ending::Listener {
-            sockets::turn_over(socket);
-        } else {
+        // Else it was told of when it was let go.
+        if !socket.is_null() && (*socket).is_released == 0 && (*socket).protocol == TCP {
             sockets::end(socket, sk as u64);
         }
     }
 }
 
 /// # Safety
-/// As for [`let_go`].
+/// As for [`over`].
 #[inline(always)]
 unsafe fn again(sk: *const u8) {
     let socket = storage(sk.cast_mut().cast(), core::ptr::null_mut(), 0);
@@ -94,7 +67,6 @@ unsafe fn again(sk: *const u8) {
             sockets::turn_over(socket);
             (*socket).told = 0;
             (*socket).told_retransmits = 0;
-            (*socket).is_released = 0;
             // The next packet tells of the far end, and who asks first.
             (*socket).peer = 0;
         }
@@ -102,7 +74,7 @@ unsafe fn again(sk: *const u8) {
 }
 
 /// # Safety
-/// As for [`let_go`].
+/// As for [`over`].
 #[inline(never)]
 unsafe fn accepted(sk: *const u8) {
     // SAFETY: as above.

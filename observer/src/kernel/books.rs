@@ -20,8 +20,6 @@ const REST_NS: u64 = 2_000_000_000;
 const TRAFFIC_WORDS: usize = 4;
 /// The word of [`Control::flow_epoch`].
 const FLOW_EPOCH: usize = 1;
-/// That of [`Control::states_are_told`].
-const STATES_ARE_TOLD: usize = 2;
 
 /// What is known of a cgroup when its slot is looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -144,12 +142,6 @@ impl SlotBooks {
     /// How often the programs have turned from one table of flows to the other.
     pub(super) fn flow_epoch(&mut self) -> io::Result<u64> {
         Ok(self.maps.control.words(0)?[FLOW_EPOCH].load(Ordering::Relaxed))
-    }
-
-    /// From here on a connection's end is told of when its state changes.
-    pub(super) fn states_are_told(&mut self) -> io::Result<()> {
-        self.maps.control.words(0)?[STATES_ARE_TOLD].store(1, Ordering::Release);
-        Ok(())
     }
 
     /// Makes them turn once more.

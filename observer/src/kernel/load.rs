@@ -156,11 +156,6 @@ impl Kernel {
     /// Attaches the programs that count: bytes to `root`, the root of the cgroup hierarchy, waits to the scheduler.
     pub fn attach_counters(&mut self, root: BorrowedFd<'_>) {
         self.attach(root, |name| !matches!(name, program::MKDIR | program::RMDIR));
-        if self.is_up(program::ACCEPT)
-            && let Err(error) = self.books.states_are_told()
-        {
-            tracing::warn!(%error, "the end of a connection is told of when its socket is closed");
-        }
         let Self { ebpf, states, turns, sockets, .. } = self;
         let (turns, sockets) = (turns.fd().as_fd(), sockets.fd().as_fd());
         self.lasting = link_iterator(ebpf, states, program::LASTING, |program| LastingTasks::new(program, turns));
