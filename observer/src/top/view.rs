@@ -42,7 +42,7 @@ pub struct View {
     pub(super) pairs: Option<PairsAnswer>,
     /// How far an entity's page is scrolled.
     pub(super) scrolled: usize,
-    /// How far it can be: what does the drawing knows.
+    /// How far it can be, which the drawing finds out.
     pub(super) last_scroll: Cell<usize>,
     pub(super) paused: bool,
     /// Why there is nothing new.

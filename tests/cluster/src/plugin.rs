@@ -35,7 +35,7 @@ impl Plugin {
     }
 
     /// The same on a terminal of its own, of which all that is written goes to a file.
-    pub(crate) fn on_terminal(&self, arguments: &[&str], written: &Path) -> Result<Child> {
+    pub(crate) fn on_terminal(&self, arguments: &[&str], written: &Path) -> Result<Terminal> {
         let kubectl = command(&[]).get_program().to_string_lossy().into_owned();
         let line = format!(
             "stty cols 100 rows 30; exec {kubectl} observer {} --namespace {}",
@@ -45,7 +45,7 @@ impl Plugin {
         let mut command = self.prepared("script".as_ref());
         command.args(["--quiet", "--return", "--flush", "--command", &line]).arg(written);
         command.env("TERM", "xterm").stdin(Stdio::piped()).stdout(Stdio::null());
-        command.spawn().context("run script, of util-linux")
+        command.spawn().map(Terminal).context("run script, of util-linux")
     }
 
     /// A program that finds the cluster and the plugin.
@@ -69,5 +69,15 @@ impl Plugin {
         let output = self.run(arguments)?;
         ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         serde_json::from_slice(&output.stdout).with_context(|| format!("what {} prints", arguments.join(" ")))
+    }
+}
+
+/// A program on a terminal of its own, which goes when this is dropped; the program hangs up with it.
+pub(crate) struct Terminal(pub(crate) Child);
+
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }

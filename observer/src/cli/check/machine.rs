@@ -92,7 +92,7 @@ impl Machine {
     }
 
     /// Whether a process of the host is in this process's cgroup, as somebody sees it to whom the host's /proc was handed in.
-    fn is_of_this_container(&self, pid: u32) -> bool {
+    pub(super) fn is_of_this_container(&self, pid: u32) -> bool {
         let own = Path::new(OWN_PROC);
         let cgroup = |path: PathBuf| fs::read(path.join("cgroup")).ok();
         self.proc != own

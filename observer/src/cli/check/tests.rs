@@ -133,3 +133,16 @@ fn this_machine_is_examined_with_whatever_privileges_there_are() {
     }
     assert!(report.findings.len() > 15);
 }
+
+#[test]
+fn the_agent_of_this_container_is_no_other_and_on_a_host_every_agent_is_one() {
+    let proc = tempfile::tempdir().unwrap();
+    for (pid, cgroup) in [("7", std::fs::read("/proc/self/cgroup").unwrap()), ("8", b"0::/../elsewhere\n".to_vec())] {
+        std::fs::create_dir(proc.path().join(pid)).unwrap();
+        std::fs::write(proc.path().join(pid).join("cgroup"), cgroup).unwrap();
+    }
+    let container = Machine { proc: proc.path().to_owned(), ..host() };
+    assert!(container.is_of_this_container(7));
+    assert!(!container.is_of_this_container(8) && !container.is_of_this_container(9));
+    assert!(!host().is_of_this_container(std::process::id()));
+}

@@ -43,14 +43,14 @@ fn ended() -> Result<Outcome> {
         let mut terminal = plugin.on_terminal(arguments, &path)?;
         let written = || String::from_utf8_lossy(&fs::read(&path).unwrap_or_default()).into_owned();
         let is_drawn = wait_until(PATIENCE, || Ok(written().contains(TAKEN) && written().contains("LOAD1")))?;
-        let children = fs::read_to_string(format!("/proc/{0}/task/{0}/children", terminal.id()))?;
+        let children = fs::read_to_string(format!("/proc/{0}/task/{0}/children", terminal.0.id()))?;
         let top = children.split_whitespace().next().context("nothing runs on the terminal")?.parse()?;
         kill(Pid::from_raw(top), signal)?;
-        let has_ended = wait_until(PATIENCE, || Ok(terminal.try_wait()?.is_some()))?;
+        let has_ended = wait_until(PATIENCE, || Ok(terminal.0.try_wait()?.is_some()))?;
         if !has_ended {
-            terminal.kill()?;
+            terminal.0.kill()?;
         }
-        let status = terminal.wait()?;
+        let status = terminal.0.wait()?;
         let text = written();
         ensure!(is_drawn && has_ended && status.success(), "{arguments:?}, {signal}: {status}\n{text}");
         ensure!(text.contains(GIVEN_BACK), "{arguments:?}, {signal}: the terminal is still taken");
