@@ -37,6 +37,9 @@ pub struct SocketBook {
     pub slot_generation: u32,
     /// What it has carried to and from this far end and has handed on to nobody yet.
     pub traffic: Traffic,
+    /// What is the case with it, and what has been told of it, in a word that several CPUs change at once: [`RELEASED`],
+    /// [`CLAIM_OF_END`], [`CLAIM_OF_CONNECTION`], and in the low half the segments sent again that have been told of.
+    pub marks: u64,
     /// The far end's address, to which `peer` is the key.
     pub remote: AddressWords,
     /// The far end's port; 0 where the protocol has none.
@@ -47,21 +50,23 @@ pub struct SocketBook {
     pub protocol: u8,
     /// Who opened it: [`UNDECIDED`], [`OUTBOUND`] or [`INBOUND`].
     pub direction: u8,
-    /// 1 once nobody has it open any more, though packets may still come and go.
-    pub is_released: u8,
-    /// What has been told of its TCP connection: nothing, [`TOLD`] or [`ENDED`].
-    pub told: u8,
-    /// Segments sent again that have been told of.
-    pub told_retransmits: u32,
+    /// Zeroes.
+    pub padding: [u8; 2],
     /// The mix of the address at which packets to the far end are seen, where that is another one: a NAT of this node sends them there, or
     /// the socket speaks IPv6 to an IPv4 address. 0 for none.
     pub alias: u32,
+    /// Zeroes.
+    pub rest: u32,
 }
 
-/// That it is there.
-pub const TOLD: u8 = 1;
-/// That it is over.
-pub const ENDED: u8 = 2;
+/// How many may claim something of a socket at once.
+pub const CLAIMS: u64 = 0x3fff;
+/// In [`SocketBook::marks`], the first claim to tell of a TCP connection.
+pub const CLAIM_OF_CONNECTION: u64 = 1 << 32;
+/// The same for its end.
+pub const CLAIM_OF_END: u64 = CLAIM_OF_CONNECTION * (CLAIMS + 1);
+/// Nobody has the socket open any more, though packets may still come and go.
+pub const RELEASED: u64 = 1 << 63;
 
 /// A connection that was there before the programs, or one that was accepted: which of them has yet to be asked of the socket.
 pub const UNDECIDED: u8 = 0;
@@ -177,6 +182,11 @@ pub const fn is_connection(state: u32) -> bool {
 }
 
 impl SocketBook {
+    /// Whether nobody has it open any more.
+    pub const fn is_released(&self) -> bool {
+        self.marks & RELEASED != 0
+    }
+
     /// The flow that its far end makes.
     pub const fn flow(&self) -> FlowKey {
         let direction = if self.direction == OUTBOUND { OUTBOUND } else { INBOUND };
@@ -217,7 +227,7 @@ pub const TCP_CLOSE: u32 = 7;
 /// It takes connections.
 pub const TCP_LISTEN: u32 = 10;
 
-const _: () = assert!(size_of::<SocketBook>() == 88 && size_of::<FlowKey>() == 32 && size_of::<FlowSum>() == 72);
+const _: () = assert!(size_of::<SocketBook>() == 96 && size_of::<FlowKey>() == 32 && size_of::<FlowSum>() == 72);
 const _: () = assert!(size_of::<SocketState>() == 16 && SCOPES <= PEER_SCOPE as usize);
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! The programs' entry points. Each hands over to the file that does the work.
 #![no_std]
 #![no_main]
-#![feature(core_intrinsics)]
+#![feature(asm_experimental_arch, core_intrinsics)]
 #![expect(
     internal_features,
     reason = "the BPF target has no AtomicU64::fetch_add; the intrinsic is the same instruction"
@@ -25,6 +25,7 @@ mod sockets;
 mod states;
 mod tcp;
 mod throttle;
+mod told;
 mod turns;
 
 use aya_ebpf::{

@@ -9,6 +9,7 @@ use crate::{
     questions,
     slots::{self, NoSlot},
     sockets::{self, storage},
+    told,
 };
 use aya_ebpf::{
     bindings::{__sk_buff, BPF_SK_STORAGE_GET_F_CREATE, bpf_sock},
@@ -72,7 +73,7 @@ pub(crate) fn book(ctx: &SkBuffContext, direction: Direction) {
         // SAFETY: the socket's storage.
         unsafe {
             sockets::count(&raw mut (*socket).traffic, direction, bytes, packets);
-            if (*socket).is_released != 0 {
+            if told::is_released(socket) {
                 sockets::turn_over(socket);
             }
         }
@@ -302,7 +303,7 @@ unsafe fn decide(
             }
             introduce(skb, sk, socket, direction);
         }
-        let is_unusual = (*socket).is_released != 0 || questions::is_asked_at((*socket).remote_port);
+        let is_unusual = told::is_released(socket) || questions::is_asked_at((*socket).remote_port);
         let known = if is_unusual { key & !PEER_KNOWN } else { key };
         if direction == Direction::Transmit || is_another {
             (*socket).alias = alias;

@@ -91,6 +91,10 @@ offsets! {
     SOCK_CGROUP;
     /// `sock.sk_max_ack_backlog`
     SOCK_BACKLOG;
+    /// `seq_file.size`
+    SEQ_SIZE;
+    /// `seq_file.count`: what has been written
+    SEQ_COUNT;
     /// `sk_buff.cb`, in it `tcp_skb_cb.tcp_gso_segs`
     SKB_SEGMENTS;
     /// `tcp_sock.bytes_acked`
@@ -113,6 +117,11 @@ pub(crate) static RESEND_HAS_ERROR: Global<u64> = Global::new(0);
 /// One more than the largest number of a CPU that was present at the load: the stride of the maps indexed by slot and CPU.
 #[unsafe(no_mangle)]
 pub(crate) static CPUS: Global<u64> = Global::new(0);
+
+/// Whether an atomic addition can tell what was there before (from 5.12 on). Where it is not set, user space has made plain additions of
+/// those that do.
+#[unsafe(no_mangle)]
+pub(crate) static FETCHES: Global<u64> = Global::new(0);
 
 /// `sk_buff._nfct`: the connection that the node's table has for a packet, and three bits
 #[unsafe(no_mangle)]

@@ -1,11 +1,12 @@
 //! What open sockets have carried so far, asked for by user space: an iterator over their storage, called once for each.
 
 use crate::{
-    offsets::{SOCK_STATE, TCP_ROUND_TRIP, TCP_TOTAL_RETRANS, peek},
+    offsets::{SEQ_COUNT, SEQ_SIZE, SOCK_STATE, TCP_ROUND_TRIP, TCP_TOTAL_RETRANS, field, peek},
     sockets,
+    told::{claim_connection, claim_retransmits, give_back, is_released, take},
 };
 use aya_ebpf::{bindings::seq_file, helpers::generated::bpf_seq_write};
-use observer_ebpf::flows::{SocketBook, SocketState, TCP, TCP_SYN_SENT, TOLD, UNDECIDED, is_connection};
+use observer_ebpf::flows::{SocketBook, SocketState, TCP, TCP_SYN_SENT, UNDECIDED, is_connection};
 
 /// `struct bpf_iter__bpf_sk_storage_map`
 #[repr(C)]
@@ -22,6 +23,8 @@ struct Meta {
     seq: *mut seq_file,
 }
 
+const RECORD_BYTES: u64 = (size_of::<SocketBook>() + size_of::<SocketState>()) as u64;
+
 /// Tells of one socket: its book, then its state. What is told is taken: it is not told again.
 #[inline(always)]
 pub(crate) fn tell(element: *const Element) {
@@ -31,37 +34,47 @@ pub(crate) fn tell(element: *const Element) {
     if sk.is_null() || socket.is_null() {
         return;
     }
-    let sk = sk as u64;
     // SAFETY: neither is null.
     unsafe {
-        let mut state = SocketState { state: peek::<u8>(sk, &SOCK_STATE).into(), ..SocketState::default() };
-        let mut sent_again: u32 = 0;
-        if (*socket).protocol == TCP {
-            if (*socket).direction == UNDECIDED {
-                (*socket).direction = sockets::opener_of(sk);
-            }
-            let is_open = (*socket).is_released == 0 && is_connection(state.state);
-            state.is_new = u32::from(is_open && (*socket).told == 0);
-            state.round_trip_us = peek::<u32>(sk, &TCP_ROUND_TRIP) >> 3;
-            // One that asks and is not answered yet asks again.
-            if is_open || ((*socket).is_released == 0 && state.state == TCP_SYN_SENT) {
-                sent_again = peek(sk, &TCP_TOTAL_RETRANS);
-                state.retransmits = sent_again.saturating_sub((*socket).told_retransmits);
+        let mut book = *socket;
+        let mut state = SocketState { state: peek::<u8>(sk as u64, &SOCK_STATE).into(), ..SocketState::default() };
+        let (size, written): (u64, u64) = (field(seq.cast(), &SEQ_SIZE), field(seq.cast(), &SEQ_COUNT));
+        // What does not fit is asked for again by the kernel, once there is room: until then nothing is taken, since there may be nobody
+        // to give it back to. What is written tells the kernel of it.
+        let fits = written + RECORD_BYTES < size;
+        if fits {
+            book.traffic = take(&raw mut (*socket).traffic);
+            if book.protocol == TCP {
+                tell_of_connection(sk as u64, socket, &mut state);
+                book.direction = (*socket).direction;
             }
         }
-        let mut book = *socket;
-        // What does not fit is asked for again by the kernel, from the start of this element.
-        if bpf_seq_write(seq, (&raw mut book).cast(), size_of::<SocketBook>() as u32) != 0
-            || bpf_seq_write(seq, (&raw mut state).cast(), size_of::<SocketState>() as u32) != 0
-        {
+        let is_written = bpf_seq_write(seq, (&raw mut book).cast(), size_of::<SocketBook>() as u32) == 0
+            && bpf_seq_write(seq, (&raw mut state).cast(), size_of::<SocketState>() as u32) == 0;
+        if fits && !is_written {
+            give_back(&raw mut (*socket).traffic, &book.traffic);
+        }
+    }
+}
+
+/// # Safety
+/// `socket` must be the storage of the TCP socket at `sk`.
+#[inline(always)]
+unsafe fn tell_of_connection(sk: u64, socket: *mut SocketBook, state: &mut SocketState) {
+    // SAFETY: as above.
+    unsafe {
+        if (*socket).direction == UNDECIDED {
+            (*socket).direction = sockets::opener_of(sk);
+        }
+        state.round_trip_us = peek::<u32>(sk, &TCP_ROUND_TRIP) >> 3;
+        if is_released(socket) {
             return;
         }
-        sockets::subtract(&raw mut (*socket).traffic, &book.traffic);
-        if state.is_new != 0 {
-            (*socket).told = TOLD;
-        }
-        if state.retransmits != 0 {
-            (*socket).told_retransmits = sent_again;
+        let is_open = is_connection(state.state);
+        state.is_new = u32::from(is_open && claim_connection(socket));
+        // One that asks and is not answered yet asks again.
+        if is_open || state.state == TCP_SYN_SENT {
+            state.retransmits = claim_retransmits(socket, peek(sk, &TCP_TOTAL_RETRANS));
         }
     }
 }

@@ -2,10 +2,11 @@
 //! another far end. A packet costs two adds.
 
 use crate::{
-    drops::{self, add, take_away},
+    drops::{self, add},
     offsets::{SOCK_BACKLOG, TCP_BYTES_ACKED, TCP_ROUND_TRIP, TCP_TOTAL_RETRANS, peek},
     packet::{self, Direction},
     slots,
+    told::{claim_connection, claim_end, claim_retransmits, release, take},
 };
 use aya_ebpf::{
     EbpfContext as _,
@@ -20,9 +21,9 @@ use core::ptr::read_volatile;
 use observer_ebpf::{
     DEFAULT_SLOTS, Drop, Traffic, UNATTRIBUTED_SLOT,
     flows::{
-        ADDED, ENDED, FLOW_COUNTS, FlowKey, FlowShare, FlowSum, HEAVY_FLOW_BYTES, IN_TABLES, INBOUND,
-        MANY_AND_HEAVY_FLOWS, MANY_CLOSED_FLOWS, MAX_CLOSED_FLOWS, OUTBOUND, PEER_KNOWN, RAW, SocketBook, TCP,
-        TCP_LISTEN, TCP_SYN_RECEIVED, TCP_SYN_SENT, TOLD, UNDECIDED,
+        ADDED, FLOW_COUNTS, FlowKey, FlowShare, FlowSum, HEAVY_FLOW_BYTES, IN_TABLES, INBOUND, MANY_AND_HEAVY_FLOWS,
+        MANY_CLOSED_FLOWS, MAX_CLOSED_FLOWS, OUTBOUND, PEER_KNOWN, RAW, SocketBook, TCP, TCP_LISTEN, TCP_SYN_RECEIVED,
+        TCP_SYN_SENT, UNDECIDED,
     },
 };
 
@@ -124,7 +125,7 @@ pub(crate) fn released(ctx: &SockContext) {
     }
     // SAFETY: the socket's storage, and the context.
     unsafe {
-        (*socket).is_released = 1;
+        release(socket);
         // What is still on its way is handed over packet by packet.
         (*socket).peer &= !PEER_KNOWN;
         let is_listener = read_volatile(&raw const (*ctx.sock).state) == TCP_LISTEN;
@@ -147,21 +148,18 @@ pub(crate) unsafe fn end(socket: *mut SocketBook, sk: u64) {
         if (*socket).direction == UNDECIDED {
             (*socket).direction = opener_of(sk);
         }
-        let told = (*socket).told;
-        if told == ENDED {
+        if !claim_end(socket) {
             turn_over(socket);
             return;
         }
+        let is_new = claim_connection(socket);
         let came_to_be = (*socket).direction == INBOUND || peek::<u64>(sk, &TCP_BYTES_ACKED) != 0;
-        let sent_again: u32 = peek(sk, &TCP_TOTAL_RETRANS);
         let closing = Closing {
-            connections: u32::from(came_to_be && told != TOLD),
-            failed: u32::from(!came_to_be && told != TOLD),
-            retransmits: sent_again.saturating_sub((*socket).told_retransmits),
+            connections: u32::from(came_to_be && is_new),
+            failed: u32::from(!came_to_be && is_new),
+            retransmits: claim_retransmits(socket, peek(sk, &TCP_TOTAL_RETRANS)),
             round_trip_us: peek::<u32>(sk, &TCP_ROUND_TRIP) >> 3,
         };
-        (*socket).told_retransmits = sent_again;
-        (*socket).told = ENDED;
         hand_over(socket, closing);
     }
 }
@@ -199,7 +197,8 @@ unsafe fn hand_over(socket: *mut SocketBook, closing: Closing) {
     // SAFETY: as above.
     let traffic = unsafe { take(&raw mut (*socket).traffic) };
     let Closing { connections, failed, retransmits, round_trip_us } = closing;
-    let carried = traffic.transmit_packets | traffic.receive_packets;
+    // Where another CPU tells at the same moment, each may have a part.
+    let carried = traffic.transmit_bytes | traffic.transmit_packets | traffic.receive_bytes | traffic.receive_packets;
     if carried == 0 && connections | failed | retransmits == 0 {
         return;
     }
@@ -281,40 +280,6 @@ fn has_room(entries: *const u64, cgroup: u64, epoch: u32, sum: &FlowSum) -> bool
             (*share).flows += 1;
         }
         has_it
-    }
-}
-
-/// Takes what there is. By adding what is missing to nothing, so that what another CPU adds meanwhile is not lost.
-///
-/// # Safety
-/// `traffic` must be in a socket's storage.
-#[inline(always)]
-unsafe fn take(traffic: *mut Traffic) -> Traffic {
-    // SAFETY: as above.
-    unsafe {
-        let taken = Traffic {
-            transmit_bytes: read_volatile(&raw const (*traffic).transmit_bytes),
-            transmit_packets: read_volatile(&raw const (*traffic).transmit_packets),
-            receive_bytes: read_volatile(&raw const (*traffic).receive_bytes),
-            receive_packets: read_volatile(&raw const (*traffic).receive_packets),
-        };
-        subtract(traffic, &taken);
-        taken
-    }
-}
-
-/// Takes away what has been told.
-///
-/// # Safety
-/// `traffic` must be in a socket's storage.
-#[inline(always)]
-pub(crate) unsafe fn subtract(traffic: *mut Traffic, told: &Traffic) {
-    // SAFETY: as above.
-    unsafe {
-        take_away(&raw mut (*traffic).transmit_bytes, told.transmit_bytes);
-        take_away(&raw mut (*traffic).transmit_packets, told.transmit_packets);
-        take_away(&raw mut (*traffic).receive_bytes, told.receive_bytes);
-        take_away(&raw mut (*traffic).receive_packets, told.receive_packets);
     }
 }
 

@@ -9,6 +9,7 @@ use crate::{
     },
     packet, slots,
     sockets::{self, storage},
+    told,
 };
 use aya_ebpf::{bindings::BPF_SK_STORAGE_GET_F_CREATE, programs::BtfTracePointContext};
 use observer_ebpf::{
@@ -50,7 +51,7 @@ unsafe fn over(sk: *const u8) {
     // SAFETY: as above, and the socket's storage.
     unsafe {
         // Else it was told of when it was let go.
-        if !socket.is_null() && (*socket).is_released == 0 && (*socket).protocol == TCP {
+        if !socket.is_null() && !told::is_released(socket) && (*socket).protocol == TCP {
             sockets::end(socket, sk as u64);
         }
     }
@@ -65,8 +66,7 @@ unsafe fn again(sk: *const u8) {
     unsafe {
         if !socket.is_null() {
             sockets::turn_over(socket);
-            (*socket).told = 0;
-            (*socket).told_retransmits = 0;
+            (*socket).marks = 0;
             // The next packet tells of the far end, and who asks first.
             (*socket).peer = 0;
         }

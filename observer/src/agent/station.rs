@@ -15,7 +15,7 @@ use crate::{
     history::History,
     kernel::{Events, Kernel, OpenSocket, monotonic_ns},
     kube::{Answer, ClusterRanges, Owner, PodEvent},
-    ledger::{AgentFacts, FlowView, Ledger, NodeFacts, OwnAddresses, Sample},
+    ledger::{AgentFacts, FlowView, Interval, Ledger, NodeFacts, OwnAddresses, Sample},
     procfs::{DeviceReader, Network, TaskVantage},
     server::{FlowsAnswer, FlowsQuery, FlowsSource, PairsAnswer, PairsQuery},
 };
@@ -280,7 +280,8 @@ impl Station {
     /// Books what open sockets have carried since the last look.
     fn look_at_sockets(&mut self, mut each: impl FnMut(&Ledger, &OpenSocket)) -> io::Result<()> {
         self.sample.clear();
-        self.sample.flows_from_unix_seconds = Some(unix_seconds());
+        let now = unix_seconds();
+        self.sample.flows_interval = Some(Interval { from: now, until: now });
         let (kernel, ledger, flows) = (&self.parts.kernel, &self.ledger, &mut self.sample.flows);
         let told = kernel.read_open_sockets(flows, |socket| each(ledger, socket));
         self.looked_ns = monotonic_ns();

@@ -2,6 +2,7 @@
 //! state carries the reason, for the log, `observer check` and the metric `observer_bpf_program_up`.
 
 use super::{
+    atomics,
     books::SlotBooks,
     dns,
     events::Events,
@@ -58,6 +59,9 @@ pub enum LoadError {
         "this binary holds no kernel programs: it was built without the eBPF tool-chain; build it with `cargo xtask build`"
     )]
     NoObject,
+    /// The binary holds something else.
+    #[error("the kernel programs that this binary holds cannot be read: {0}; build it anew with `cargo xtask build`")]
+    NotAnObject(#[source] object::Error),
     /// How many CPUs there are is unknown.
     #[error("cannot tell how many CPUs this machine has: {0}")]
     Cpus(#[source] io::Error),
@@ -306,6 +310,9 @@ fn create_maps<'a>(
     fields: impl Iterator<Item = &'a Global>,
 ) -> Result<Ebpf, LoadError> {
     let cpus_global = u64::from(cpus);
+    let fetches = atomics::fetch_here();
+    let object = atomics::object(options.object, fetches).map_err(LoadError::NotAnObject)?;
+    let fetches_global = u64::from(fetches);
     let mut secret = MixSecret::default();
     for word in &mut secret {
         *word = getrandom::u64().map_err(LoadError::Random)?;
@@ -315,6 +322,7 @@ fn create_maps<'a>(
         .btf(None)
         .verifier_log_level(VerifierLogLevel::STATS)
         .override_global("CPUS", &cpus_global, true)
+        .override_global("FETCHES", &fetches_global, true)
         .override_global("MIX_SECRET", &secret, true)
         .override_global("WAIT_THRESHOLD_NS", &options.wait_threshold_ns, true)
         .map_max_entries("CGROUP_SLOTS", options.slots)
@@ -331,7 +339,7 @@ fn create_maps<'a>(
     for (name, value) in fields {
         loader.override_global(name, value, true);
     }
-    loader.load(options.object).map_err(|error| {
+    loader.load(&object).map_err(|error| {
         if lacks_memory(&error) {
             let books = size_of::<NetBook>() + size_of::<SchedBook>() + size_of::<CauseBook>();
             let bytes = u64::from(options.slots) * cpus_global * books as u64;

@@ -122,7 +122,11 @@ const RELEASE: [Field; 4] = [
     Field("TCP_ROUND_TRIP", "tcp_sock", "srtt_us", u32::BITS),
 ];
 
-const SOCKETS: [Field; 1] = [Field("SOCK_STATE", "sock", "__sk_common.skc_state", u8::BITS)];
+const SOCKETS: [Field; 3] = [
+    Field("SOCK_STATE", "sock", "__sk_common.skc_state", u8::BITS),
+    Field("SEQ_SIZE", "seq_file", "size", u64::BITS),
+    Field("SEQ_COUNT", "seq_file", "count", u64::BITS),
+];
 
 /// The globals of the scheduler's program.
 pub(super) fn switch(btf: &Btf<'_>) -> Result<Vec<Global>, BtfError> {

@@ -129,7 +129,7 @@ impl Ledger {
             }
         }
         self.book_caused(&sample.caused, names);
-        self.book_flows(&sample.flows, sample.flows_from_unix_seconds, now_ns);
+        self.book_flows(&sample.flows, sample.flows_interval, now_ns);
     }
 
     fn add(&mut self, at: usize, added: &Added) {

@@ -1,6 +1,6 @@
 //! Where each entity's bytes went to and came from, by far end: what sockets carried, as they closed or when they were looked at.
 
-use super::{EntityId, Ledger, behind::Socket};
+use super::{EntityId, Interval, Ledger, behind::Socket, tenancies::Target};
 use indexmap::IndexMap;
 use observer_ebpf::{
     Scope, Traffic,
@@ -62,6 +62,8 @@ pub struct FlowBooks {
     pub round_trips: (u64, u64),
     /// When it last carried something, as far as that is known, by the clock of the agent.
     pub active_ns: u64,
+    /// By when it had begun, in seconds of Unix time; 0 before it has.
+    pub begun_unix_seconds: u64,
 }
 
 impl FlowBooks {
@@ -83,6 +85,10 @@ impl FlowBooks {
         self.round_trips.0 += other.round_trips.0;
         self.round_trips.1 += other.round_trips.1;
         self.active_ns = self.active_ns.max(other.active_ns);
+        self.begun_unix_seconds = match (self.begun_unix_seconds, other.begun_unix_seconds) {
+            (0, begun) | (begun, 0) => begun,
+            (one, another) => one.min(another),
+        };
     }
 
     /// Both ways.
@@ -169,12 +175,15 @@ impl Flows {
     }
 
     /// What was booked as one tenancy's is another's.
-    fn apply(&mut self, moves: &HashMap<(AddressWords, u32), u32>) {
-        let moves_to =
-            |flow: &Flow| if flow.is_rest() { None } else { moves.get(&(flow.remote, flow.tenancy)).copied() };
-        let taken: Vec<_> = self.books.extract_if(.., |flow, _| moves_to(flow).is_some()).collect();
+    fn apply(&mut self, moves: &HashMap<(AddressWords, u32), Target>) {
+        let moves_to = |flow: &Flow, books: &FlowBooks| {
+            let target = moves.get(&(flow.remote, flow.tenancy)).filter(|_| !flow.is_rest())?;
+            let tenancy = target.of(books.begun_unix_seconds);
+            (tenancy != flow.tenancy).then_some(tenancy)
+        };
+        let taken: Vec<_> = self.books.extract_if(.., |flow, books| moves_to(flow, books).is_some()).collect();
         for (flow, books) in taken {
-            let tenancy = moves_to(&flow).unwrap_or(flow.tenancy);
+            let tenancy = moves_to(&flow, &books).unwrap_or(flow.tenancy);
             self.books.entry(Flow { tenancy, ..flow }).or_default().merge(&books);
         }
     }
@@ -187,7 +196,7 @@ impl Flows {
 
 /// Whether a socket is a TCP connection that is there, and that somebody holds.
 pub(super) fn is_open_connection(book: &SocketBook, state: &SocketState) -> bool {
-    book.protocol == TCP && book.is_released == 0 && is_connection(state.state)
+    book.protocol == TCP && !book.is_released() && is_connection(state.state)
 }
 
 /// How open connections of a flow are.
@@ -284,11 +293,12 @@ impl Ledger {
         self.flows.forgotten
     }
 
-    /// `from`: since when this may have been carried.
-    pub(super) fn book_flows(&mut self, flows: &[(FlowKey, FlowSum)], from: Option<u64>, now_ns: u64) {
+    pub(super) fn book_flows(&mut self, flows: &[(FlowKey, FlowSum)], carried: Option<Interval>, now_ns: u64) {
         if !flows.is_empty() {
             self.settle_far_ends();
         }
+        let now = self.tenancies.latest_unix_seconds();
+        let Interval { from, until } = carried.unwrap_or(Interval { from: now, until: now });
         for (key, sum) in flows {
             let tenancy = self.tenancies.booked_under(key.remote, from);
             let flow = self.flow_of(key, tenancy);
@@ -299,6 +309,7 @@ impl Ledger {
                 retransmits: sum.retransmits,
                 round_trips: (sum.round_trips_us, sum.round_trips),
                 active_ns: now_ns,
+                begun_unix_seconds: until,
             };
             self.flows.add(flow, &books);
         }
@@ -410,7 +421,7 @@ mod tests {
         assert_eq!(noted(&book, &state), Some((443, 1, (40, 1))));
         assert_eq!(noted(&SocketBook { direction: INBOUND, ..book }, &state).unwrap().0, 40_000);
         for (book, state) in [
-            (SocketBook { is_released: 1, ..book }, 1),
+            (SocketBook { marks: observer_ebpf::flows::RELEASED, ..book }, 1),
             (SocketBook { protocol: 17, ..book }, 1),
             (book, TCP_CLOSE),
             (book, TCP_LISTEN),

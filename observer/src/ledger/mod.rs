@@ -42,7 +42,7 @@ pub use observer_ebpf::causes::{By, CAUSES};
 pub use peak::Peak;
 pub use recent::{Recent, Window};
 pub use resources::{MemoryUse, Pressure, Stall};
-pub use sample::{Added, Caused, Culprit, Lasting, Sample};
+pub use sample::{Added, Caused, Culprit, Interval, Lasting, Sample};
 pub use snapshot::{
     AgentFacts, Bounds, ContainerResources, Device, HistoryFacts, KubeFacts, LoadAverages, MapFacts, NodeFacts,
     PodFacts, ProcessFacts, ProgramFacts, Snapshot,

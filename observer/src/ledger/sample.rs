@@ -18,8 +18,8 @@ pub struct Sample {
     pub caused: Vec<Caused>,
     /// What sockets carried that have closed, or turned to another far end; a flow may stand here twice.
     pub flows: Vec<(FlowKey, FlowSum)>,
-    /// Since when that may have been carried, as far as it is known; else it is of now.
-    pub flows_from_unix_seconds: Option<u64>,
+    /// From when to when that may have been carried, as far as it is known; else it is of now.
+    pub flows_interval: Option<Interval>,
     /// What has not ended; a cgroup may stand here several times.
     pub lasting: Vec<Lasting>,
     /// Tasks that sleep, and that the kernel counts as active all the same: it has not taken them off their run queues yet.
@@ -29,14 +29,23 @@ pub struct Sample {
 impl Sample {
     /// Empties it for the next reading.
     pub fn clear(&mut self) {
-        let Self { added, caused, flows, flows_from_unix_seconds, lasting, asleep } = self;
+        let Self { added, caused, flows, flows_interval, lasting, asleep } = self;
         *asleep = 0;
-        *flows_from_unix_seconds = None;
+        *flows_interval = None;
         added.clear();
         caused.clear();
         flows.clear();
         lasting.clear();
     }
+}
+
+/// When something was carried, in seconds of Unix time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Interval {
+    /// Not before.
+    pub from: u64,
+    /// Not after.
+    pub until: u64,
 }
 
 /// Time that a cgroup's tasks waited for a CPU that somebody else had.

@@ -3,7 +3,7 @@
 
 mod address;
 
-use super::{Holder, PodHolder};
+use super::{Holder, PodHolder, holder::covers};
 use address::Address;
 pub use address::Tenancy;
 use observer_ebpf::flows::AddressWords;
@@ -17,11 +17,34 @@ use std::{
 const MOST_ADDRESSES: usize = 8192;
 /// Flows of an address that are another tenancy's than they were taken for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Move {
-    pub(super) address: AddressWords,
-    pub(super) from: u32,
-    pub(super) to: u32,
+struct Move {
+    address: AddressWords,
+    from: u32,
+    to: Target,
 }
+
+/// Whose flows are that were taken for somebody else's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Target {
+    number: u32,
+    /// Only those that began in that time: of what was nobody's, one who is found to have the address has what is not from before.
+    begun: Option<(Option<u64>, Option<u64>)>,
+}
+
+impl Target {
+    const fn all(number: u32) -> Self {
+        Self { number, begun: None }
+    }
+
+    /// The tenancy of a flow that had begun by then.
+    pub(super) fn of(&self, begun_unix_seconds: u64) -> u32 {
+        let is_its = self.begun.is_none_or(|(since, until)| covers(since, until, begun_unix_seconds));
+        if is_its { self.number } else { NOBODY }
+    }
+}
+
+/// The number of what nobody was asked for.
+const NOBODY: u32 = 0;
 
 /// All that is known.
 #[derive(Debug, Default)]
@@ -53,18 +76,24 @@ fn next(last: &mut u32) -> u32 {
 
 impl Tenancies {
     /// What has to move since this was last asked for: each at once to where it belongs by now.
-    pub(super) fn take_moves(&mut self) -> HashMap<(AddressWords, u32), u32> {
-        let mut all: HashMap<(AddressWords, u32), u32> = HashMap::new();
+    pub(super) fn take_moves(&mut self) -> HashMap<(AddressWords, u32), Target> {
+        let mut all: HashMap<(AddressWords, u32), Target> = HashMap::new();
         for Move { address, from, to } in self.moves.drain(..) {
             for ((other, _), target) in &mut all {
-                if *other == address && *target == from {
-                    *target = to;
+                if *other == address && target.number == from {
+                    // Whoever is not its is nobody's still.
+                    *target = if from == NOBODY { to } else { Target { number: to.number, ..*target } };
                 }
             }
             all.entry((address, from)).or_insert(to);
         }
-        all.retain(|(_, from), to| from != to);
+        all.retain(|(_, from), to| *from != to.number);
         all
+    }
+
+    /// The latest time that anything was told of.
+    pub(super) const fn latest_unix_seconds(&self) -> u64 {
+        self.latest_unix_seconds
     }
 
     /// Makes room for an address, if it is new; false if there is none.
@@ -86,7 +115,7 @@ impl Tenancies {
         // Whoever is asked about it again begins anew.
         let numbers = known.tenancies.iter().map(|tenancy| tenancy.number);
         let numbers = numbers.chain(known.slices.iter().map(|slice| slice.number));
-        self.moves.extend(numbers.map(|from| Move { address: oldest, from, to: 0 }));
+        self.moves.extend(numbers.map(|from| Move { address: oldest, from, to: Target::all(NOBODY) }));
         true
     }
 
@@ -120,7 +149,7 @@ impl Tenancies {
             (last.until_unix_seconds, last.is_end_told, last.as_of_unix_seconds) = (None, false, now);
             let number = last.number;
             known.is_followed = is_followed;
-            known.settle(None, Some(number), &mut told);
+            known.settle(None, Some(number), &mut |from, to| told(from, Target::all(to)));
             return;
         }
         let before = known.tenancies.last_mut().map(|last| {
@@ -128,12 +157,12 @@ impl Tenancies {
             (last.until_unix_seconds.unwrap_or(now), last.number)
         });
         if before.is_none() {
-            told(0, number);
+            told(NOBODY, Target { number, begun: Some((since, None)) });
         }
         // In the second in which one goes and the next one comes, it is the next one's.
         let before =
             before.map(|(until, number)| (until.min(since.map_or(until, |since| since.saturating_sub(1))), number));
-        known.settle(before, Some(number), &mut told);
+        known.settle(before, Some(number), &mut |from, to| told(from, Target::all(to)));
         known.is_followed = is_followed;
         known.tenancies.push(Tenancy {
             number,
@@ -170,12 +199,12 @@ impl Tenancies {
             if at + 1 == count {
                 known.is_followed = false;
                 let number = known.tenancies[at].number;
-                known.settle(Some((until, number)), None, &mut told);
+                known.settle(Some((until, number)), None, &mut |from, to| told(from, Target::all(to)));
             }
             return;
         }
         if count == 0 {
-            told(0, number);
+            told(NOBODY, Target { number, begun: Some((since, Some(until))) });
         }
         let is_later = |tenancy: &Tenancy| tenancy.since_unix_seconds > since;
         let mut at = known.tenancies.iter().position(is_later).unwrap_or(count);
@@ -196,7 +225,7 @@ impl Tenancies {
             earlier.end(since, until);
         }
         if at == count {
-            known.settle(Some((until, number)), None, &mut told);
+            known.settle(Some((until, number)), None, &mut |from, to| told(from, Target::all(to)));
         }
         known.shorten();
     }
@@ -242,14 +271,13 @@ impl Tenancies {
         if let Some(last) = known.tenancies.last_mut().filter(|last| last.is_current()) {
             last.end(None, now);
             let number = last.number;
-            known.settle(None, Some(number), &mut |from, to| moves.push(Move { address, from, to }));
+            known.settle(None, Some(number), &mut |from, to| moves.push(Move { address, from, to: Target::all(to) }));
         }
     }
 
-    /// The number under which something is booked that was carried after `from`, or now. What was asked for a while ago may be another's
+    /// The number under which something is booked that was carried after `from`. What was asked for a while ago may be another's
     /// by now: that is kept apart, by seconds, until it is asked for again.
-    pub(super) fn booked_under(&mut self, address: AddressWords, from: Option<u64>) -> u32 {
-        let from = from.unwrap_or(self.latest_unix_seconds);
+    pub(super) fn booked_under(&mut self, address: AddressWords, from: u64) -> u32 {
         let Some(known) = self.addresses.get_mut(&address).filter(|known| !known.tenancies.is_empty()) else {
             return 0;
         };
@@ -257,7 +285,7 @@ impl Tenancies {
             return number;
         }
         let (number, moved) = known.slice(from, || next(&mut self.last_number));
-        self.moves.extend(moved.map(|(from, to)| Move { address, from, to }));
+        self.moves.extend(moved.map(|(from, to)| Move { address, from, to: Target::all(to) }));
         number
     }
 
@@ -273,7 +301,7 @@ impl Tenancies {
 
     /// Whether nobody has told yet whose something is that was carried lately.
     pub(super) fn is_open(&self, address: AddressWords, number: u32) -> bool {
-        number == 0 || self.addresses.get(&address).is_some_and(|known| known.is_open(number))
+        number == NOBODY || self.addresses.get(&address).is_some_and(|known| known.is_open(number))
     }
 
     /// All of whom something is known, the first first.
@@ -298,26 +326,6 @@ impl Tenancies {
         }
     }
 
-    /// Somebody has an address from now on, which is told of at once. What was carried before, if nobody had it, stays nobody's.
-    fn begins(&mut self, address: AddressWords, holder: Holder, now: u64) {
-        let is_new =
-            self.addresses.get(&address).is_none_or(|known| known.tenancies.is_empty() && known.slices.is_empty());
-        if !is_new || !self.admit(address, now) {
-            return self.held(address, &holder, Some(now), true, now);
-        }
-        let number = next(&mut self.last_number);
-        let known = self.addresses.entry(address).or_default();
-        known.is_followed = true;
-        known.tenancies.push(Tenancy {
-            number,
-            holder,
-            since_unix_seconds: Some(now),
-            until_unix_seconds: None,
-            as_of_unix_seconds: now,
-            is_end_told: false,
-        });
-    }
-
     /// The addresses of nodes, as they are now; those of `begun` are so since just now.
     pub(super) fn nodes(&mut self, nodes: &[(IpAddr, Arc<str>)], begun: &[IpAddr], now: u64) {
         let there: HashSet<_> = nodes.iter().map(|(address, _)| words_of(*address)).collect();
@@ -332,11 +340,7 @@ impl Tenancies {
         }
         for (address, name) in nodes {
             let holder = Holder::Node { name: Arc::clone(name) };
-            if begun.contains(address) {
-                self.begins(words_of(*address), holder, now);
-            } else {
-                self.held(words_of(*address), &holder, None, true, now);
-            }
+            self.held(words_of(*address), &holder, begun.contains(address).then_some(now), true, now);
         }
     }
 

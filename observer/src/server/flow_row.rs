@@ -120,7 +120,8 @@ pub(super) fn row(
 ) -> FlowRow {
     let is_outbound = flow.direction == OUTBOUND;
     let port = (!flow.is_rest() && flow.port != 0).then_some(flow.port);
-    let FlowBooks { traffic, connections, failed, retransmits, round_trips: past, active_ns: _ } = **books;
+    let FlowBooks { traffic, connections, failed, retransmits, round_trips: past, active_ns: _, begun_unix_seconds: _ } =
+        **books;
     let known_open = open.unwrap_or_default();
     let (sum_us, count) = (past.0 + known_open.round_trips.0, past.1 + known_open.round_trips.1);
     // What was handed over twice by two CPUs at once is in another flow as less than nothing.

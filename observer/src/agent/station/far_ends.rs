@@ -24,6 +24,8 @@ const HEAVY_BYTES: u64 = 1 << 20;
 const LOOK_EVERY_NS: u64 = 1_000_000_000;
 /// How often a heavy flow's far end is asked for again of which nobody could tell.
 const AGAIN_SECONDS: u64 = 60;
+/// The same of an address that is in none of the cluster's ranges, whoever asks.
+const OUTSIDE_SECONDS: u64 = 300;
 /// Nodes of a cluster of which nobody tells how many they are.
 const NODES_UNKNOWN: usize = 1000;
 /// How far back a flow counts as one that carries something.
@@ -90,9 +92,9 @@ impl Station {
         let kinds = match scope {
             Scope::Node | Scope::Cluster => Kinds::Pods,
             Scope::Service => Kinds::Services,
-            // It may be the cluster's where nobody knows what that is.
-            Scope::Intranet if pods.ranges_are_missing() => Kinds::Any,
-            Scope::Loopback | Scope::Intranet | Scope::Internet => return None,
+            // It may be the cluster's where nobody knows what that is, or where some of its pods have addresses of other ranges.
+            Scope::Intranet => Kinds::Any,
+            Scope::Loopback | Scope::Internet => return None,
         };
         let node = node_of(address, &pods.ranges().nodes).cloned();
         Some(Question { address, kinds, node })
@@ -102,6 +104,13 @@ impl Station {
     fn is_fresh(&self, address: IpAddr, seconds: u64) -> bool {
         let asked = self.ledger.last_asked(address);
         asked.is_some_and(|asked| unix_seconds().saturating_sub(asked) < seconds)
+    }
+
+    /// How old an answer may be: of what is most likely no pod's, older than others.
+    fn pause(&self, scope: Scope, pause: u64) -> u64 {
+        let is_outside =
+            scope == Scope::Intranet && self.parts.pods.as_ref().is_some_and(|pods| !pods.ranges_are_missing());
+        if is_outside { OUTSIDE_SECONDS } else { pause }
     }
 
     /// Whether an address is this node's own.
@@ -131,7 +140,8 @@ impl Station {
             let scope = self.parts.kernel.scope_of(address);
             // The node's own are told of, and so are the addresses of nodes elsewhere, but not who listens there.
             let is_elsewhere = scope != Scope::Node;
-            let is_asked_for = is_elsewhere && !self.is_fresh(address, FRESH_SECONDS) && seen.insert(address);
+            let is_asked_for =
+                is_elsewhere && !self.is_fresh(address, self.pause(scope, FRESH_SECONDS)) && seen.insert(address);
             is_asked_for.then(|| self.question(address, scope))?
         });
         questions.collect()
@@ -161,7 +171,7 @@ impl Station {
             let question = if scope == Scope::Node { None } else { self.question(address, scope) }?;
             // Who had it when it was last asked for is asked for again when there is as much again.
             let pause = if flow.tenancy == 0 { AGAIN_SECONDS } else { FRESH_SECONDS };
-            (!self.is_fresh(address, pause)).then_some((books.bytes(), question))
+            (!self.is_fresh(address, self.pause(scope, pause))).then_some((books.bytes(), question))
         });
         asked.max_by_key(|(bytes, _)| *bytes).map(|(_, question)| question)
     }

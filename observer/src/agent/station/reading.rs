@@ -9,6 +9,7 @@ use crate::{
     },
     cgroup::{Cgroup, Tree, Walked},
     kernel::{Lifetime, Owners, Presence, TaskState, monotonic_ns, program, thread_ns},
+    ledger::Interval,
     procfs::{self, TaskVantage},
 };
 use observer_ebpf::{Drop, EVENT_PATH_BYTES, causes::Membership};
@@ -54,7 +55,8 @@ impl Station {
         let (mut now_ns, mut busy) = (monotonic_ns(), Busy::begin());
         self.sample.clear();
         let age_ms = now_ns.saturating_sub(self.parts.kernel.closed_flows_from_ns()) / NS_IN_MILLISECOND;
-        self.sample.flows_from_unix_seconds = Some(unix_ms().saturating_sub(age_ms) / 1000);
+        let at_ms = unix_ms();
+        self.sample.flows_interval = Some(Interval { from: at_ms.saturating_sub(age_ms) / 1000, until: at_ms / 1000 });
         // Before the slots: what it carried has been added to those, which have its entity.
         let flows = if window_ends { self.parts.kernel.fetch_what_rests(now_ns, &mut self.sample) } else { Ok(()) };
         let mut unknown = Vec::new();

@@ -30,18 +30,6 @@ fn name(holder: &Holder) -> String {
     }
 }
 
-/// Who a number stands for, after everything has moved that has to; nobody knows, if nobody.
-fn holder(tenancies: &mut Tenancies, moved: &mut HashMap<(AddressWords, u32), u32>, number: u32) -> Option<String> {
-    for ((address, from), to) in tenancies.take_moves() {
-        for target in moved.values_mut().filter(|target| **target == from) {
-            *target = to;
-        }
-        moved.entry((address, from)).or_insert(to);
-    }
-    let number = moved.get(&(ADDRESS, number)).copied().unwrap_or(number);
-    tenancies.get(ADDRESS, number).map(|tenancy| name(&tenancy.holder))
-}
-
 /// What is carried, at which second, and whose that is in the end.
 struct Story {
     tenancies: Tenancies,
@@ -54,14 +42,18 @@ impl Story {
     }
 
     fn carry(&mut self, second: u64) {
-        let number = self.tenancies.booked_under(ADDRESS, Some(second));
+        let number = self.tenancies.booked_under(ADDRESS, second);
         self.booked.push((second, number));
     }
 
+    /// After everything has moved that has to.
     fn whose(&mut self) -> Vec<(u64, Option<String>)> {
-        let mut moved = HashMap::new();
-        let booked = self.booked.clone();
-        booked.iter().map(|(second, number)| (*second, holder(&mut self.tenancies, &mut moved, *number))).collect()
+        let moves = self.tenancies.take_moves();
+        for (second, number) in &mut self.booked {
+            *number = moves.get(&(ADDRESS, *number)).map_or(*number, |target| target.of(*second));
+        }
+        let whose = |number| self.tenancies.get(ADDRESS, number).map(|tenancy| name(&tenancy.holder));
+        self.booked.iter().map(|(second, number)| (*second, whose(*number))).collect()
     }
 }
 
@@ -70,11 +62,39 @@ fn of(second: u64, name: &str) -> (u64, Option<String>) {
 }
 
 #[test]
-fn what_was_carried_before_anybody_was_asked_is_the_first_ones() {
+fn what_was_carried_before_anybody_was_asked_is_the_first_ones_from_its_beginning_on() {
     let mut story = Story::new();
-    story.carry(95);
+    for second in [85, 95, 99] {
+        story.carry(second);
+    }
     story.tenancies.held(ADDRESS, &pod("a"), Some(90), false, 100);
-    assert_eq!(story.whose(), [of(95, "a")]);
+    assert_eq!(story.whose(), [of(85, ""), of(95, "a"), of(99, "a")]);
+    // The same of one of whom nobody was told before it was over.
+    let mut story = Story::new();
+    for second in [85, 95, 105] {
+        story.carry(second);
+    }
+    story.tenancies.had(ADDRESS, &pod("a"), Some(90), 99, false);
+    assert_eq!(story.whose(), [of(85, ""), of(95, "a"), of(105, "")]);
+    // Since when it has it may not be known.
+    let mut story = Story::new();
+    story.carry(85);
+    story.tenancies.held(ADDRESS, &pod("a"), None, false, 100);
+    assert_eq!(story.whose(), [of(85, "a")]);
+}
+
+#[test]
+fn what_is_nobodys_again_is_the_next_ones_from_its_beginning_on() {
+    let mut story = Story::new();
+    story.carry(85);
+    story.tenancies.held(ADDRESS, &pod("a"), Some(80), false, 100);
+    // There was no room for it.
+    let known = story.tenancies.addresses.remove(&ADDRESS).unwrap();
+    let from = known.tenancies[0].number;
+    story.tenancies.moves.push(Move { address: ADDRESS, from, to: Target::all(NOBODY) });
+    story.carry(110);
+    story.tenancies.held(ADDRESS, &pod("b"), Some(105), false, 120);
+    assert_eq!(story.whose(), [of(85, ""), of(110, "b")]);
 }
 
 #[test]
@@ -154,7 +174,7 @@ fn what_was_carried_until_nobody_had_an_address_any_more_was_whose_it_was() {
     let mut tenancies = Tenancies::default();
     tenancies.free(ADDRESS, 5);
     tenancies.note_asked(ADDRESS, 5);
-    assert_eq!((tenancies.booked_under(ADDRESS, Some(6)), tenancies.asked(ADDRESS)), (0, Some(5)));
+    assert_eq!((tenancies.booked_under(ADDRESS, 6), tenancies.asked(ADDRESS)), (0, Some(5)));
 }
 
 #[test]
@@ -239,7 +259,11 @@ fn there_is_room_for_so_many_and_the_one_used_least_lately_makes_room() {
     assert!((0..10).all(|number| tenancies.is_followed(address(number))), "those that are told of stay");
     assert_eq!((tenancies.of(address(10)).len(), tenancies.of(address(11)).len()), (1, 0));
     assert_eq!(
-        tenancies.take_moves().into_iter().filter(|((other, _), to)| *other == address(11) && *to == 0).count(),
+        tenancies
+            .take_moves()
+            .into_iter()
+            .filter(|((other, _), to)| *other == address(11) && to.number == NOBODY)
+            .count(),
         1
     );
     for round in 0..30 {
@@ -251,10 +275,10 @@ fn there_is_room_for_so_many_and_the_one_used_least_lately_makes_room() {
 #[test]
 fn moves_that_follow_each_other_are_one() {
     let mut tenancies = Tenancies::default();
-    let of = |from, to| Move { address: ADDRESS, from, to };
+    let of = |from, to| Move { address: ADDRESS, from, to: Target::all(to) };
     tenancies.moves = vec![of(0, 1), of(5, 1), of(1, 0), of(0, 7), of(3, 3)];
     let moves = tenancies.take_moves();
-    assert_eq!(moves, HashMap::from([((ADDRESS, 0), 7), ((ADDRESS, 5), 7), ((ADDRESS, 1), 7)]));
+    assert_eq!(moves, HashMap::from([0, 5, 1].map(|from| ((ADDRESS, from), Target::all(7)))));
     assert!(tenancies.take_moves().is_empty());
 }
 
@@ -278,12 +302,13 @@ fn an_address_that_a_node_gets_later_is_its_from_then_on_and_what_was_carried_be
     let mut tenancies = Tenancies::default();
     let address: IpAddr = "192.0.2.9".parse().unwrap();
     let words = words_of(address);
-    assert_eq!(tenancies.booked_under(words, Some(3)), 0);
+    assert_eq!(tenancies.booked_under(words, 3), 0);
     let node = [(address, Arc::from("one"))];
     tenancies.nodes(&node, &[address], 9);
-    assert!(tenancies.take_moves().is_empty(), "what was nobody's stays so");
+    let moves = tenancies.take_moves();
+    assert!(moves.values().all(|target| target.of(3) == NOBODY), "what was nobody's stays so");
     assert!(tenancies.get(words, 0).is_none());
-    let number = tenancies.booked_under(words, Some(10));
+    let number = tenancies.booked_under(words, 10);
     assert_eq!(tenancies.get(words, number).and_then(|one| one.since_unix_seconds), Some(9));
     // Told of once more, nothing changes; and it may go, and come back.
     tenancies.nodes(&node, &[], 12);

@@ -1,7 +1,7 @@
 //! Flows: their order, whose each is, and who stands behind services.
 
 use super::*;
-use crate::ledger::{Added, PodHolder, PodTold, Sample, fixture::Services};
+use crate::ledger::{Added, Interval, PodHolder, PodTold, Sample, fixture::Services};
 use observer_ebpf::{
     Traffic,
     flows::{FlowKey, FlowSum, OUTBOUND, TCP, address_of},
@@ -30,8 +30,9 @@ fn book(ledger: &mut Ledger, at_ns: u64, flows: &[(FlowKey, u64)]) -> FlowView {
         ..FlowSum::default()
     };
     let flows = flows.iter().map(|(key, bytes)| (*key, sum(*bytes))).collect();
-    let flows_from_unix_seconds = Some(100 + at_ns / 1_000_000_000);
-    ledger.book(&Sample { flows, flows_from_unix_seconds, ..Sample::default() }, &Services, at_ns);
+    let second = 100 + at_ns / 1_000_000_000;
+    let flows_interval = Some(Interval { from: second, until: second });
+    ledger.book(&Sample { flows, flows_interval, ..Sample::default() }, &Services, at_ns);
     let mut view = FlowView::at(at_ns);
     ledger.complete(&mut view);
     view

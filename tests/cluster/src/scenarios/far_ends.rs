@@ -22,6 +22,8 @@ const NODE_ADDRESS: &str = "203.0.113.10";
 /// Where the address plugin of the node keeps its books.
 const STORE: &str = "/var/lib/cni/networks/observer";
 const ADDRESS: &str = "203.0.113.130";
+/// A private one, and in no range of the cluster.
+const OUTSIDE: &str = "192.168.201.7";
 
 pub(super) fn tests() -> Vec<Trial> {
     vec![
@@ -183,7 +185,18 @@ fn elsewhere() -> Result<()> {
     let nobody = wait_until(PATIENCE, || Ok(whois(&[ADDRESS])?.starts_with(&format!("{ADDRESS} (cluster): nobody"))))?;
     ensure!(nobody, "{}", whois(&[ADDRESS])?);
     settles(&client, ADDRESS, &[("first", true, of_first), ("second", true, of_second)])?;
-    by_port(&client)
+    by_port(&client)?;
+    outside(&client)
+}
+
+/// Some pods have addresses of ranges that nobody tells of.
+fn outside(client: &Pod) -> Result<()> {
+    let _pod = Elsewhere::pod("outside", &json!({}), OUTSIDE)?;
+    let sent = send(client, &format!("{OUTSIDE}:9000"), Amount { datagrams: 10, size: 100 })?;
+    settles(client, OUTSIDE, &[("outside", false, sent)])?;
+    let text = whois(&[OUTSIDE])?;
+    ensure!(text.starts_with(&format!("{OUTSIDE} (intranet): pod {}/outside on", namespace::name())), "{text}");
+    Ok(())
 }
 
 /// A node's address is the node's, and that of a pod in its network where the port tells.

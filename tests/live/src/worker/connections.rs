@@ -4,12 +4,17 @@ use super::{converse, not_understood, tcp};
 use anyhow::{Context as _, Result};
 use std::{
     net::{Ipv4Addr, SocketAddr, TcpStream},
+    sync::atomic::{AtomicU32, Ordering::Relaxed},
     time::Duration,
 };
 
+/// Connections that are opened and closed at the same time.
+const AT_ONCE: usize = 4;
+
 /// Understands `open FIRST COUNT BYTES` (to one address of 127.0.0.0/8 after the other, FIRST being 127.1.0.0, each connection leaves
-/// that many bytes and closes), `hold FIRST COUNT` (the same, but they stay open), `refused COUNT` (to a port where nobody listens) and
-/// `try ADDRESS:PORT SECONDS` (which goes on asking for so long, and says at once that it is done).
+/// that many bytes and closes), `halves FIRST COUNT BYTES` (the same, four at a time, and each shuts its half down, waits for an answer and
+/// closes while the server does), `hold FIRST COUNT` (they stay open), `refused COUNT` (to a port where nobody listens) and `try
+/// ADDRESS:PORT SECONDS` (which goes on asking for so long, and says at once that it is done).
 #[derive(clap::Args)]
 pub(super) struct Connections {
     /// Where the server listens on all addresses.
@@ -28,6 +33,23 @@ impl Connections {
                         tcp::bring(&mut stream, bytes.parse()?)?;
                         tcp::close(stream)?;
                     }
+                }
+                ["halves", first, count, bytes] => {
+                    let (numbers, bytes) = (numbers(first, count)?, bytes.parse()?);
+                    let next = AtomicU32::new(numbers.start);
+                    let work = || -> Result<()> {
+                        loop {
+                            let number = next.fetch_add(1, Relaxed);
+                            if number >= numbers.end {
+                                return Ok(());
+                            }
+                            tcp::bring_and_shut(self.connect(number)?, bytes)?;
+                        }
+                    };
+                    std::thread::scope(|threads| -> Result<()> {
+                        let all = [(); AT_ONCE].map(|()| threads.spawn(work));
+                        all.into_iter().try_for_each(|one| one.join().expect("no panic"))
+                    })?;
                 }
                 ["hold", first, count] => {
                     for number in numbers(first, count)? {

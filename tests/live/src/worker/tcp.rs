@@ -208,6 +208,14 @@ pub(super) fn bring(stream: &mut TcpStream, count: u64) -> Result<()> {
     put_out(stream, count, &vec![0x5a; CHUNK])
 }
 
+/// Brings so many bytes, shuts this half down, and ends the other as soon as it has an answer, while the server does.
+pub(super) fn bring_and_shut(mut stream: TcpStream, count: u64) -> Result<()> {
+    ask(&mut stream, b'U', count)?;
+    put_out(&mut stream, count, &vec![0x5a; CHUNK])?;
+    stream.shutdown(Shutdown::Write)?;
+    stream.read_exact(&mut [0; 1]).context("the server's answer")
+}
+
 /// Ends a connection: the server second, while our socket is still whole, since a socket in `TIME_WAIT` is none that a program sees.
 pub(super) fn close(mut stream: TcpStream) -> Result<()> {
     stream.shutdown(Shutdown::Write)?;
