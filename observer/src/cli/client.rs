@@ -1,5 +1,6 @@
 //! One request to the debug listener, by the HTTP library that the agent has already.
 
+use super::complain;
 use crate::{causes::in_one_line, history::ApiError};
 use anyhow::{Context as _, anyhow, bail};
 use bytes::Bytes;
@@ -8,11 +9,17 @@ use http_body_util::{BodyExt as _, Empty, Limited};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use serde::{Deserialize, de::DeserializeOwned};
-use std::time::Duration;
+use std::{
+    pin::pin,
+    time::{Duration, Instant},
+};
 use tokio::{net::TcpStream, time::timeout};
 
 /// More than an agent with a slow disk takes.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// When it is said for the first time that there is no answer yet, and how often from then on.
+const FIRST_WORD: Duration = Duration::from_secs(2);
+const NEXT_WORD: Duration = Duration::from_secs(5);
 /// A snapshot of ten thousand entities has a kilobyte of each.
 const MOST_BYTES: usize = 16 * 1024 * 1024;
 
@@ -21,16 +28,31 @@ struct Refusal {
     error: ApiError,
 }
 
-/// Asks the agent at an address and port.
+/// Asks the agent at an address and port, and says so when that takes its time.
 ///
 /// # Errors
 /// With what to do.
 pub(super) fn ask<T: DeserializeOwned>(agent: &str, target: &str) -> anyhow::Result<T> {
+    asked(agent, target, |waited| {
+        complain(&format!(
+            "{agent} has not answered for {} seconds; it is given {}",
+            waited.as_secs(),
+            PATIENCE.as_secs()
+        ));
+    })
+}
+
+/// The same without a word.
+///
+/// # Errors
+/// As above.
+pub(super) fn ask_silently<T: DeserializeOwned>(agent: &str, target: &str) -> anyhow::Result<T> {
+    asked(agent, target, |_| ())
+}
+
+fn asked<T: DeserializeOwned>(agent: &str, target: &str, waits: impl Fn(Duration)) -> anyhow::Result<T> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let (status, body) =
-        runtime.block_on(async { timeout(PATIENCE, exchange(agent, target)).await }).map_err(|_| {
-            anyhow!("{agent} does not answer within {} seconds; is it an agent's debug listener?", PATIENCE.as_secs())
-        })??;
+    let (status, body) = runtime.block_on(in_time(agent, exchange(agent, target), waits))?;
     if status == 200 {
         return serde_json::from_slice(&body)
             .with_context(|| format!("{agent} answers something else than an agent of this version does"));
@@ -41,6 +63,25 @@ pub(super) fn ask<T: DeserializeOwned>(agent: &str, target: &str) -> anyhow::Res
             "{agent} answers with status {status}, as no agent's debug listener does; that is 127.0.0.1:9811, and not the metrics' 9810"
         ),
     }
+}
+
+async fn in_time<T>(
+    agent: &str,
+    exchange: impl Future<Output = anyhow::Result<T>>,
+    waits: impl Fn(Duration),
+) -> anyhow::Result<T> {
+    let mut exchange = pin!(exchange);
+    let (begun, mut word) = (Instant::now(), FIRST_WORD);
+    while begun.elapsed() < PATIENCE {
+        if let Ok(answer) = timeout(word.min(PATIENCE.saturating_sub(begun.elapsed())), &mut exchange).await {
+            return answer;
+        }
+        if begun.elapsed() < PATIENCE {
+            waits(begun.elapsed());
+        }
+        word = NEXT_WORD;
+    }
+    bail!("{agent} does not answer within {} seconds; is it an agent's debug listener?", PATIENCE.as_secs())
 }
 
 /// `http://ADDRESS:PORT`, of which the last part is needed.

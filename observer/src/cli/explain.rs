@@ -8,7 +8,7 @@ mod tests;
 use super::{FAILED, Output, called, client, complain, exit_code, reach::Reach};
 use crate::{
     explain::{Evidence, Explanation, choose},
-    history::{GrowthAnswer, duration_of},
+    history::{GrowthAnswer, duration_of, span},
     server::{FlowRow, FlowsAnswer, PairsAnswer, SnapshotAnswer},
 };
 use clap::Args;
@@ -46,7 +46,10 @@ pub(super) struct Arguments {
 
 pub(super) fn main(arguments: &Arguments) -> ExitCode {
     let explained = explained(arguments).and_then(|explanation| match arguments.output {
-        Output::Text => Ok(report(&explanation, &Asked { called: called(), reach: &arguments.reach.words() })),
+        Output::Text => Ok(report(
+            &explanation,
+            &Asked { called: called(), reach: &arguments.reach.words(), since: &span(arguments.since) },
+        )),
         Output::Json => Ok(serde_json::to_string_pretty(&explanation)? + "\n"),
     });
     match explained {

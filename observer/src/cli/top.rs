@@ -15,6 +15,7 @@ use anyhow::Context as _;
 use clap::Args;
 use nodes::Nodes;
 use own::OwnAgent;
+use serde::de::DeserializeOwned;
 use std::{
     io::IsTerminal as _,
     process::ExitCode,
@@ -38,7 +39,7 @@ pub(super) struct Arguments {
     #[arg(short, long)]
     batch: bool,
     /// How often to print, and then end [default: until it is ended]
-    #[arg(short = 'n', long, value_name = "N", requires = "batch")]
+    #[arg(short = 'n', long, value_name = "N", requires = "batch", value_parser = clap::value_parser!(u64).range(1..))]
     count: Option<u64>,
     /// Seconds between two looks
     #[arg(short, long, value_name = "SECONDS", default_value_t = 1.0, value_parser = delay)]
@@ -86,13 +87,18 @@ fn shown(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     // What forwards to a cluster has threads.
     let ended = if arguments.batch { None } else { Some(top::end_by_signal()?) };
     if arguments.all_nodes {
-        return show(arguments, ended, Nodes::of(arguments.reach.all()?), every);
+        return show(
+            arguments,
+            ended,
+            Nodes::of(arguments.reach.all()?, if arguments.batch { complain } else { |_| () }),
+            every,
+        );
     }
     let address = match &own {
         Some(own) => own.address(),
         None => arguments.reach.one()?.address,
     };
-    show(arguments, ended, Agent(address), every)
+    show(arguments, ended, Agent { address, is_batch: arguments.batch }, every)
 }
 
 fn show(arguments: &Arguments, ended: Option<Ended>, source: impl Source, every: Duration) -> anyhow::Result<ExitCode> {
@@ -146,21 +152,32 @@ const FIRST_WINDOW: Duration = Duration::from_secs(61);
 const SNAPSHOT: &str = "/api/v1/snapshot?sort=load&top=10000";
 
 /// Answers by requests.
-struct Agent(String);
+struct Agent {
+    address: String,
+    is_batch: bool,
+}
+
+impl Agent {
+    /// The screen has no place for what is said of the waiting.
+    fn ask<T: DeserializeOwned>(&self, target: &str) -> Result<T, String> {
+        let Self { address, is_batch } = self;
+        asked(if *is_batch { client::ask(address, target) } else { client::ask_silently(address, target) })
+    }
+}
 
 impl Source for Agent {
     fn snapshot(&mut self) -> Result<(SnapshotAnswer, Option<String>), String> {
-        asked(client::ask(&self.0, SNAPSHOT)).map(|answer| (answer, None))
+        self.ask(SNAPSHOT).map(|answer| (answer, None))
     }
 
     fn flows(&mut self, entity: &str) -> Result<FlowsAnswer, String> {
         let mut query = form_urlencoded::Serializer::new(String::new());
         query.append_pair("entity", entity).append_pair("top", "200");
-        asked(client::ask(&self.0, &format!("/api/v1/flows?{}", query.finish())))
+        self.ask(&format!("/api/v1/flows?{}", query.finish()))
     }
 
     fn pairs(&mut self) -> Result<PairsAnswer, String> {
-        asked(client::ask(&self.0, "/api/v1/pairs?top=10000"))
+        self.ask("/api/v1/pairs?top=10000")
     }
 }
 

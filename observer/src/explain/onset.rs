@@ -1,4 +1,5 @@
-//! Since when something grows: the median of all slopes between two days, which neither a wild day nor a step moves.
+//! Since when something grows, and how fast: the median of all slopes between two days, and the day on which they begin, which neither a wild day
+//! nor a step moves.
 
 use crate::history::{GrowthDay, Trend};
 
@@ -39,23 +40,25 @@ impl Onset {
 /// Looks for the day that parts the days into some that are level and some that grow evenly, so that what is left over is least. `None` for
 /// fewer than five days.
 pub(super) fn onset(days: &[GrowthDay], value: fn(&GrowthDay) -> f64) -> Option<Onset> {
-    let known: Vec<_> = days
-        .iter()
-        .filter(|day| day.covered_seconds >= LEAST_COVERED && value(day) > 0.0)
-        .map(|day| (day.time_unix_seconds, value(day)))
-        .collect();
+    let known = days.iter().filter(|day| day.covered_seconds >= LEAST_COVERED && value(day) > 0.0);
+    let known: Vec<_> = known.map(|day| (day.time_unix_seconds, value(day))).collect();
+    let tame = tame(&known.iter().map(|(_, value)| value.ln()).collect::<Vec<_>>());
     known.len().checked_sub(LEAST_DAYS)?;
     let last_start = known.len().saturating_sub(LEAST_GROWING);
     let mut best: Option<(f64, Onset)> = None;
     for start in 0..=last_start {
-        let (level, growing) = known.split_at(start);
-        let points: Vec<_> = growing.iter().map(|(time, value)| (time / 86_400, *value)).collect();
+        let (growing, (level, rising)) = (&known[start..], tame.split_at(start));
+        let day = |at: usize| growing[at].0 / 86_400;
+        let points: Vec<_> = rising.iter().enumerate().map(|(at, value)| (day(at), value.exp())).collect();
         let Some(trend) = Trend::of(&points) else { continue };
-        let left = spread(level.iter().map(|(_, value)| value.ln()))
-            + spread(points.iter().map(|(day, value)| value.ln() - *day as f64 * trend.growth_per_day.ln_1p()));
+        let left = spread(level.iter().copied())
+            + spread(
+                rising.iter().enumerate().map(|(at, value)| value - day(at) as f64 * trend.growth_per_day.ln_1p()),
+            );
         if best.as_ref().is_none_or(|(least, _)| left < least * BETTER - 1e-9) {
             let (since_unix_seconds, then) = growing[0];
-            let growth_per_day = median_growth(&points);
+            let growth_per_day =
+                median_growth(&growing.iter().map(|(time, value)| (time / 86_400, *value)).collect::<Vec<_>>());
             let days = growing.last().map_or(0, |(last, _)| (last - since_unix_seconds) / 86_400);
             best = Some((left, Onset { since_unix_seconds, then, growth_per_day, days, is_seen: start > 0 }));
         }
@@ -74,6 +77,26 @@ pub(super) fn median_growth(points: &[(u64, f64)]) -> f64 {
     slopes.sort_by(f64::total_cmp);
     let Some(last) = slopes.len().checked_sub(1) else { return 0.0 };
     f64::midpoint(slopes[last / 2], slopes[last.div_ceil(2)]).exp_m1()
+}
+
+/// The days without what only one of them has: each is the median of it and its neighbours, the first and the last one that of it, its
+/// neighbour, and where those beside it lead to (Tukey's rule).
+fn tame(values: &[f64]) -> Vec<f64> {
+    let median = |mut three: [f64; 3]| {
+        three.sort_by(f64::total_cmp);
+        three[1]
+    };
+    let mut tame = values.to_vec();
+    for (at, near) in values.windows(3).enumerate() {
+        tame[at + 1] = median([near[0], near[1], near[2]]);
+    }
+    if let [first, second, third, ..] = &mut *tame {
+        *first = median([*first, *second, 3.0 * *second - 2.0 * *third]);
+    }
+    if let [.., third, second, last] = &mut *tame {
+        *last = median([*last, *second, 3.0 * *second - 2.0 * *third]);
+    }
+    tame
 }
 
 /// The sum of squares about the mean.
@@ -113,6 +136,18 @@ mod tests {
         let day = onset.since_unix_seconds / DAY - 20_000;
         assert!((10..=15).contains(&day) && onset.is_seen && onset.is_growth(), "{onset:?}");
         assert!((onset.growth_per_day - 0.03).abs() < 0.005, "{onset:?}");
+    }
+
+    #[test]
+    fn a_wild_day_moves_neither_the_day_on_which_it_begins_nor_how_fast_it_grows() {
+        let grows = |day: usize| 1.03_f64.powf(day.saturating_sub(12) as f64) * noise(day);
+        let calm = onset(&days((0..30).map(grows)), |day| day.peak).unwrap();
+        for wild in [0, 3, 11, 14, 20, 28, 29] {
+            let values = (0..30).map(|day| if day == wild { 6.0 } else { 1.0 } * grows(day));
+            let onset = onset(&days(values), |day| day.peak).unwrap();
+            assert!(onset.since_unix_seconds.abs_diff(calm.since_unix_seconds) <= 2 * DAY, "{wild}: {onset:?}");
+            assert!((onset.growth_per_day - calm.growth_per_day).abs() < 0.004, "{wild}: {onset:?}");
+        }
     }
 
     #[test]

@@ -63,13 +63,13 @@ pub struct Grown {
     pub days: usize,
     /// Whether it does grow: by half a per cent a day at least, and by a tenth in all.
     pub grows: bool,
-    /// The peak's growth a day, as a share, from `since_unix_seconds` on; not there for fewer than five days.
+    /// The peak's growth a day, as a share; not there for fewer than five days.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub peak_growth_per_day: Option<f64>,
     /// The same of the mean, over the same days.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mean_growth_per_day: Option<f64>,
-    /// The first day of the peak's growth.
+    /// The first day of the peak's growth, if it grows.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub since_unix_seconds: Option<u64>,
     /// True when there are level days before that, so that it did begin then.
@@ -311,14 +311,15 @@ impl Grown {
             .filter(|day| day.time_unix_seconds >= onset.since_unix_seconds)
             .map(|day| (day.time_unix_seconds / 86_400, day.mean))
             .collect();
+        let grows = onset.is_growth();
         Self {
             days,
-            grows: onset.is_growth(),
+            grows,
             peak_growth_per_day: Some(onset.growth_per_day),
             mean_growth_per_day: Some(median_growth(&means)),
-            since_unix_seconds: Some(onset.since_unix_seconds),
-            is_onset_seen: onset.is_seen,
-            peak_then: Some(onset.then),
+            since_unix_seconds: grows.then_some(onset.since_unix_seconds),
+            is_onset_seen: grows && onset.is_seen,
+            peak_then: grows.then_some(onset.then),
             peak_now,
         }
     }

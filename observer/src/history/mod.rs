@@ -44,6 +44,7 @@ pub use keeper::{History, Window};
 pub use metric::{METRICS, Metric, Selection, Statistic};
 pub use query::{
     ApiError, Gather, HistoryAnswer, HistoryQuery, HistoryRow, KnownWorkload, Subject, WorkloadsAnswer, duration_of,
+    span,
 };
 pub use registry::{MAX_KNOWN, NODE, OTHER, SeriesId};
 pub use row::{Cell, Row, reading};

@@ -131,6 +131,13 @@ pub fn duration_of(text: &str) -> Result<u64, String> {
     })
 }
 
+/// The same the other way round, in the largest unit that has it whole.
+pub fn span(seconds: u64) -> String {
+    let units = [(24 * 3600, 'd'), (3600, 'h'), (60, 'm'), (1, 's')];
+    let unit = units.iter().find(|(unit, _)| seconds.is_multiple_of(*unit)).unwrap_or(&(1, 's'));
+    format!("{}{}", seconds / unit.0, unit.1)
+}
+
 impl HistoryQuery {
     /// Reads the parameters of a request.
     ///

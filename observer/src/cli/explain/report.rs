@@ -23,6 +23,8 @@ pub(super) struct Asked<'a> {
     pub(super) called: &'a str,
     /// The flags that mean the agent.
     pub(super) reach: &'a str,
+    /// How far back.
+    pub(super) since: &'a str,
 }
 
 /// What is known, and how, for people.
@@ -162,13 +164,13 @@ fn named(end: &FarEnd) -> String {
 }
 
 /// What to ask for more: each is what the lines above are made of.
-fn sources(suspect: &Suspect, Asked { called, reach }: &Asked<'_>) -> Vec<String> {
+fn sources(suspect: &Suspect, Asked { called, reach, since }: &Asked<'_>) -> Vec<String> {
     let mut all = Vec::new();
     if suspect.workload_type.is_some() {
         let name = &suspect.name;
-        all.push(format!("{called} history --workload {name} --metric egress_peak --since 30d{reach}"));
+        all.push(format!("{called} history --workload {name} --metric egress_peak --since {since}{reach}"));
         if suspect.active_tasks.grows {
-            all.push(format!("{called} history --workload {name} --metric load_peak --since 30d{reach}"));
+            all.push(format!("{called} history --workload {name} --metric load_peak --since {since}{reach}"));
         }
     }
     if let Some(address) = suspect.destinations.iter().find_map(|one| one.remote_address.as_ref()) {

@@ -5,7 +5,7 @@ use crate::{
 };
 
 const DAY: u64 = 86_400;
-const HERE: Asked<'_> = Asked { called: "observer", reach: "" };
+const HERE: Asked<'_> = Asked { called: "observer", reach: "", since: "30d" };
 
 fn sync() -> Suspect {
     let text = |text: &str| Some(text.to_owned());
@@ -87,10 +87,10 @@ worker-1 at 2026-11-27 01:00:00 UTC: load 4.41 3.90 3.20 (0.25 nobody's); sends 
                  /api/v1/flows?entity=shop/sync-1/app, /api/v1/pairs
 ";
     assert_eq!(report(&explanation, &HERE), expected);
-    let there = Asked { called: "kubectl observer", reach: " --node worker-1" };
+    let there = Asked { called: "kubectl observer", reach: " --node worker-1", since: "14d" };
     let text = report(&explanation, &there);
     for command in [
-        "kubectl observer history --workload shop/sync --metric egress_peak --since 30d --node worker-1\n",
+        "kubectl observer history --workload shop/sync --metric egress_peak --since 14d --node worker-1\n",
         "kubectl observer whois 10.244.3.7 --node worker-1\n",
     ] {
         assert!(text.contains(command), "{text}");
