@@ -77,7 +77,7 @@ pub(crate) unsafe fn give_back(traffic: *mut Traffic, taken: &Traffic) {
     }
 }
 
-/// Nobody has the socket open any more. Whoever adds to it from here on sees that: the instruction is a barrier.
+/// Nobody has the socket open any more. Whoever adds to it from here on sees that: on x86-64 the instruction is a barrier.
 ///
 /// # Safety
 /// `socket` must be a socket's storage.

@@ -278,11 +278,14 @@ impl From<Wire> for PrunedPod {
             resource_version,
             ..ObjectMeta::default()
         };
-        let (since_unix_seconds, ended) = (status.since(), status.ended());
+        let phase = one_of(&status.phase, &["Pending", "Running", "Succeeded", "Failed", "Unknown"]);
+        let ended_unix_seconds = status.ended().filter(|_| matches!(phase, "Succeeded" | "Failed"));
+        // The kubelet notes both when it looks: of a short one, the beginning after the end.
+        let since_unix_seconds = status.since().map(|since| ended_unix_seconds.map_or(since, |ended| since.min(ended)));
         let sidecars_too = spec.init_containers.iter().chain(&spec.containers);
         let node_ports: Vec<_> = sidecars_too.flat_map(|container| container.node_ports(spec.host_network)).collect();
         let WireStatus {
-            phase,
+            phase: _,
             qos_class,
             pod_ips,
             container_statuses,
@@ -293,7 +296,6 @@ impl From<Wire> for PrunedPod {
         } = status;
         let cgroup_uid = annotations.hash.filter(|_| annotations.mirror.is_some()).unwrap_or_else(|| Arc::clone(&uid));
         let statuses = init_container_statuses.iter().chain(&container_statuses).chain(&ephemeral_container_statuses);
-        let phase = one_of(&phase, &["Pending", "Running", "Succeeded", "Failed", "Unknown"]);
         let pod = Pod {
             cgroup_uid,
             namespace,
@@ -305,7 +307,7 @@ impl From<Wire> for PrunedPod {
             host_network: spec.host_network,
             node: spec.node_name,
             since_unix_seconds,
-            ended_unix_seconds: ended.filter(|_| matches!(phase, "Succeeded" | "Failed")),
+            ended_unix_seconds,
             node_ports: if node_ports.is_empty() { Arc::default() } else { node_ports.into() },
             addresses: pod_ips.iter().filter_map(|address| address.ip.parse().ok()).collect(),
             qos_class: one_of(&qos_class, &["Guaranteed", "Burstable", "BestEffort"]),

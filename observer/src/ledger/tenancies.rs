@@ -196,6 +196,8 @@ impl Tenancies {
             let tenancy = &mut known.tenancies[at];
             tenancy.is_end_told |= is_told && tenancy.is_current();
             let until = *tenancy.until_unix_seconds.get_or_insert(until);
+            // Of a short one it was told that it began as it had ended.
+            tenancy.since_unix_seconds = tenancy.since_unix_seconds.map(|since| since.min(until));
             if at + 1 == count {
                 known.is_followed = false;
                 let number = known.tenancies[at].number;

@@ -53,7 +53,7 @@ pub(super) fn router<S: ApiSource>(source: Arc<S>) -> Router {
         .route("/api/v1/whois", get(whois::<S>))
         .route("/api/v1/pairs", get(pairs::<S>))
         .route("/api/v1/programs", get(programs::<S>))
-        .route("/api/v1/openapi.json", get(async || ([(CONTENT_TYPE, "application/json")], OPENAPI)))
+        .route("/api/v1/openapi.json", get(openapi))
         .fallback(async || Api::<()>(Err(ApiError::new("not_found", "not found; see /api/v1 for what there is"))))
         .method_not_allowed_fallback(async || {
             Api::<()>(Err(ApiError::new("wrong_method", "only GET and HEAD are answered here")))
@@ -118,6 +118,13 @@ async fn pairs<S: ApiSource>(State(source): State<Arc<S>>, uri: Uri) -> Api<Pair
         PairsQuery::of_parameters(given.into_iter()).map_err(|wrong| ApiError::new("wrong_query", wrong))
     });
     Api(query.map(|query| source.pairs(query)))
+}
+
+async fn openapi(uri: Uri) -> Response {
+    match no_parameters(&uri) {
+        Ok(()) => ([(CONTENT_TYPE, "application/json")], OPENAPI).into_response(),
+        Err(error) => Api::<()>(Err(error)).into_response(),
+    }
 }
 
 async fn programs<S: ApiSource>(State(source): State<Arc<S>>, uri: Uri) -> Api<ProgramsAnswer> {

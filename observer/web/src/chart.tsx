@@ -43,6 +43,12 @@ function instants(_plot: uPlot, splits: number[], _axis: number, _space: number,
   });
 }
 
+/** The least that is told apart from nothing: an axis that ends below has the same number at each of its lines. */
+function smallest(format: (value: number) => string): number {
+  const nothing = format(0);
+  return [1e-3, 1e-2, 1e-1, 1].find((value) => format(value) !== nothing) ?? 1;
+}
+
 /** A name in the legend: a way to whose it is, if there is one. */
 function labelled(name: string, way: string | undefined): HTMLElement {
   const label = document.createElement(way === undefined ? "span" : "a");
@@ -86,7 +92,7 @@ function options({ stack, format, ways }: Looks, now: () => Stack, home: HTMLEle
     scales: {
       // A single moment is no range.
       x: { range: (_plot, first, last) => (first === last ? [first - 30, last + 1] : [first, last]) },
-      y: { range: (_plot, _least, most) => [0, Math.max(most * 1.05, 1e-9)] },
+      y: { range: (_plot, _least, most) => [0, Math.max(most * 1.05, smallest(format) * 5)] },
     },
     // Beside the picture, which has nothing inside for those who do not see it.
     legend: { live: true, mount: (_plot, table) => legend.append(table) },

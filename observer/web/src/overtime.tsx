@@ -24,7 +24,7 @@ export interface Subject {
 
 export const LOAD: Subject = {
   title: "Who makes this node's load",
-  note: "Shares of load1 by workload. The line is the kernel's own load1.",
+  note: "Shares of load1 by workload. The line is the kernel's own load1: it counts every five seconds, the shares all the time, and what is between them is nobody's.",
   noteOf: () => "Tasks that ran, waited or slept uninterruptibly by workload, in the mean. The line is all of them.",
   of: (doing) => doing.load1,
   metric: "load",

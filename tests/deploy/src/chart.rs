@@ -12,13 +12,17 @@ use std::{collections::BTreeMap, ffi::OsString, io::Write as _, process::Command
 pub(crate) const EVERYTHING: &str = include_str!("../everything.yaml");
 
 /// Values that are wrong, and what Helm has to name.
-const WRONG: [(&str, &str); 16] = [
+const WRONG: [(&str, &str); 20] = [
     ("agent: {sampleInterval: 2h}", "/agent/sampleInterval"),
     ("agent: {pressure: 1}", "/agent/pressure"),
     ("agents: {port: 9810}", "agents"),
     ("agent: {ports: 9810}", "ports"),
     ("agent: {maxCgroups: many}", "/agent/maxCgroups"),
     ("agent: {debugListen: '0.0.0.0:9811'}", "/agent/debugListen"),
+    ("agent: {debugListen: '127.999.0.1:9811'}", "/agent/debugListen"),
+    ("agent: {debugListen: '127.0.1:9811'}", "/agent/debugListen"),
+    ("agent: {debugListen: '127.0.0.1:0'}", "/agent/debugListen"),
+    ("agent: {debugListen: '[::1]:65536'}", "/agent/debugListen"),
     ("state: {type: tmpfs}", "/state/type"),
     ("agent: {seriesLimit: 10}", "/agent/seriesLimit"),
     ("agent: {clusterCidrs: [everything]}", "/agent/clusterCidrs"),

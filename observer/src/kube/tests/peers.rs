@@ -30,7 +30,9 @@ async fn a_pod_is_found_by_its_address_with_its_workload_and_its_times() {
     server.put(at(pod("other", "other"), "node-8", &["10.244.8.10"]));
     let mut job = at(pod("j", "job-1"), "node-8", &["10.244.8.9"]);
     job["status"]["phase"] = "Succeeded".into();
-    job["status"]["startTime"] = "1970-01-01T00:00:10Z".into();
+    // The kubelet looks when it has ended.
+    job["status"]["conditions"] =
+        json!([{"type": "PodReadyToStartContainers", "status": "True", "lastTransitionTime": "1970-01-01T00:00:31Z"}]);
     job["status"]["containerStatuses"][0]["state"] =
         json!({"terminated": {"finishedAt": "1970-01-01T00:00:30Z", "containerID": "containerd://x"}});
     server.put(job);
@@ -42,7 +44,7 @@ async fn a_pod_is_found_by_its_address_with_its_workload_and_its_times() {
     answer.pods.sort_by_key(|peer| peer.pod.since_unix_seconds);
     assert_eq!(names(&answer), ["job-1", "web-1"]);
     let [job, web] = &answer.pods[..] else { unreachable!() };
-    assert_eq!((job.pod.since_unix_seconds, job.pod.ended_unix_seconds), (Some(10), Some(30)));
+    assert_eq!((job.pod.since_unix_seconds, job.pod.ended_unix_seconds), (Some(30), Some(30)));
     assert!(job.pod.has_finished() && !web.pod.has_finished());
     assert_eq!((web.pod.since_unix_seconds, web.pod.ended_unix_seconds), (Some(65), None));
     let workload = web.workload.as_ref().unwrap();

@@ -336,7 +336,7 @@ async fn a_snapshot_is_sorted_by_what_there_is_and_nothing_else() {
 #[tokio::test]
 async fn what_takes_no_parameters_says_so() {
     let server = Server::start();
-    for path in ["/api/v1/programs", "/api/v1/history/workloads"] {
+    for path in ["/api/v1/programs", "/api/v1/history/workloads", "/api/v1/openapi.json"] {
         let answer = server.get(&format!("{path}?top=3")).await;
         assert_eq!((answer.status, kind(&answer).as_str()), (400, "wrong_query"), "{path}");
         assert!(answer.text().contains(&format!("is no parameter of {path}; it has none")), "{}", answer.text());

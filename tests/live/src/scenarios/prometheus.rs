@@ -11,6 +11,7 @@ use crate::{
 };
 use anyhow::{Context as _, Result, bail, ensure};
 use libtest_mimic::Trial;
+use serde_json::Value;
 use std::{
     fs::{self, File},
     io::Write as _,
@@ -102,13 +103,20 @@ impl Prometheus {
         Ok(prometheus)
     }
 
-    /// The value of an expression that gives one series.
-    fn value(&self, expression: &str) -> Result<f64> {
+    /// The one series that an expression gives.
+    fn series(&self, expression: &str) -> Result<Value> {
         let escaped = expression.bytes().fold(String::new(), |text, byte| text + &format!("%{byte:02x}"));
         let answer = http::get(self.address, &format!("/api/v1/query?query={escaped}"))?;
-        let json: serde_json::Value = serde_json::from_slice(&answer.body)?;
-        let result = &json["data"]["result"];
-        let Some([series]) = result.as_array().map(Vec::as_slice) else { bail!("{expression} gives {json}") };
+        let mut json: Value = serde_json::from_slice(&answer.body)?;
+        match json["data"]["result"].as_array_mut().map(Vec::as_mut_slice) {
+            Some([series]) => Ok(series.take()),
+            _ => bail!("{expression} gives {json}"),
+        }
+    }
+
+    /// Its value.
+    fn value(&self, expression: &str) -> Result<f64> {
+        let series = self.series(expression)?;
         series["value"][1].as_str().context("a value without text")?.parse().context("a value that is no number")
     }
 }
@@ -127,6 +135,9 @@ pub(super) fn knows_the_rate(Stage { agent, folder, .. }: &Stage) -> Result<()> 
     const PACKETS: u64 = PER_SECOND * 36;
     let folder = folder.child("prometheus")?;
     let prometheus = Prometheus::start(agent.address)?;
+    // It is ready seconds before it looks for the first time.
+    let looks = wait_until(Duration::from_secs(30), || Ok(prometheus.value("up{job=\"observer\"}").is_ok()))?;
+    ensure!(looks, "prometheus never scrapes");
     let (cgroup, mut talk, _sink) = loopback_talk(&folder, "1000")?;
     talk.tell(&format!("pace {PACKETS} {PER_SECOND}"))?;
     std::thread::sleep(Duration::from_secs(34));
@@ -135,11 +146,17 @@ pub(super) fn knows_the_rate(Stage { agent, folder, .. }: &Stage) -> Result<()> 
     };
     let rate = |what: &str| prometheus.value(&format!("rate({}[30s])", counter(what)));
     let (bytes, packets) = (rate("bytes")?, rate("packets")?);
+    let scraped = prometheus.series(&format!("{}[40s]", counter("packets")))?;
     talk.line(Duration::from_secs(20))?;
     // A scrape shows what the newest sample knew: of the thirty seconds there may be one more or less at either end.
     let near = |value: f64, truth: u64| (value / truth as f64 - 1.0).abs() <= 0.04;
-    let say =
-        || format!("{bytes} bytes and {packets} packets a second, not {} and {PER_SECOND}", PER_SECOND * WIRE_BYTES);
+    let say = || {
+        format!(
+            "{bytes} bytes and {packets} packets a second, not {} and {PER_SECOND}: {}",
+            PER_SECOND * WIRE_BYTES,
+            scraped["values"]
+        )
+    };
     ensure!(near(bytes, PER_SECOND * WIRE_BYTES) && near(packets, PER_SECOND), "{}", say());
     // And all of it in the end, to the byte.
     let mut all = [0.0; 2];
