@@ -14,6 +14,7 @@ fn who(workload: &str, number: usize) -> Who {
         workload: Some(workload.into()),
         workload_type: Some("deployment".into()),
         cgroup: None,
+        node: None,
     }
 }
 

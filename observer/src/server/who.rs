@@ -8,6 +8,9 @@ use std::fmt::{self, Display};
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Who {
+    /// The node, where several are told of at once and it is that one's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub node: Option<String>,
     /// The pod's namespace.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub namespace: Option<String>,
@@ -46,6 +49,7 @@ impl From<&Identity> for Who {
                 container: container.as_deref().and_then(text),
                 workload: text(&pod.workload.name),
                 workload_type: text(&pod.workload.kind),
+                node: None,
                 cgroup: None,
             },
         }
@@ -53,10 +57,18 @@ impl From<&Identity> for Who {
 }
 
 impl Display for Who {
-    /// As a request asks for it.
+    /// As a request asks for it; a whole workload with its kind.
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let parts = [&self.namespace, &self.pod, &self.container, &self.cgroup];
-        let parts: Vec<_> = parts.into_iter().flatten().map(String::as_str).collect();
+        let Self { node, namespace, pod, container, workload, workload_type, cgroup } = self;
+        if let Some(node) = node {
+            write!(out, "{node}: ")?;
+        }
+        if let (Some(namespace), None, None, Some(workload), Some(kind)) =
+            (namespace, pod, cgroup, workload, workload_type)
+        {
+            return write!(out, "{namespace}/{workload} ({kind})");
+        }
+        let parts: Vec<_> = [namespace, pod, container, cgroup].into_iter().flatten().map(String::as_str).collect();
         out.write_str(&parts.join("/"))
     }
 }

@@ -22,24 +22,22 @@ pub fn merged(answers: &[SnapshotAnswer]) -> SnapshotAnswer {
         whole.all += answer.all;
         whole.more += answer.more;
         for row in &answer.entities {
-            let name = name_of(&row.entity, &answer.node);
-            let sum = rows.entry(name.clone()).or_insert_with(|| EntityRow {
-                entity: Who { cgroup: Some(name), ..Who::default() },
-                ..EntityRow::default()
-            });
-            add(sum, row);
+            let entity = whole_of(&row.entity, &answer.node);
+            let sum = rows.entry(entity.to_string());
+            add(sum.or_insert_with(|| EntityRow { entity, ..EntityRow::default() }), row);
         }
     }
     whole.entities = rows.into_values().collect();
     whole
 }
 
-/// `NAMESPACE/WORKLOAD (KIND)` wherever its pods are; what is no pod's is its node's.
-fn name_of(who: &Who, node: &str) -> String {
-    match (&who.namespace, &who.workload, &who.workload_type) {
-        (Some(namespace), Some(workload), Some(kind)) => format!("{namespace}/{workload} ({kind})"),
-        _ => format!("{node}: {who}"),
+/// The workload, wherever its pods are; what is no pod's is its node's.
+fn whole_of(who: &Who, node: &str) -> Who {
+    let Who { namespace, workload, workload_type, .. } = who.clone();
+    if namespace.is_some() && workload.is_some() && workload_type.is_some() {
+        return Who { namespace, workload, workload_type, ..Who::default() };
     }
+    Who { node: Some(node.into()), ..who.clone() }
 }
 
 fn add(sum: &mut EntityRow, more: &EntityRow) {
@@ -112,6 +110,9 @@ mod tests {
         let names: Vec<_> = whole.entities.iter().map(|row| row.entity.to_string()).collect();
         assert_eq!(names, ["a: /system.slice", "b: /system.slice", "shop/web (deployment)"]);
         let web = &whole.entities[2];
+        let (host, text) = (&whole.entities[0].entity, |text: &str| Some(text.to_owned()));
+        assert_eq!((&host.node, &host.cgroup), (&text("a"), &text("/system.slice")));
+        assert_eq!((&web.entity.workload, &web.entity.pod, &web.entity.cgroup), (&text("web"), &None, &None));
         assert_eq!((web.now.load.load1, web.now.transmit_peak_bytes_per_second), (2.0, 30.0));
         assert_eq!((web.memory_working_set_bytes, web.transmit_bytes["cluster"]), (Some(7), 10));
         assert_eq!(web.cpu_seconds, None, "nobody knows");

@@ -14,7 +14,7 @@ use nix::{
     unistd::Pid,
 };
 use observer_test_kit::wait_until;
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::{fs, time::Duration};
 
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -76,8 +76,8 @@ fn plugin() -> Result<Outcome> {
     })?;
     ensure!(told, "the busy pod on its node: {last}");
     let all = plugin.json(&[&LOOK, &["--all-nodes"][..]].concat())?;
-    let workload = format!("{}/busy (pod)", namespace::name());
-    let merged = row(&all, &|entity| entity["cgroup"] == workload).with_context(|| format!("no {workload}: {all}"))?;
+    let workload = json!({ "namespace": namespace::name(), "workload": "busy", "workload_type": "pod" });
+    let merged = row(&all, &|entity| *entity == workload).with_context(|| format!("no {workload}: {all}"))?;
     ensure!(merged["active_tasks"].as_f64() > Some(0.5) && all["node"] == "1 node", "{merged}");
     let table = plugin.run(&["top", "--node", &agent.node, "--batch", "--count", "1"])?;
     let text = String::from_utf8_lossy(&table.stdout).into_owned();
