@@ -9,11 +9,11 @@ use http_body_util::{BodyExt as _, Empty, Limited};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use serde::{Deserialize, de::DeserializeOwned};
-use std::{
-    pin::pin,
-    time::{Duration, Instant},
+use std::{pin::pin, time::Duration};
+use tokio::{
+    net::TcpStream,
+    time::{Instant, timeout},
 };
-use tokio::{net::TcpStream, time::timeout};
 
 /// More than an agent with a slow disk takes.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -111,4 +111,25 @@ async fn exchange(authority: &str, target: &str) -> anyhow::Result<(u16, Bytes)>
     let body = Limited::new(response.into_body(), MOST_BYTES).collect().await;
     let body = body.map_err(|error| anyhow!("{authority} breaks off: {}", in_one_line(&*error)))?;
     Ok((status, body.to_bytes()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::{cell::RefCell, future::pending};
+
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_is_told_so_and_in_the_end_that_there_is_no_answer() {
+        let told = RefCell::new(Vec::new());
+        let waits = |waited: Duration| told.borrow_mut().push(waited.as_secs());
+        let answer = in_time("127.0.0.1:9811", pending::<anyhow::Result<()>>(), waits).await;
+        assert_eq!(told.take(), [2, 7, 12, 17, 22, 27]);
+        assert!(answer.unwrap_err().to_string().contains("does not answer within 30 seconds"));
+        let soon = async {
+            tokio::time::sleep(Duration::from_secs(3)).await;
+            Ok(7)
+        };
+        assert_eq!(in_time("", soon, waits).await.unwrap(), 7);
+        assert_eq!(told.take(), [2]);
+    }
 }
