@@ -74,16 +74,16 @@ const MOST_NAMES: usize = 16;
 /// # Errors
 /// With what would be right.
 pub fn moment_of(text: &str) -> Result<u64, String> {
-    let seconds = || -> Option<i64> {
-        if let Ok(moment) = text.parse::<Timestamp>() {
-            return Some(moment.as_second());
+    let moment = || -> Option<Timestamp> {
+        // To the end of the year 9999, after which no time is written.
+        if let Ok(seconds) = text.parse::<u64>() {
+            return Timestamp::from_second(seconds.try_into().ok()?).ok();
         }
         // Without an offset a time is UTC, as those are that are printed; a date is its first moment.
-        let civil = text.trim_end_matches(" UTC").parse::<DateTime>();
-        civil.ok().and_then(|time| TimeZone::UTC.to_timestamp(time).ok()).map(Timestamp::as_second)
+        let civil = || text.trim_end_matches(" UTC").parse::<DateTime>().ok();
+        text.parse().ok().or_else(|| TimeZone::UTC.to_timestamp(civil()?).ok())
     };
-    let seconds = text.parse::<u64>().ok().or_else(|| u64::try_from(seconds()?).ok());
-    seconds.ok_or_else(|| {
+    moment().and_then(|moment| u64::try_from(moment.as_second()).ok()).ok_or_else(|| {
         format!("{text:?} is no time; wanted: one such as 2026-11-26T10:00:00Z or 2026-11-26 10:00 (UTC), or seconds since 1970")
     })
 }
@@ -244,7 +244,7 @@ mod tests {
         ] {
             assert_eq!(moment_of(text), Ok(expected), "{text}");
         }
-        for wrong in ["", "yesterday", "-5", "1960-01-01T00:00:00Z", "2026-11-36", "2026-11-26 25:00"] {
+        for wrong in ["", "yesterday", "-5", "1960-01-01T00:00:00Z", "2026-11-36", "2026-11-26 25:00", "253402300800"] {
             assert!(moment_of(wrong).unwrap_err().contains("wanted"), "{wrong}");
         }
     }
