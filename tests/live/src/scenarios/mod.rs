@@ -22,6 +22,7 @@ mod names;
 mod node_device;
 mod output;
 mod ownership;
+mod privileges;
 mod prometheus;
 mod quotas;
 mod refusals;
@@ -84,5 +85,6 @@ pub(crate) fn all() -> Vec<Trial> {
     all.extend(endings::tests());
     all.extend(slots::tests());
     all.extend(refusals::tests());
+    all.extend(privileges::tests());
     all
 }

@@ -1,4 +1,5 @@
-//! What the agent says when it cannot run, or not with everything: one line that says what, where and what to do.
+//! What the agent says when it cannot run, or not with everything: one line that says what, where and what to do. Missing privileges are
+//! in a file of their own.
 
 use crate::{
     agent::{Agent, Ended, binary, command, run_to_end},
@@ -10,13 +11,7 @@ use crate::{
 };
 use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::Trial;
-use std::{
-    ffi::OsString,
-    fs,
-    net::TcpListener,
-    os::unix::{fs::PermissionsExt as _, process::CommandExt as _},
-    time::Duration,
-};
+use std::{ffi::OsString, fs, net::TcpListener, os::unix::fs::PermissionsExt as _, time::Duration};
 
 pub(super) fn tests() -> Vec<Trial> {
     vec![
@@ -26,13 +21,6 @@ pub(super) fn tests() -> Vec<Trial> {
         test("a_bad_value_in_the_configuration_is_named_with_its_line", Place::Both, &[], bad_configured_value),
         test("a_configuration_that_is_not_there_is_named", Place::Both, &[], no_configuration),
         test("a_port_in_use_is_named", Place::Both, &[Need::Root], port_in_use),
-        test("without_privileges_each_feature_names_its_capability", Place::Both, &[Need::Root], no_privileges),
-        test(
-            "check_without_privileges_says_the_agent_could_not_run",
-            Place::Both,
-            &[Need::Root],
-            check_without_privileges,
-        ),
         test("check_says_yes_where_the_agent_runs", Place::Both, &[Need::Root], check_says_yes),
         test(
             "the_verifier_takes_every_program_and_would_take_one_of_twice_the_size",
@@ -44,31 +32,19 @@ pub(super) fn tests() -> Vec<Trial> {
         test("where_only_version_1_is_mounted_it_says_how_to_boot", Place::Both, &[Need::Root], only_v1),
         test("a_path_in_a_hierarchy_of_version_1_is_refused", Place::Both, &[Need::Root, Need::CgroupV1], path_in_v1),
         test("a_directory_inside_of_the_hierarchy_is_refused", Place::Both, &[Need::Root], path_inside),
-        test(
-            "without_one_capability_the_features_are_lost_that_are_said_to_need_it",
-            Place::Both,
-            &[Need::Root, Need::Iterators],
-            one_capability_less,
-        ),
-        test(
-            "check_says_what_sys_admin_alone_is_good_for_here",
-            Place::Both,
-            &[Need::Root, Need::Iterators],
-            admin_alone,
-        ),
         test("without_btf_it_says_what_is_lost_and_counts_bytes_all_the_same", Place::Both, &[Need::Root], no_btf),
         test("the_configuration_file_is_heeded_and_the_command_line_wins", Place::Both, &[], configuration_is_heeded),
     ]
 }
 
-const LIMIT: Duration = Duration::from_secs(10);
+pub(super) const LIMIT: Duration = Duration::from_secs(10);
 
 fn run(arguments: &[&str]) -> Result<Ended> {
     run_to_end(command(arguments)?, patience(LIMIT))
 }
 
 /// Ended with this code, after one line of error, or clap's few, that holds each of the words.
-fn refused(ended: &Ended, code: i32, words: &[&str]) -> Result<()> {
+pub(super) fn refused(ended: &Ended, code: i32, words: &[&str]) -> Result<()> {
     ensure!(ended.code == Some(code), "{ended:?} instead of {code}");
     ensure!(!ended.stderr.contains("panicked"), "{}", ended.stderr);
     for word in words {
@@ -132,32 +108,6 @@ fn port_in_use() -> Result<()> {
     let taken = TcpListener::bind("127.0.0.1:0")?;
     let address = taken.local_addr()?.to_string();
     refused(&run(&["agent", "--metrics-listen", &address])?, 1, &[&address, "in use"])
-}
-
-/// As uid 65534. The executable may lie where only root can go: it is copied.
-fn as_nobody(arguments: &[&str]) -> Result<Ended> {
-    let folder = tempfile::tempdir()?;
-    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755))?;
-    let copy = folder.path().join("observer");
-    fs::copy(binary()?, &copy)?;
-    fs::set_permissions(&copy, fs::Permissions::from_mode(0o755))?;
-    let mut command = std::process::Command::new(copy);
-    command.args(arguments).uid(65534).gid(65534).env("NO_COLOR", "1");
-    run_to_end(command, patience(LIMIT))
-}
-
-fn no_privileges() -> Result<()> {
-    let ended = as_nobody(&["agent", "--metrics-listen", "127.0.0.1:0"])?;
-    refused(&ended, 1, &["CAP_BPF", "CAP_NET_ADMIN", "CAP_PERFMON"])
-}
-
-fn check_without_privileges() -> Result<()> {
-    let ended = as_nobody(&["check"])?;
-    ensure!(ended.code == Some(1), "{ended:?}");
-    for word in ["CAP_BPF", "CAP_NET_ADMIN", "CAP_PERFMON", "missing"] {
-        ensure!(ended.stdout.contains(word), "no {word:?} in: {}", ended.stdout);
-    }
-    Ok(())
 }
 
 fn check_says_yes() -> Result<()> {
@@ -241,88 +191,6 @@ fn path_inside() -> Result<()> {
     let path = root.join(folder.label.trim_start_matches('/')).display().to_string();
     let ended = run(&["agent", "--metrics-listen", "127.0.0.1:0", "--cgroup-path", &path])?;
     refused(&ended, 1, &[&path, "not its mount point", &root.display().to_string()])
-}
-
-/// The capability that is missing, whether anything can be counted without it, and what is said to be lost.
-const ONE_LESS: [(&str, bool, &[&str]); 3] = [
-    (
-        "CAP_BPF",
-        false,
-        &["privileges: bytes", "privileges: flows", "privileges: scheduler", "privileges: cgroup events"],
-    ),
-    (
-        "CAP_PERFMON",
-        false,
-        &["privileges: bytes", "privileges: flows", "privileges: scheduler", "privileges: cgroup events"],
-    ),
-    ("CAP_NET_ADMIN", true, &["privileges: bytes", "privileges: flows"]),
-];
-
-/// The kernel is the judge: what `check` says is what an agent comes to.
-fn one_capability_less() -> Result<()> {
-    for (name, can_count, lost) in ONE_LESS {
-        let check = run_to_end(without(name, &["check"])?, patience(LIMIT))?;
-        ensure!(check.code == Some(i32::from(!can_count)), "check without {name}: {check:?}");
-        for line in check.stdout.lines().filter(|line| line.contains("privileges: ")) {
-            let is_lost = lost.iter().any(|need| line.contains(need));
-            ensure!(line.contains(&format!("{name} not held")) == is_lost, "check without {name}: {line}");
-        }
-        let agent = without(name, &["agent", "--metrics-listen", "127.0.0.1:0", "--node-name", "live"])?;
-        if !can_count {
-            refused(&run_to_end(agent, patience(LIMIT))?, 1, &[name, "not permitted to count anything"])?;
-            continue;
-        }
-        let page = Agent::start_command(agent)?.scrape()?;
-        for (program, up) in [("observer_egress", "0"), ("observer_ingress", "0"), ("observer_switch", "1")] {
-            let found = page.one("observer_bpf_program_up", &[("program", program)])?;
-            ensure!(found.value == up, "without {name}: {found:?}");
-        }
-    }
-    Ok(())
-}
-
-/// What that capability is good for differs between kernels: the kernel is the judge again.
-fn admin_alone() -> Result<()> {
-    let check = run_to_end(with_only(["CAP_SYS_ADMIN"], &["check"])?, patience(LIMIT))?;
-    ensure!(check.code == Some(0), "{check:?}");
-    // Flows are told of sockets that packets have shown.
-    let needs = [
-        ("bytes", "observer_egress"),
-        ("flows", "observer_egress"),
-        ("scheduler", "observer_switch"),
-        ("cgroup events", "observer_mkdir"),
-    ];
-    let said_of = |need: &str| {
-        let head = format!("privileges: {need} ");
-        let line = check.stdout.lines().find(|line| line.contains(&head)).unwrap_or_default();
-        (line.starts_with("ok") && line.contains("CAP_SYS_ADMIN held"), line)
-    };
-    let agent = with_only(["CAP_SYS_ADMIN"], &["agent", "--metrics-listen", "127.0.0.1:0", "--node-name", "live"])?;
-    let page = Agent::start_command(agent)?.scrape()?;
-    for (need, program) in needs {
-        let up = page.one("observer_bpf_program_up", &[("program", program)])?.value == "1";
-        let (is_ok, line) = said_of(need);
-        ensure!(up == is_ok, "{program} is up: {up}; check says: {line}");
-    }
-    let bytes = page.one("observer_bpf_program_up", &[("program", "observer_egress")])?;
-    ensure!((bytes.value == "1") == (machine::kernel() >= (6, 9)), "{bytes:?} on {:?}", machine::kernel());
-    Ok(())
-}
-
-/// The agent with all that it uses of root's capabilities but one.
-fn without(capability: &str, arguments: &[&str]) -> Result<std::process::Command> {
-    with_only(["CAP_BPF", "CAP_PERFMON", "CAP_NET_ADMIN"].into_iter().filter(|kept| *kept != capability), arguments)
-}
-
-/// The agent with no capabilities but these, and those that it lets go of the others with.
-fn with_only<'a>(kept: impl IntoIterator<Item = &'a str>, arguments: &[&str]) -> Result<std::process::Command> {
-    let mut job: Vec<OsString> = vec!["bound".into()];
-    job.extend(
-        kept.into_iter().chain(["CAP_SETUID", "CAP_SETGID", "CAP_SETPCAP"]).map(|kept| format!("--keep={kept}").into()),
-    );
-    job.push(binary()?.into());
-    job.extend(arguments.iter().map(OsString::from));
-    Ok(Seat::default().command(job))
 }
 
 /// An agent on a machine that has no BTF.

@@ -302,7 +302,6 @@ fn thousand_peers() -> Result<()> {
     Ok(())
 }
 
-/// One listener, connections from two scopes: the scope is the connection's, not the listener's.
 /// One socket sends to a far end of the intranet and to one of the internet, whose address is made so that a multiplicative hash that
 /// anybody knows takes it for the first.
 fn who_looks_alike() -> Result<()> {
@@ -336,6 +335,7 @@ fn who_looks_alike() -> Result<()> {
     Ok(())
 }
 
+/// One listener, connections from two scopes: the scope is the connection's, not the listener's.
 fn accepted_connections_have_scopes() -> Result<()> {
     let mut ends = Ends::new(Wire::direct(Offloads::Off)?, &[])?;
     let serve = ends.client_worker(&["tcp-serve", "--bind", "0.0.0.0:7008"])?;
