@@ -184,7 +184,7 @@ fn trend_line(asked: &HistoryAnswer, other: &HistoryAnswer) -> String {
     if let Some(two) = two {
         let _ = write!(text, "; {} {}", other.metric, grown(two));
     }
-    text.push_str("\n(least squares through the logarithms of the days: each day's largest row for a peak, its mean for a mean)\n");
+    text.push_str("\n(the median of the slopes between any two days, in logarithms: each day's largest row for a peak, its mean for a mean)\n");
     text
 }
 

@@ -57,26 +57,13 @@ pub(super) fn onset(days: &[GrowthDay], value: fn(&GrowthDay) -> f64) -> Option<
             );
         if best.as_ref().is_none_or(|(least, _)| left < least * BETTER - 1e-9) {
             let (since_unix_seconds, then) = growing[0];
-            let growth_per_day =
-                median_growth(&growing.iter().map(|(time, value)| (time / 86_400, *value)).collect::<Vec<_>>());
+            let steepness = Trend::of(&growing.iter().map(|(time, value)| (time / 86_400, *value)).collect::<Vec<_>>());
+            let growth_per_day = steepness.map_or(0.0, |trend| trend.growth_per_day);
             let days = growing.last().map_or(0, |(last, _)| (last - since_unix_seconds) / 86_400);
             best = Some((left, Onset { since_unix_seconds, then, growth_per_day, days, is_seen: start > 0 }));
         }
     }
     best.map(|(_, onset)| onset)
-}
-
-/// What is added a day, as a share: the median over all pairs of days (Theil and Sen). 0 for fewer than two days.
-pub(super) fn median_growth(points: &[(u64, f64)]) -> f64 {
-    let mut slopes = Vec::new();
-    for (at, (day, value)) in points.iter().enumerate() {
-        let later = points[at + 1..].iter().filter(|(later, _)| later > day);
-        slopes.extend(later.map(|(later, more)| (more / value).ln() / (later - day) as f64));
-    }
-    slopes.retain(|slope| slope.is_finite());
-    slopes.sort_by(f64::total_cmp);
-    let Some(last) = slopes.len().checked_sub(1) else { return 0.0 };
-    f64::midpoint(slopes[last / 2], slopes[last.div_ceil(2)]).exp_m1()
 }
 
 /// The days without what only one of them has: each is the median of it and its neighbours, the first and the last one that of it, its

@@ -1,8 +1,8 @@
 //! Who is to be explained, and what is known of each.
 
-use super::onset::{LEAST_COVERED, median_growth, onset};
+use super::onset::{LEAST_COVERED, onset};
 use crate::{
-    history::{Growth, GrowthAnswer, WorkloadGrowth},
+    history::{Growth, GrowthAnswer, Trend, WorkloadGrowth},
     server::{Averages, BehindRow, Doings, EntityRow, FarEnd, FlowRow, PairsAnswer, SnapshotAnswer, Who},
 };
 use serde::Serialize;
@@ -316,7 +316,7 @@ impl Grown {
             days,
             grows,
             peak_growth_per_day: Some(onset.growth_per_day),
-            mean_growth_per_day: Some(median_growth(&means)),
+            mean_growth_per_day: Trend::of(&means).map(|trend| trend.growth_per_day),
             since_unix_seconds: grows.then_some(onset.since_unix_seconds),
             is_onset_seen: grows && onset.is_seen,
             peak_then: grows.then_some(onset.then),

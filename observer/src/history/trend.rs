@@ -1,7 +1,7 @@
-//! How much something grows, day by day: a straight line by least squares through the logarithms of the days.
+//! How much something grows, day by day: the median of the slopes between any two days, in the logarithms (Theil and Sen).
 //!
-//! What grows by 3 % a day is a straight line there, and a single wild day does not decide. A day is 24 hours counted back from
-//! the newest row, so that the last is whole.
+//! What grows by 3 % a day is a straight line there, and neither a wild day nor a quarter of them moves it. A day is 24 hours counted back
+//! from the newest row, so that the last is whole.
 
 pub(super) const DAY: u64 = 24 * 3600;
 /// A day with rows for less time says little of its maximum.
@@ -21,18 +21,26 @@ pub struct Trend {
 impl Trend {
     /// The trend of days, each with its number and value. `None` for fewer than three that are not zero.
     pub fn of(days: &[(u64, f64)]) -> Option<Self> {
-        let points: Vec<(f64, f64)> =
-            days.iter().filter(|(_, value)| *value > 0.0).map(|(day, value)| (*day as f64, value.ln())).collect();
+        let known = days.iter().filter(|(_, value)| *value > 0.0 && value.is_finite());
+        let points: Vec<(u64, f64)> = known.map(|(day, value)| (*day, value.ln())).collect();
         if points.len() < LEAST_DAYS {
             return None;
         }
-        let count = points.len() as f64;
-        let mean_x = points.iter().map(|(x, _)| x).sum::<f64>() / count;
-        let mean_y = points.iter().map(|(_, y)| y).sum::<f64>() / count;
-        let covariance: f64 = points.iter().map(|(x, y)| (x - mean_x) * (y - mean_y)).sum();
-        let variance: f64 = points.iter().map(|(x, _)| (x - mean_x).powi(2)).sum();
-        (variance > 0.0).then(|| Self { growth_per_day: (covariance / variance).exp_m1(), days: points.len() })
+        let mut slopes = Vec::with_capacity(points.len() * (points.len() - 1) / 2);
+        for (at, (day, value)) in points.iter().enumerate() {
+            let others = points[at + 1..].iter().filter(|(other, _)| other != day);
+            slopes.extend(others.map(|(other, its)| (its - value) / (*other as f64 - *day as f64)));
+        }
+        Some(Self { growth_per_day: median(&mut slopes)?.exp_m1(), days: points.len() })
     }
+}
+
+fn median(values: &mut [f64]) -> Option<f64> {
+    let middle = values.len().checked_sub(1)? / 2;
+    let is_even = values.len().is_multiple_of(2);
+    let (_, lower, above) = values.select_nth_unstable_by(middle, f64::total_cmp);
+    let upper = above.iter().copied().min_by(f64::total_cmp).filter(|_| is_even);
+    Some(f64::midpoint(*lower, upper.unwrap_or(*lower)))
 }
 
 /// The largest value of each day that is covered by rows for at least half of it. A row is its time, how many seconds it covers,
@@ -81,6 +89,24 @@ mod tests {
         let trend = Trend::of(&maxima).unwrap();
         assert!((trend.growth_per_day - 0.03).abs() < 0.003, "{trend:?}");
         assert_eq!(trend.days, 30);
+    }
+
+    #[test]
+    fn a_wild_day_moves_nothing() {
+        let grows = |day: u64| (day, 1.03_f64.powf(day as f64));
+        for wild in [0, 15, 29] {
+            let days: Vec<_> =
+                (0..30).map(grows).map(|(day, value)| (day, if day == wild { 6.0 * value } else { value })).collect();
+            let trend = Trend::of(&days).unwrap();
+            assert!((trend.growth_per_day - 0.03).abs() < 0.001, "{wild}: {trend:?}");
+        }
+    }
+
+    #[test]
+    fn of_slopes_the_middle_one_counts_or_what_is_between_the_two() {
+        assert_eq!(median(&mut [3.0, 1.0, 2.0]), Some(2.0));
+        assert_eq!(median(&mut [4.0, 1.0, 2.0, 8.0]), Some(3.0));
+        assert_eq!(median(&mut []), None);
     }
 
     #[test]
