@@ -12,7 +12,7 @@ use std::{collections::BTreeMap, ffi::OsString, io::Write as _, process::Command
 pub(crate) const EVERYTHING: &str = include_str!("../everything.yaml");
 
 /// Values that are wrong, and what Helm has to name.
-const WRONG: [(&str, &str); 20] = [
+const WRONG: [(&str, &str); 21] = [
     ("agent: {sampleInterval: 2h}", "/agent/sampleInterval"),
     ("agent: {pressure: 1}", "/agent/pressure"),
     ("agents: {port: 9810}", "agents"),
@@ -32,6 +32,7 @@ const WRONG: [(&str, &str); 20] = [
     ("image: {tag: 1.10}", "/image/tag"),
     ("podMonitor: {enabled: 'yes'}", "/podMonitor/enabled"),
     ("prometheusRule: {groups: []}", "groups"),
+    ("prometheusRule: {runbookBase: 'docs'}", "/prometheusRule/runbookBase"),
     ("dashboards: {labels: {grafana_dashboard: 1}}", "grafana_dashboard"),
 ];
 
@@ -185,6 +186,15 @@ fn rules() -> Result<()> {
     ensure!(labels.get("role").is_some_and(|role| role == "alert-rules"), "{labels:?}");
     let file = documents(&text("deploy/rules/observer.yaml")?)?;
     ensure!(file == [rule.spec.clone()], "the chart has other rules than deploy/rules");
+    let linked = self::objects("prometheusRule: {enabled: true, runbookBase: 'https://git.example/main/'}", &[])?;
+    let rules = linked.prometheus_rules.iter().flat_map(|rule| rule.spec["groups"].as_array().into_iter().flatten());
+    let rules: Vec<_> = rules.flat_map(|group| group["rules"].as_array().into_iter().flatten()).collect();
+    for alert in rules.iter().filter(|rule| rule["alert"].is_string()) {
+        let [of_file, url] = ["runbook", "runbook_url"].map(|name| alert["annotations"][name].as_str());
+        let whole = of_file.map(|path| format!("https://git.example/main/{path}"));
+        ensure!(url.is_some() && url == whole.as_deref(), "{alert}");
+    }
+    ensure!(rules.iter().any(|rule| rule["alert"].is_string()), "no alert");
     Ok(())
 }
 
