@@ -113,7 +113,7 @@ mod tests {
         let mut record = [0; RECORD_BYTES];
         record[..8].copy_from_slice(&7_u64.to_ne_bytes());
         record[24..32].copy_from_slice(&1500_u64.to_ne_bytes());
-        record[72..74].copy_from_slice(&443_u16.to_ne_bytes());
+        record[80..82].copy_from_slice(&443_u16.to_ne_bytes());
         record[BOOK_BYTES + 8..BOOK_BYTES + 12].copy_from_slice(&1_u32.to_ne_bytes());
         let OpenSocket { book, state } = OpenSocket::of(&record);
         assert_eq!((book.cgroup, book.traffic.transmit_bytes, book.remote_port, state.state), (7, 1500, 443, 1));

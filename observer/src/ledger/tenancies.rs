@@ -43,6 +43,9 @@ impl Target {
     }
 }
 
+/// How much later than it was carried something may be booked: closed sockets are told of when their table has rested.
+const TOLD_LATE_SECONDS: u64 = 2;
+
 /// The number of what nobody was asked for.
 const NOBODY: u32 = 0;
 
@@ -206,7 +209,7 @@ impl Tenancies {
             return;
         }
         if count == 0 {
-            told(NOBODY, Target { number, begun: Some((since, Some(until))) });
+            told(NOBODY, Target { number, begun: Some((since, Some(until.saturating_add(TOLD_LATE_SECONDS)))) });
         }
         let is_later = |tenancy: &Tenancy| tenancy.since_unix_seconds > since;
         let mut at = known.tenancies.iter().position(is_later).unwrap_or(count);
