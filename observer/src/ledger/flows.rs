@@ -402,6 +402,15 @@ mod tests {
     }
 
     #[test]
+    fn a_flow_has_begun_when_the_first_of_its_parts_had() {
+        let mut flows = Flows::default();
+        for begun_unix_seconds in [90, 80, 85] {
+            flows.add(flow(1, 7), &FlowBooks { begun_unix_seconds, ..carried(10) });
+        }
+        assert_eq!(flows.books[&flow(1, 7)].begun_unix_seconds, 80);
+    }
+
+    #[test]
     fn an_open_socket_is_a_connection_if_it_is_one() {
         let ledger = Ledger::default();
         let book = SocketBook {

@@ -84,6 +84,14 @@ fn what_was_carried_before_anybody_was_asked_is_the_first_ones_from_its_beginnin
 }
 
 #[test]
+fn a_short_one_does_not_end_before_it_begins() {
+    let mut tenancies = Tenancies::default();
+    tenancies.held(ADDRESS, &pod("a"), Some(101), true, 101);
+    tenancies.had(ADDRESS, &pod("a"), Some(101), 100, true);
+    assert_eq!(told(&tenancies), [("a".into(), Some(100), Some(100))]);
+}
+
+#[test]
 fn what_is_nobodys_again_is_the_next_ones_from_its_beginning_on() {
     let mut story = Story::new();
     story.carry(85);
