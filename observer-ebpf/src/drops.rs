@@ -40,3 +40,17 @@ pub(crate) unsafe fn fetch_add(counter: *mut u64, value: u64) -> u64 {
     }
     before
 }
+
+/// Puts a value in the place of what is there, atomically, and tells what that was: only where [`FETCHES`](crate::offsets::FETCHES) is set.
+///
+/// # Safety
+/// `word` must be an aligned word of a map value.
+#[inline(always)]
+pub(crate) unsafe fn exchange(word: *mut u64, value: u64) -> u64 {
+    let before;
+    // SAFETY: as above, with BPF_XCHG.
+    unsafe {
+        core::arch::asm!(".8byte 0x000000e1000021db", in("r1") word, inlateout("r2") value => before);
+    }
+    before
+}

@@ -1,6 +1,6 @@
 //! What both sides know of sockets and their far ends: what a socket remembers, and what is told of those that have closed.
 
-use crate::{Address, SCOPES, Traffic};
+use crate::{Address, SCOPES, Traffic, carried};
 
 /// An [`Address`] in two words, its bytes as they lie in memory: the programs copy and compare these.
 pub type AddressWords = [u64; 2];
@@ -35,8 +35,10 @@ pub struct SocketBook {
     pub slot: u32,
     /// The [`Control::slot_generation`](crate::Control::slot_generation) at which slot 0 was the answer.
     pub slot_generation: u32,
-    /// What it has carried to and from this far end and has handed on to nobody yet.
-    pub traffic: Traffic,
+    /// What it has sent to this far end and has handed on to nobody yet, as [`carried`] has it.
+    pub sent: u64,
+    /// What it has received from it, likewise.
+    pub received: u64,
     /// What is the case with it, and what has been told of it, in a word that several CPUs change at once: [`RELEASED`],
     /// [`CLAIM_OF_END`], [`CLAIM_OF_CONNECTION`], and in the low half the segments sent again that have been told of.
     pub marks: u64,
@@ -65,8 +67,9 @@ pub const CLAIMS: u64 = 0x3fff;
 pub const CLAIM_OF_CONNECTION: u64 = 1 << 32;
 /// The same for its end.
 pub const CLAIM_OF_END: u64 = CLAIM_OF_CONNECTION * (CLAIMS + 1);
-/// Nobody has the socket open any more, though packets may still come and go.
-pub const RELEASED: u64 = 1 << 63;
+/// Nobody has the socket open any more, though packets may still come and go. The same bit as [`carried::MUCH`]: with either, what is carried
+/// is handed over.
+pub const RELEASED: u64 = carried::MUCH;
 
 /// A connection that was there before the programs, or one that was accepted: which of them has yet to be asked of the socket.
 pub const UNDECIDED: u8 = 0;
@@ -187,6 +190,11 @@ impl SocketBook {
         self.marks & RELEASED != 0
     }
 
+    /// What it has carried and has handed on to nobody yet.
+    pub const fn traffic(&self) -> Traffic {
+        carried::traffic(self.sent, self.received)
+    }
+
     /// The flow that its far end makes.
     pub const fn flow(&self) -> FlowKey {
         let direction = if self.direction == OUTBOUND { OUTBOUND } else { INBOUND };
@@ -227,7 +235,8 @@ pub const TCP_CLOSE: u32 = 7;
 /// It takes connections.
 pub const TCP_LISTEN: u32 = 10;
 
-const _: () = assert!(size_of::<SocketBook>() == 96 && size_of::<FlowKey>() == 32 && size_of::<FlowSum>() == 72);
+const _: () = assert!(size_of::<SocketBook>() == 80 && size_of::<FlowKey>() == 32 && size_of::<FlowSum>() == 72);
+const _: () = assert!(CLAIM_OF_END * (CLAIMS + 1) <= RELEASED);
 const _: () = assert!(size_of::<SocketState>() == 16 && SCOPES <= PEER_SCOPE as usize);
 
 #[cfg(test)]

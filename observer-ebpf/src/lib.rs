@@ -5,6 +5,7 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
+pub mod carried;
 pub mod causes;
 pub mod dns;
 pub mod flows;

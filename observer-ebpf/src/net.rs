@@ -5,7 +5,7 @@
 use crate::{
     drops,
     offsets::{CONNECTION_ASKED, CONNECTIONS, MIX_SECRET, SKB_CONNECTION, peek},
-    packet::{Direction, PacketEnd, addresses, mapped_words, packet_end, packet_far_end, segmented, unpack},
+    packet::{Direction, PacketEnd, addresses, mapped_words, packet_end, packet_far_end, segmented},
     questions,
     slots::{self, NoSlot},
     sockets::{self, storage},
@@ -20,7 +20,7 @@ use aya_ebpf::{
 };
 use core::ptr::read_volatile;
 use observer_ebpf::{
-    Address, Drop, MAX_SCOPE_PREFIXES, SCOPES, Scope, Traffic, UNATTRIBUTED_SLOT,
+    Address, Drop, MAX_SCOPE_PREFIXES, SCOPES, Scope, Traffic, UNATTRIBUTED_SLOT, carried,
     flows::{
         AddressWords, FlowKey, INBOUND, NO_CONNECTIONS, OUTBOUND, PEER_KNOWN, PEER_SCOPE, PEER_SENT, SocketBook,
         TABLE_OF_CONNECTIONS, TCP, UNDECIDED, address_of, mix_ipv6, peer_key,
@@ -53,7 +53,7 @@ pub(crate) fn book(ctx: &SkBuffContext, direction: Direction) {
     let control = slots::control();
     let key =
         far_end(skb, sk, direction).map_or(UNREADABLE, |mixed| known_key(mixed, control.scope_generation, direction));
-    let (bytes, packets) = if gso_size == 0 { (u64::from(bytes), 1) } else { unpack(segmented(skb)) };
+    let carried = if gso_size == 0 { carried::word(bytes.into(), 1) } else { segmented(skb) };
     let mut socket = if sk.is_null() { core::ptr::null_mut() } else { storage(sk, core::ptr::null_mut(), 0) };
     let known = known_place(socket, key, direction);
     let place = known.unwrap_or_else(|| settle(skb, sk, socket, key, direction));
@@ -67,13 +67,12 @@ pub(crate) fn book(ctx: &SkBuffContext, direction: Direction) {
         if let Some((key, port)) = unsafe { stranger(skb, socket, place, direction) } {
             // SAFETY: as above.
             asks = questions::is_asked_at(port) && unsafe { (*socket).direction } == OUTBOUND;
-            sockets::book_stranger(key, direction, bytes, packets);
+            sockets::book_stranger(key, direction, carried);
         }
     } else if !socket.is_null() {
         // SAFETY: the socket's storage.
         unsafe {
-            sockets::count(&raw mut (*socket).traffic, direction, bytes, packets);
-            if told::is_released(socket) {
+            if sockets::carry(socket, direction, carried) {
                 sockets::turn_over(socket);
             }
         }
@@ -83,7 +82,7 @@ pub(crate) fn book(ctx: &SkBuffContext, direction: Direction) {
     let scope = (place & PEER_SCOPE) as usize;
     let Some(book) = slots::net_book((place >> 8) as u32, cpu).filter(|_| scope < SCOPES) else { return };
     // SAFETY: the map's value; the scope was compared.
-    unsafe { sockets::count((&raw mut (*book).scopes).cast::<Traffic>().add(scope), direction, bytes, packets) }
+    unsafe { sockets::count((&raw mut (*book).scopes).cast::<Traffic>().add(scope), direction, carried) }
     if known.is_none() && asks && !socket.is_null() {
         // SAFETY: the socket's storage.
         questions::observer_dns_packet(skb, unsafe { owner(socket, place) }, direction as u32);
@@ -218,6 +217,10 @@ fn settle(skb: *mut __sk_buff, sk: *mut bpf_sock, known: *mut SocketBook, key: u
             return place(UNATTRIBUTED_SLOT, scope);
         }
         let slot = slot_or_count(cgroup);
+        if slot.is_err() != ((*socket).slot == UNATTRIBUTED_SLOT) {
+            // What was carried before is in other sums.
+            sockets::turn_over(socket);
+        }
         (*socket).slot = slot.unwrap_or(UNATTRIBUTED_SLOT);
         if slot != Err(NoSlot::TableRefused) {
             (*socket).slot_generation = generation;

@@ -1,9 +1,10 @@
 //! What open sockets have carried so far, asked for by user space: an iterator over their storage, called once for each.
 
 use crate::{
+    drops::add,
     offsets::{SEQ_COUNT, SEQ_SIZE, SOCK_STATE, TCP_ROUND_TRIP, TCP_TOTAL_RETRANS, field, peek},
     sockets,
-    told::{claim_connection, claim_retransmits, give_back, is_released, take},
+    told::{claim_connection, claim_retransmits, is_released, take},
 };
 use aya_ebpf::{bindings::seq_file, helpers::generated::bpf_seq_write};
 use observer_ebpf::flows::{SocketBook, SocketState, TCP, TCP_SYN_SENT, UNDECIDED, is_connection};
@@ -43,7 +44,7 @@ pub(crate) fn tell(element: *const Element) {
         // to give it back to. What is written tells the kernel of it.
         let fits = written + RECORD_BYTES < size;
         if fits {
-            book.traffic = take(&raw mut (*socket).traffic);
+            (book.sent, book.received) = (take(&raw mut (*socket).sent), take(&raw mut (*socket).received));
             if book.protocol == TCP {
                 tell_of_connection(sk as u64, socket, &mut state);
                 book.direction = (*socket).direction;
@@ -52,7 +53,8 @@ pub(crate) fn tell(element: *const Element) {
         let is_written = bpf_seq_write(seq, (&raw mut book).cast(), size_of::<SocketBook>() as u32) == 0
             && bpf_seq_write(seq, (&raw mut state).cast(), size_of::<SocketState>() as u32) == 0;
         if fits && !is_written {
-            give_back(&raw mut (*socket).traffic, &book.traffic);
+            add(&raw mut (*socket).sent, book.sent);
+            add(&raw mut (*socket).received, book.received);
         }
     }
 }

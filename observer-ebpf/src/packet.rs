@@ -4,7 +4,7 @@ use crate::{drops, offsets::MIX_SECRET};
 use aya_ebpf::{bindings::__sk_buff, helpers::generated::bpf_skb_load_bytes};
 use core::mem::MaybeUninit;
 use observer_ebpf::{
-    Drop,
+    Drop, carried,
     flows::{AddressWords, TCP, mix_ipv6},
     wire,
 };
@@ -130,32 +130,18 @@ pub(crate) fn is_answer_of_tcp(skb: *mut __sk_buff) -> bool {
     load::<u8>(skb, at + FLAGS).unwrap_or(0) & SYN == 0
 }
 
-/// Bytes and packets on the wire of a packet that the device, or the stack behind this hook, cuts into segments.
+/// Bytes and packets on the wire, in one word, of a packet that the device, or the stack behind this hook, cuts into segments.
 #[inline(never)]
 pub(crate) fn segmented(skb: *mut __sk_buff) -> u64 {
     // SAFETY: the context of the program.
     let (bytes, gso_size, gso_segs) = unsafe { ((*skb).len, (*skb).gso_size, (*skb).gso_segs) };
     let Some((headers, removed)) = headers(skb) else {
         drops::count(Drop::PacketUnreadable);
-        return pack(u64::from(bytes), 1);
+        return carried::word(u64::from(bytes), 1);
     };
     let (bytes, packets) = wire::on_the_wire(bytes.saturating_sub(removed), headers, gso_size, gso_segs);
-    pack(bytes, packets)
+    carried::word(bytes, packets)
 }
-
-/// Bytes and packets of one `sk_buff` in a word: a function of its own has one register to return.
-#[inline(always)]
-fn pack(bytes: u64, packets: u64) -> u64 {
-    (bytes << PACKETS_BITS) | packets
-}
-
-#[inline(always)]
-pub(crate) fn unpack(word: u64) -> (u64, u64) {
-    (word >> PACKETS_BITS, word & ((1 << PACKETS_BITS) - 1))
-}
-
-/// More than the segments that 2^20 bytes can be cut into.
-const PACKETS_BITS: u32 = 24;
 
 /// IP's number of UDP.
 pub(crate) const UDP: u8 = 17;

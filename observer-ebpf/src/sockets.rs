@@ -1,5 +1,5 @@
 //! What a socket has carried, by far end: kept in its storage while it is open, and handed over to a table when it closes or turns to
-//! another far end. A packet costs two adds.
+//! another far end. A packet costs one add.
 
 use crate::{
     drops::{self, add},
@@ -20,6 +20,7 @@ use aya_ebpf::{
 use core::ptr::read_volatile;
 use observer_ebpf::{
     DEFAULT_SLOTS, Drop, Traffic, UNATTRIBUTED_SLOT,
+    carried::{self, MUCH},
     flows::{
         ADDED, FLOW_COUNTS, FlowKey, FlowShare, FlowSum, HEAVY_FLOW_BYTES, IN_TABLES, INBOUND, MANY_AND_HEAVY_FLOWS,
         MANY_CLOSED_FLOWS, MAX_CLOSED_FLOWS, OUTBOUND, PEER_KNOWN, RAW, SocketBook, TCP, TCP_LISTEN, TCP_SYN_RECEIVED,
@@ -53,12 +54,30 @@ pub(crate) fn storage(sk: *mut bpf_sock, new: *mut SocketBook, flags: u64) -> *m
     unsafe { bpf_sk_storage_get((&raw const SOCKETS).cast_mut().cast(), sk.cast(), new.cast(), flags).cast() }
 }
 
-/// Adds a packet to sums that several CPUs may add to at once, or a softirq of this one.
+/// Adds a packet, or its segments, to what a socket has carried. True when that has to be handed over.
+///
+/// # Safety
+/// `socket` must be a socket's storage.
+#[inline(always)]
+pub(crate) unsafe fn carry(socket: *mut SocketBook, direction: Direction, word: u64) -> bool {
+    // SAFETY: as above.
+    unsafe {
+        let sum = match direction {
+            Direction::Transmit => &raw mut (*socket).sent,
+            Direction::Receive => &raw mut (*socket).received,
+        };
+        add(sum, word);
+        (read_volatile(sum) | read_volatile(&raw const (*socket).marks)) & MUCH != 0
+    }
+}
+
+/// Adds a packet, or its segments, to sums that several CPUs may add to at once, or a softirq of this one.
 ///
 /// # Safety
 /// `traffic` must be in a map's value.
 #[inline(always)]
-pub(crate) unsafe fn count(traffic: *mut Traffic, direction: Direction, bytes: u64, packets: u64) {
+pub(crate) unsafe fn count(traffic: *mut Traffic, direction: Direction, word: u64) {
+    let (bytes, packets) = carried::parts(word);
     // SAFETY: as above.
     unsafe {
         match direction {
@@ -195,10 +214,9 @@ pub(crate) unsafe fn turn_over(socket: *mut SocketBook) {
 #[inline(always)]
 unsafe fn hand_over(socket: *mut SocketBook, closing: Closing) {
     // SAFETY: as above.
-    let traffic = unsafe { take(&raw mut (*socket).traffic) };
+    let (sent, received) = unsafe { (take(&raw mut (*socket).sent), take(&raw mut (*socket).received)) };
     let Closing { connections, failed, retransmits, round_trip_us } = closing;
-    // Where another CPU tells at the same moment, each may have a part.
-    let carried = traffic.transmit_bytes | traffic.transmit_packets | traffic.receive_bytes | traffic.receive_packets;
+    let carried = sent | received;
     if carried == 0 && connections | failed | retransmits == 0 {
         return;
     }
@@ -209,7 +227,7 @@ unsafe fn hand_over(socket: *mut SocketBook, closing: Closing) {
         key.cgroup = 0;
     }
     let sum = FlowSum {
-        traffic,
+        traffic: carried::traffic(sent, received),
         connections: connections.into(),
         failed: failed.into(),
         retransmits: retransmits.into(),
@@ -221,12 +239,12 @@ unsafe fn hand_over(socket: *mut SocketBook, closing: Closing) {
 
 /// Books a packet of a socket without connection that is for, or from, another far end than its first.
 #[inline(never)]
-pub(crate) fn book_stranger(mut key: FlowKey, direction: Direction, bytes: u64, packets: u64) {
-    let mut sum = FlowSum::default();
-    match direction {
-        Direction::Transmit => (sum.traffic.transmit_bytes, sum.traffic.transmit_packets) = (bytes, packets),
-        Direction::Receive => (sum.traffic.receive_bytes, sum.traffic.receive_packets) = (bytes, packets),
-    }
+pub(crate) fn book_stranger(mut key: FlowKey, direction: Direction, word: u64) {
+    let traffic = match direction {
+        Direction::Transmit => carried::traffic(word, 0),
+        Direction::Receive => carried::traffic(0, word),
+    };
+    let sum = FlowSum { traffic, ..FlowSum::default() };
     book(&mut key, &sum);
 }
 

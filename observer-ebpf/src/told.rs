@@ -1,80 +1,29 @@
 //! What is told of once, whoever tells of it: several CPUs may find the same socket to be over, or look at it, at the same moment. Each takes
-//! by one instruction that says what was there before, and gives back what it did not get.
+//! by one instruction that says what was there before.
 
 use crate::{
-    drops::{add, fetch_add},
+    drops::{add, exchange, fetch_add},
     offsets::{FETCHES, top_bit},
 };
 use core::ptr::read_volatile;
-use observer_ebpf::{
-    Traffic,
-    flows::{CLAIM_OF_CONNECTION, CLAIM_OF_END, CLAIMS, RELEASED, SocketBook},
-};
+use observer_ebpf::flows::{CLAIM_OF_CONNECTION, CLAIM_OF_END, CLAIMS, RELEASED, SocketBook};
 
-/// How often it is tried where others take at the same moment: after each time another one of them has what it asked for.
-const ROUNDS: u32 = 3;
-
-/// Takes what a socket has carried and nobody has told of. What is there and what was taken are together what was added, at any moment at which
-/// nobody takes. While somebody gives back, there may be less than nothing: then that one looks again.
+/// Takes what a socket has carried one way and nobody has told of.
 ///
 /// # Safety
-/// `traffic` must be in a socket's storage.
+/// `word` must be in a socket's storage.
 #[inline(always)]
-pub(crate) unsafe fn take(traffic: *mut Traffic) -> Traffic {
-    let mut taken = Traffic::default();
-    for _ in 0..ROUNDS {
+pub(crate) unsafe fn take(word: *mut u64) -> u64 {
+    if FETCHES.load() != 0 {
         // SAFETY: as above.
-        let missed = unsafe {
-            take_word(&raw mut (*traffic).transmit_bytes, &mut taken.transmit_bytes)
-                | take_word(&raw mut (*traffic).transmit_packets, &mut taken.transmit_packets)
-                | take_word(&raw mut (*traffic).receive_bytes, &mut taken.receive_bytes)
-                | take_word(&raw mut (*traffic).receive_packets, &mut taken.receive_packets)
-        };
-        if missed == 0 {
-            break;
-        }
+        return unsafe { exchange(word, 0) };
     }
+    // Where two take at the same moment, what was there is told of twice, and then there is less than nothing until as much has been carried.
+    // SAFETY: as above.
+    let there = unsafe { read_volatile(word) };
+    let taken = there & top_bit(there).wrapping_sub(1);
+    add(word, taken.wrapping_neg());
     taken
-}
-
-/// Takes from a word and tells how much somebody else got that had been seen there. Without a branch, see [`top_bit`].
-///
-/// # Safety
-/// As for [`take`].
-#[inline(always)]
-unsafe fn take_word(word: *mut u64, taken: &mut u64) -> u64 {
-    // SAFETY: as above.
-    let there = above_zero(unsafe { read_volatile(word) });
-    // SAFETY: as above.
-    let fetched = unsafe { fetch_add(word, there.wrapping_neg()) };
-    let before = if FETCHES.load() == 0 { there } else { fetched };
-    let lacking = above_zero(there.wrapping_sub(before));
-    // At most all of it.
-    let missed = lacking.wrapping_sub(above_zero(lacking.wrapping_sub(there)));
-    add(word, missed);
-    *taken = taken.wrapping_add(there.wrapping_sub(missed));
-    missed
-}
-
-/// A number with a sign, or zero if it is below that.
-#[inline(always)]
-fn above_zero(number: u64) -> u64 {
-    number & top_bit(number).wrapping_sub(1)
-}
-
-/// Gives back what could not be told of.
-///
-/// # Safety
-/// As for [`take`].
-#[inline(always)]
-pub(crate) unsafe fn give_back(traffic: *mut Traffic, taken: &Traffic) {
-    // SAFETY: as above.
-    unsafe {
-        add(&raw mut (*traffic).transmit_bytes, taken.transmit_bytes);
-        add(&raw mut (*traffic).transmit_packets, taken.transmit_packets);
-        add(&raw mut (*traffic).receive_bytes, taken.receive_bytes);
-        add(&raw mut (*traffic).receive_packets, taken.receive_packets);
-    }
 }
 
 /// Nobody has the socket open any more. Whoever adds to it from here on sees that: on x86-64 the instruction is a barrier.

@@ -81,13 +81,13 @@ impl OpenSocket {
     pub fn carried(&self) -> Option<(FlowKey, FlowSum)> {
         let Self { book, state } = self;
         let sum = FlowSum {
-            traffic: book.traffic,
+            traffic: book.traffic(),
             connections: state.is_new.into(),
             retransmits: state.retransmits.into(),
             ..FlowSum::default()
         };
         (sum != FlowSum::default()).then(|| {
-            let carries = book.traffic != Traffic::default();
+            let carries = sum.traffic != Traffic::default();
             let key = book.flow();
             let nobody = carries && book.slot == UNATTRIBUTED_SLOT;
             (FlowKey { cgroup: if nobody { 0 } else { key.cgroup }, ..key }, sum)
@@ -107,15 +107,16 @@ impl OpenSocket {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use observer_ebpf::carried;
 
     #[test]
     fn a_record_is_a_book_and_a_state() {
         let mut record = [0; RECORD_BYTES];
         record[..8].copy_from_slice(&7_u64.to_ne_bytes());
-        record[24..32].copy_from_slice(&1500_u64.to_ne_bytes());
-        record[80..82].copy_from_slice(&443_u16.to_ne_bytes());
+        record[24..32].copy_from_slice(&carried::word(1500, 1).to_ne_bytes());
+        record[64..66].copy_from_slice(&443_u16.to_ne_bytes());
         record[BOOK_BYTES + 8..BOOK_BYTES + 12].copy_from_slice(&1_u32.to_ne_bytes());
         let OpenSocket { book, state } = OpenSocket::of(&record);
-        assert_eq!((book.cgroup, book.traffic.transmit_bytes, book.remote_port, state.state), (7, 1500, 443, 1));
+        assert_eq!((book.cgroup, book.traffic().transmit_bytes, book.remote_port, state.state), (7, 1500, 443, 1));
     }
 }

@@ -32,7 +32,6 @@ pub(super) fn tests() -> Vec<Trial> {
             OPEN,
             short,
         ),
-        test("who_ends_a_connection_at_both_ends_at_once_is_told_of_once", Place::Both, OPEN, halves),
         test("who_speaks_to_thousands_takes_no_far_ends_of_others", Place::Both, &[Need::Root], beside_a_scanner),
         test("a_rate_is_that_of_the_last_seconds_and_what_is_quiet_comes_last", Place::Both, OPEN, rates),
     ]
@@ -211,34 +210,6 @@ fn short() -> Result<()> {
         let (sum, books) = (taken.sum(), agent.scrape()?.traffic(&server.label)?);
         ensure!(sum == books, "the server's flows: {sum}\nits books: {books}");
         ensure!(taken.total("connections") == connections, "{:#?}", taken.all);
-        Ok(())
-    };
-    explain(&agent, outcome())
-}
-
-/// A socket's end comes from its holder and from the network, on two CPUs at the same time.
-fn halves() -> Result<()> {
-    let count: u32 = if is_guest() { 1000 } else { 40_000 };
-    let folder = Cgroup::for_test()?;
-    let (client, server) = (folder.child("client")?, folder.child("server")?);
-    let serve = Worker::start(Seat::in_cgroup(&server), ["tcp-serve", "--bind", &any_port("0.0.0.0")?])?;
-    let agent = Agent::start(&[])?;
-    let port = port(&serve.greeting)?.to_string();
-    let mut many = Worker::start(Seat::in_cgroup(&client), ["connections", "--port", &port])?;
-    // To few addresses, so that none is left out.
-    for _ in 0..count / 100 {
-        many.ask("halves 1 100 200")?;
-    }
-    let (flows, page) = Flows::at_rest(&agent, &client.label)?;
-    let outcome = || {
-        let (sum, books) = (flows.sum(), page.traffic(&client.label)?);
-        ensure!(sum == books, "the flows: {sum}\nthe books: {books}");
-        ensure!(flows.total("connections") == u64::from(count), "{} of {count}", flows.total("connections"));
-        ensure!(flows.total("open_connections") + flows.total("failed_connections") == 0, "not all have closed");
-        let taken = Flows::at_rest(&agent, &server.label)?.0;
-        let (sum, books) = (taken.sum(), agent.scrape()?.traffic(&server.label)?);
-        ensure!(sum == books, "the server's flows: {sum}\nits books: {books}");
-        ensure!(taken.total("connections") == u64::from(count), "{:#?}", taken.all);
         Ok(())
     };
     explain(&agent, outcome())

@@ -35,6 +35,7 @@ mod slots;
 mod starving;
 mod state_dir;
 mod throttling;
+mod told;
 mod top;
 mod translated;
 mod uninterruptible;
@@ -67,6 +68,7 @@ pub(crate) fn all() -> Vec<Trial> {
     all.extend(mixes::tests());
     all.extend(culprits::tests());
     all.extend(throttling::tests());
+    all.extend(told::tests());
     all.extend(memory::tests());
     all.extend(uninterruptible::tests());
     all.extend(lifetimes::tests());

@@ -62,7 +62,12 @@ impl Hole {
 
     /// A worker that sends datagrams of 200 bytes into it, 228 on the wire.
     pub(super) fn sender(&self, seat: Seat<'_>) -> Result<Worker> {
+        self.sender_of(seat, &["--size", "200"])
+    }
+
+    /// A worker that sends other ones.
+    pub(super) fn sender_of(&self, seat: Seat<'_>, datagrams: &[&str]) -> Result<Worker> {
         let seat = Seat { netns: Some(self.device.netns.pid()), ..seat };
-        Worker::start(seat, ["udp-talk", "--to", &format!("{HOLE}:7"), "--size", "200"])
+        Worker::start(seat, [&["udp-talk", "--to", &format!("{HOLE}:7")], datagrams].concat())
     }
 }

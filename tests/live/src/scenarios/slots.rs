@@ -54,14 +54,14 @@ fn datagrams(count: u64) -> Counted {
 }
 
 /// A cgroup and the worker in it.
-struct Sender {
+pub(super) struct Sender {
     cgroup: Cgroup,
     worker: Worker,
     sent: u64,
 }
 
 /// All on one CPU: those who are told to send at the same time have to wait for it.
-fn senders(folder: &Cgroup, hole: &Hole, numbers: Range<u64>) -> Result<Vec<Sender>> {
+pub(super) fn senders(folder: &Cgroup, hole: &Hole, numbers: Range<u64>) -> Result<Vec<Sender>> {
     let cpu = Some(std::thread::available_parallelism()?.get() - 1);
     let start = |number| {
         let cgroup = folder.child(format!("c{number}"))?;
@@ -72,7 +72,7 @@ fn senders(folder: &Cgroup, hole: &Hole, numbers: Range<u64>) -> Result<Vec<Send
 }
 
 /// Every sender sends, all at the same time.
-fn send(senders: &mut [Sender], count: impl Fn(u64) -> u64) -> Result<()> {
+pub(super) fn send(senders: &mut [Sender], count: impl Fn(u64) -> u64) -> Result<()> {
     for (sender, number) in senders.iter_mut().zip(0..) {
         sender.worker.tell(&format!("send {}", count(number)))?;
         sender.sent += count(number);
