@@ -206,6 +206,19 @@ try {
   await page.keyboard.press("p");
   await page.waitForSelector(".state.live", PATIENCE);
   await page.waitForFunction(hasStretches, PATIENCE, 2);
+
+  // An agent that hangs is not live, which no browser tells by itself.
+  if (wanted.agent) {
+    process.kill(wanted.agent, "SIGSTOP");
+    try {
+      await page.waitForSelector(".state.lost", PATIENCE);
+      assert.match(await page.$eval(".trouble[role=alert]", (said) => said.textContent), /nothing has come from the agent for \d+ seconds/);
+    } finally {
+      process.kill(wanted.agent, "SIGCONT");
+    }
+    await page.waitForSelector(".state.live", PATIENCE);
+    assert.equal(await page.$(".trouble[role=alert]"), null, "what was wrong is said no longer");
+  }
   assert.deepEqual(troubles, [], "what the browser complained of");
   console.log(JSON.stringify({ label, past, sender, flows }));
 } finally {

@@ -5,7 +5,7 @@ mod own;
 
 use super::{
     FAILED, Output, client, complain, exit_code,
-    reach::{Reach, USUAL},
+    reach::{Reach, Reached, USUAL},
 };
 use crate::{
     server::{FlowsAnswer, PairsAnswer, SnapshotAnswer},
@@ -94,11 +94,11 @@ fn shown(arguments: &Arguments) -> anyhow::Result<ExitCode> {
             every,
         );
     }
-    let address = match &own {
-        Some(own) => own.address(),
-        None => arguments.reach.one()?.address,
+    let reached = match &own {
+        Some(own) => Reached { address: own.address(), node: None },
+        None => arguments.reach.one()?,
     };
-    show(arguments, ended, Agent { address, is_batch: arguments.batch }, every)
+    show(arguments, ended, Agent { reached, is_batch: arguments.batch }, every)
 }
 
 fn show(arguments: &Arguments, ended: Option<Ended>, source: impl Source, every: Duration) -> anyhow::Result<ExitCode> {
@@ -110,8 +110,16 @@ fn show(arguments: &Arguments, ended: Option<Ended>, source: impl Source, every:
 /// <https://no-color.org>, and a terminal that has none.
 fn is_plain() -> bool {
     let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
-    set("NO_COLOR").is_some()
-        || set("TERM").is_none_or(|term| term == "dumb" || term.to_string_lossy().ends_with("-mono"))
+    set("NO_COLOR").is_some() || set("TERM").is_none_or(|term| has_no_colours(&term.to_string_lossy()))
+}
+
+/// The terminals of old, and what says so of itself.
+fn has_no_colours(term: &str) -> bool {
+    let model = term.strip_prefix("vt").unwrap_or_default();
+    term == "dumb"
+        || term.ends_with("-mono")
+        || term.ends_with("-m")
+        || model.starts_with(|letter: char| letter.is_ascii_digit())
 }
 
 fn print_all(arguments: &Arguments, mut source: impl Source, every: Duration) -> anyhow::Result<ExitCode> {
@@ -153,15 +161,18 @@ const SNAPSHOT: &str = "/api/v1/snapshot?sort=load&top=10000";
 
 /// Answers by requests.
 struct Agent {
-    address: String,
+    reached: Reached,
     is_batch: bool,
 }
 
 impl Agent {
-    /// The screen has no place for what is said of the waiting.
+    /// The screen tells of the waiting by itself.
     fn ask<T: DeserializeOwned>(&self, target: &str) -> Result<T, String> {
-        let Self { address, is_batch } = self;
-        asked(if *is_batch { client::ask(address, target) } else { client::ask_silently(address, target) })
+        let Self { reached: Reached { address, node }, is_batch } = self;
+        let answer =
+            asked(if *is_batch { client::ask(address, target) } else { client::ask_silently(address, target) });
+        // Through the API server it has an address of the moment.
+        answer.map_err(|trouble| node.iter().fold(trouble, |trouble, node| format!("node {node}: {trouble}")))
     }
 }
 

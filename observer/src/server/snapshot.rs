@@ -27,6 +27,9 @@ pub struct SnapshotAnswer {
     pub entities: Vec<EntityRow>,
     /// How many entities there are beyond those that were asked for.
     pub more: usize,
+    /// How many nodes these are together; an agent tells of its own alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nodes: Option<usize>,
 }
 
 /// Load averages over one, five and fifteen minutes.
@@ -161,6 +164,7 @@ impl SnapshotAnswer {
             all: doings(ledger.node()),
             entities: rows,
             more,
+            nodes: None,
         }
     }
 }

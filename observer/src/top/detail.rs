@@ -96,8 +96,13 @@ fn facts(row: &EntityRow, lines: &mut Vec<Told>) {
 
 fn flows(view: &View, lines: &mut Vec<Told>) {
     lines.push(told(Kind::Head, FLOW, format!("{:>10} {:>10} {:>10}  {}", "SENDS", "RECEIVES", "SENT", "FLOW")));
+    if let Some(trouble) = &view.trouble_of_one {
+        lines.push(told(Kind::Trouble, SENTENCE, trouble));
+    }
     let Some(answer) = &view.flows else {
-        lines.push(told(Kind::Plain, SENTENCE, "asking ..."));
+        if view.trouble_of_one.is_none() {
+            lines.push(told(Kind::Plain, SENTENCE, "asking ..."));
+        }
         return;
     };
     for missing in &answer.missing {

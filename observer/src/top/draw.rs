@@ -16,6 +16,7 @@ use ratatui::{
     text::{Line, Span},
     widgets::{Clear, Paragraph},
 };
+use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
 
 /// With less there is nothing to be read.
 const LEAST: (u16, u16) = (40, 7);
@@ -110,8 +111,10 @@ fn figures(view: &View, width: u16) -> Vec<Line<'static>> {
         lines[0] = Line::from(vec![Span::styled(name, look), Span::raw(rest.to_owned())]);
     }
     let all = &snapshot.all;
+    // Their largest seconds need not be the same one.
+    let of = if snapshot.nodes.is_some() { "of a node in the last" } else { "of a" };
     let bytes = format!(
-        "sends {}, {} in the largest second of a minute, receives {}; waits {} s/s",
+        "sends {}, {} in the largest second {of} minute, receives {}; waits {} s/s",
         rate(all.transmit_bytes_per_second),
         rate(all.transmit_peak_bytes_per_second),
         rate(all.receive_bytes_per_second),
@@ -130,7 +133,8 @@ fn said(view: &View, width: u16) -> Vec<Line<'static>> {
     if !view.filter.is_empty() && view.mode != Mode::Typing {
         said.push(Span::raw(format!("filter: {} ", view.filter)));
     }
-    let trouble = view.trouble.iter().flat_map(|trouble| wrapped(trouble, width, 2));
+    let waits = view.waited.map(|seconds| format!("no answer for {seconds} s: these are the figures of before"));
+    let trouble = waits.iter().chain(&view.trouble).flat_map(|trouble| wrapped(trouble, width, 2));
     let trouble = trouble.map(|line| Line::styled(line, style(view, Color::Red)));
     std::iter::once(Line::from(said)).chain(trouble).collect()
 }
@@ -181,15 +185,25 @@ fn hue(view: &View, row: &EntityRow) -> Style {
     if is_much { style(view, Color::Yellow) } else { Style::new() }
 }
 
-/// A name in so many columns; of one that is longer the end is what tells it from others.
+/// A name in so many columns; of one that is longer the end is what tells it from others, and the node before it.
 pub(super) fn fitted(name: &str, width: u16) -> String {
     let width = usize::from(width);
-    let letters: Vec<char> = name.chars().collect();
-    if letters.len() <= width {
-        return format!("{name:<width$}");
+    let missing = |text: &str| " ".repeat(width.saturating_sub(text.width()));
+    if name.width() <= width {
+        return format!("{name}{}", missing(name));
     }
-    let end: String = letters[letters.len() + 1 - width.max(1)..].iter().collect();
-    format!("~{end}")
+    let node = name.find(": ").map(|at| &name[..at + 2]).filter(|node| node.width() * 2 < width).unwrap_or_default();
+    let room = width.saturating_sub(node.width() + 1);
+    let mut taken = 0;
+    let letters = name.char_indices().rev().take_while(|(_, letter)| {
+        taken += letter.width().unwrap_or_default();
+        taken <= room
+    });
+    let end = letters.last().map_or("", |(at, _)| &name[at..]);
+    let text = format!("{node}~{end}");
+    // A letter of two columns may not fit into the last one.
+    let missing = missing(&text);
+    text + &missing
 }
 
 fn draw_one(frame: &mut Frame<'_>, area: Rect, view: &View) {

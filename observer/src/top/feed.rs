@@ -34,6 +34,8 @@ pub trait Source: Send + 'static {
 /// What came.
 #[derive(Debug)]
 pub enum News {
+    /// Something is asked for: what comes next is the answer.
+    Asked,
     /// Everybody.
     All(Result<(SnapshotAnswer, Option<String>), String>),
     /// One entity's flows and pairs.
@@ -75,11 +77,12 @@ const PIECE: Duration = Duration::from_millis(100);
 
 fn turn(source: &mut impl Source, one: &Mutex<Option<String>>, sender: &Sender<News>, every: Duration) -> bool {
     let wanted = || one.lock().unwrap_or_else(PoisonError::into_inner).clone();
-    if sender.send(News::All(source.snapshot())).is_err() {
+    if sender.send(News::Asked).is_err() || sender.send(News::All(source.snapshot())).is_err() {
         return false;
     }
     let asked = wanted();
     if let Some(of) = &asked {
+        let _ = sender.send(News::Asked);
         let (flows, pairs) = (source.flows(of), source.pairs());
         if sender.send(News::One(of.clone(), flows, pairs)).is_err() {
             return false;

@@ -8,6 +8,7 @@ pub fn merged(answers: &[SnapshotAnswer]) -> SnapshotAnswer {
     let mut rows = BTreeMap::<String, EntityRow>::new();
     let mut whole = SnapshotAnswer {
         node: if answers.len() == 1 { "1 node".into() } else { format!("{} nodes", answers.len()) },
+        nodes: Some(answers.len()),
         ..SnapshotAnswer::default()
     };
     for answer in answers {
@@ -117,5 +118,6 @@ mod tests {
         assert_eq!((web.memory_working_set_bytes, web.transmit_bytes["cluster"]), (Some(7), 10));
         assert_eq!(web.cpu_seconds, None, "nobody knows");
         assert_eq!((whole.node.as_str(), whole.all.load.load1, whole.load), ("2 nodes", 2.0, None));
+        assert_eq!((whole.nodes, whole.all.transmit_peak_bytes_per_second), (Some(2), 30.0));
     }
 }

@@ -10,7 +10,7 @@ use std::{
         atomic::{AtomicBool, Ordering::Relaxed},
     },
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 /// How long keys are waited for before what came is drawn.
@@ -27,7 +27,9 @@ pub fn run(mut view: View, ended: &Ended, feed: impl FnOnce() -> Feed) -> anyhow
     let feed = feed();
     let mut terminal = ratatui::try_init().context("the terminal cannot be used")?;
     let outcome = (|| -> anyhow::Result<()> {
-        let mut is_new = true;
+        // Where it has no screen of its own, or a killed program has left it on that, there is something on it already.
+        terminal.clear().context("the terminal cannot be drawn on")?;
+        let (mut is_new, mut asked) = (true, None);
         while !ended.0.load(Relaxed) {
             if is_new {
                 terminal.draw(|frame| draw(frame, &view)).context("the terminal cannot be drawn on")?;
@@ -44,15 +46,19 @@ pub fn run(mut view: View, ended: &Ended, feed: impl FnOnce() -> Feed) -> anyhow
             }
             for news in feed.news() {
                 is_new = true;
+                asked = None;
                 match news {
+                    News::Asked => asked = Some(Instant::now()),
                     News::All(answer) => view.take(answer),
                     News::One(of, flows, pairs) => view.take_detail(&of, flows, pairs),
                 }
             }
+            is_new |= view.wait(asked.map_or(Duration::ZERO, |asked| asked.elapsed()));
         }
         Ok(())
     })();
-    // A terminal that is gone needs nothing.
+    // A terminal that is gone needs nothing; one without a screen for this alone would keep what was drawn.
+    let _ = terminal.clear();
     let _ = ratatui::try_restore();
     outcome
 }

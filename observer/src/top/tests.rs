@@ -1,13 +1,13 @@
 //! The view by its keys, and what of it is on a screen.
 
-use super::{Act, Sort, View, columns::fitting, draw, table, view::Mode};
+use super::{Act, Sort, View, columns::fitting, draw, draw::fitted, merged, table, view::Mode};
 use crate::server::{Averages, Doings, EntityRow, FarEnd, FlowRow, FlowsAnswer, PairsAnswer, SnapshotAnswer, Who};
 use ratatui::{
     Terminal,
     backend::TestBackend,
     crossterm::event::{KeyCode, KeyEvent, KeyModifiers},
 };
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 fn pod(name: &str, load1: f64, bytes: f64, wait: f64, memory: Option<u64>) -> EntityRow {
     let text = |text: &str| Some(text.to_owned());
@@ -192,6 +192,47 @@ fn a_pause_keeps_what_is_shown_and_trouble_is_told() {
     assert!(names(&view).len() == 4 && screen(&view, 80, 12).contains("worker-2 does not answer"));
     view.take(Ok((SnapshotAnswer::default(), None)));
     assert!(names(&view).is_empty() && !screen(&view, 80, 12).contains("no agent"));
+}
+
+#[test]
+fn who_waits_for_an_answer_is_told_so_until_it_comes() {
+    let mut view = view();
+    assert!(!view.wait(Duration::from_millis(1900)), "that is not long");
+    assert!(view.wait(Duration::from_secs(3)) && !view.wait(Duration::from_millis(3400)));
+    assert!(screen(&view, 80, 12).contains("no answer for 3 s"));
+    assert!(view.wait(Duration::ZERO) && !screen(&view, 80, 12).contains("no answer"));
+}
+
+#[test]
+fn what_is_wrong_with_one_is_told_with_it_and_hides_nothing_of_the_others() {
+    let mut view = view();
+    view.take(Ok((snapshot(), Some("worker-2 does not answer".into()))));
+    press(&mut view, [KeyCode::Enter]);
+    view.take_detail("shop/loader/app", Err("flows are each node's own".into()), Err("so are pairs".into()));
+    let shown = screen(&view, 100, 24);
+    assert!(shown.contains("flows are each node's own") && shown.contains("worker-2 does not answer"), "{shown}");
+    assert!(!shown.contains("asking ..."), "{shown}");
+    press(&mut view, [KeyCode::Esc, KeyCode::Down, KeyCode::Enter]);
+    assert!(screen(&view, 100, 24).contains("asking ..."), "of another one");
+}
+
+#[test]
+fn names_have_their_columns_however_wide_their_letters_and_keep_their_node() {
+    assert_eq!(fitted("web", 5), "web  ");
+    assert_eq!(fitted("shop/web-0", 6), "~web-0");
+    // Each of these takes two.
+    assert_eq!(fitted("店/\u{5e97}\u{5e97}", 9), "店/店店  ");
+    assert_eq!(fitted("店店店店", 6), "~店店 ");
+    assert_eq!(fitted("n1: /system.slice/kubelet.service", 21), "n1: ~/kubelet.service");
+    assert_eq!(fitted("a-node-with-a-long-name: /system.slice", 12), "~ystem.slice", "no room for the node");
+}
+
+#[test]
+fn the_largest_second_of_several_nodes_is_said_to_be_one_nodes() {
+    let mut view = view();
+    assert!(screen(&view, 120, 12).contains("in the largest second of a minute"));
+    view.take(Ok((merged(&[snapshot(), snapshot()]), None)));
+    assert!(screen(&view, 120, 12).contains("in the largest second of a node in the last minute"));
 }
 
 #[test]

@@ -3,7 +3,10 @@
 use super::columns::Sort;
 use crate::server::{EntityRow, FlowsAnswer, PairsAnswer, SnapshotAnswer};
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
-use std::cell::Cell;
+use std::{cell::Cell, time::Duration};
+
+/// From here on whoever looks is told that there is no answer yet.
+const LONG: Duration = Duration::from_secs(2);
 
 /// What a key asks of whoever runs the view.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,6 +50,10 @@ pub struct View {
     pub(super) paused: bool,
     /// Why there is nothing new.
     pub(super) trouble: Option<String>,
+    /// The same of the entity that is shown alone.
+    pub(super) trouble_of_one: Option<String>,
+    /// For how many seconds an answer has been waited for, if that is long.
+    pub(super) waited: Option<u64>,
     /// No colours, where they are not wanted.
     pub(super) plain: bool,
 }
@@ -109,13 +116,22 @@ impl View {
         if self.one.as_deref() != Some(of) || self.paused {
             return;
         }
+        self.trouble_of_one = None;
         match (flows, pairs) {
             (Ok(flows), Ok(pairs)) => {
                 self.flows = Some(flows);
                 self.pairs = Some(pairs);
             }
-            (Err(trouble), _) | (_, Err(trouble)) => self.trouble = Some(trouble),
+            (Err(trouble), _) | (_, Err(trouble)) => self.trouble_of_one = Some(trouble),
         }
+    }
+
+    /// Nothing came for so long since something was asked for. True when that is to be shown, or no longer.
+    pub fn wait(&mut self, waited: Duration) -> bool {
+        let long = Some(waited).filter(|waited| *waited >= LONG).map(|waited| waited.as_secs());
+        let is_new = long != self.waited;
+        self.waited = long;
+        is_new
     }
 
     /// A key was pressed.
@@ -186,6 +202,7 @@ impl View {
         let chosen = self.rows().get(self.selected).map(|row| row.entity.to_string());
         if self.one.is_none() && chosen.is_some() {
             (self.one, self.flows, self.pairs, self.scrolled) = (chosen, None, None, 0);
+            self.trouble_of_one = None;
         }
     }
 

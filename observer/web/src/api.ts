@@ -16,10 +16,14 @@ export type Programs = Schemas["Programs"];
 export const SCOPES = ["loopback", "node", "cluster", "service", "intranet", "internet"] as const;
 export type Scope = (typeof SCOPES)[number];
 
+/** Milliseconds that an answer is waited for: to name far ends an agent takes three seconds. */
+const PATIENCE = 20_000;
+
 /** Asks for JSON; an error is the agent's own words. */
 export async function ask<T>(path: string, parameters: Record<string, string> = {}, signal?: AbortSignal): Promise<T> {
   const query = new URLSearchParams(parameters).toString();
-  const response = await fetch(query ? `${path}?${query}` : path, { signal: signal ?? null });
+  const late = AbortSignal.timeout(PATIENCE);
+  const response = await fetch(query ? `${path}?${query}` : path, { signal: signal ? AbortSignal.any([signal, late]) : late });
   const body: unknown = await response.json().catch(() => undefined);
   if (!response.ok) {
     const said = (body as Schemas["Error"] | undefined)?.error?.message;

@@ -5,6 +5,10 @@ import { waysTo } from "./ways";
 
 /** Seconds that are kept. */
 const KEPT = 900;
+/** Seconds without a word, of an agent that has one a second, after which it is not live any more. */
+const SILENT = 5;
+/** And how often it is called anew then: what leads to it may be another connection by now. */
+const AGAIN = 10;
 
 /** What an entity, or a workload, did in a window. */
 export interface Doing {
@@ -37,6 +41,10 @@ export class Live {
   /** Bytes a second by scope, of each entity: what the last two snapshots differ by. */
   scopes = new Map<string, Partial<Record<Scope, number>>>();
   private source: EventSource | undefined;
+  /** When it last said something, or was called. */
+  private heard = 0;
+  private called = 0;
+  private watch: ReturnType<typeof setInterval> | undefined;
   private readonly listeners = new Set<() => void>();
 
   listen(listener: () => void): () => void {
@@ -56,11 +64,36 @@ export class Live {
   }
 
   start(): void {
-    this.source?.close();
     this.state = "connecting";
+    this.heard = performance.now();
+    this.call();
+    this.watch ??= setInterval(() => this.look(), 1000);
+    this.changed();
+  }
+
+  /** A connection that hangs is no error to a browser. */
+  private look(): void {
+    const now = performance.now();
+    const silent = Math.floor((now - this.heard) / 1000);
+    if (this.source === undefined || silent < SILENT) {
+      return;
+    }
+    const never = this.snapshot === undefined ? "; other tabs of this page may have all the connections that a browser makes to one address" : "";
+    this.state = "lost";
+    this.trouble = `nothing has come from the agent for ${silent} seconds: it hangs, or what leads to it does${never}; the page goes on when something comes`;
+    if (now - this.called >= AGAIN * 1000) {
+      this.call();
+    }
+    this.changed();
+  }
+
+  private call(): void {
+    this.source?.close();
+    this.called = performance.now();
     const source = new EventSource("/api/v1/events?sort=load&top=2000");
     this.source = source;
     source.addEventListener("snapshot", (event) => {
+      this.heard = performance.now();
       this.state = "live";
       this.trouble = undefined;
       this.take(JSON.parse((event as MessageEvent<string>).data) as Snapshot);
@@ -69,6 +102,7 @@ export class Live {
     // The agent's own event of that name has data; the browser's, when the connection is lost, has none.
     source.addEventListener("error", (event) => {
       const data = (event as MessageEvent<string | undefined>).data;
+      this.heard = performance.now();
       if (data === undefined) {
         this.state = "lost";
         this.trouble = "the agent does not answer; the page goes on when it does";
@@ -77,11 +111,10 @@ export class Live {
       }
       // After some errors a browser gives up by itself.
       if (source.readyState === EventSource.CLOSED && this.source === source) {
-        setTimeout(() => this.source === source && this.start(), 3000);
+        setTimeout(() => this.source === source && this.call(), 3000);
       }
       this.changed();
     });
-    this.changed();
   }
 
   /** Holds the page as it is, or goes on. */

@@ -41,6 +41,7 @@ fn in_a_browser() -> Result<()> {
     let tcp = ends.serve_tcp(SERVER_V4)?;
     let (busy, _spinners) = ends.spinners()?;
     let wanted = json!({
+        "agent": ends.agent.pid(),
         "url": format!("http://{}/", ends.agent.debug_address()?),
         "among": ends.folder.label, "busy": busy.label, "sender": ends.client.label, "far_end": tcp,
         "browser": machine::command("chromium").context("no chromium")?,
