@@ -28,7 +28,7 @@ const PORT: u16 = 19_090;
 const HOUR: u64 = 3600;
 const DAY: u64 = 24 * HOUR;
 /// By how many days rules and dashboards look back to a moment.
-const ASKED_FOR: [u64; 1] = [7];
+const ASKED_FOR: [u64; 2] = [1, 7];
 
 /// What a selector begins with, beside our own names.
 const OF_PROMETHEUS: [&str; 1] = ["up"];
