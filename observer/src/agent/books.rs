@@ -42,7 +42,7 @@ const RATES_OVER: RangeInclusive<Duration> = Duration::from_millis(500)..=Durati
 /// How long flows wait for the names of far ends.
 const NAMING: Duration = Duration::from_millis(2500);
 /// How often a heavy flow without a name is looked for.
-const HEAVY_EVERY: Duration = Duration::from_secs(5);
+const HEAVY_EVERY: Duration = Duration::from_secs(2);
 /// Over how long rates are where there is none.
 const INTERVAL: Duration = Duration::from_secs(1);
 
@@ -123,7 +123,7 @@ impl Books {
         is_news.load(Relaxed)
     }
 
-    /// Asks for the heaviest far end that has no name: who is gone can be asked for no more.
+    /// Asks for the heaviest far end that has no name: who is gone can be asked for no more. Of open sockets that takes a look.
     pub(super) async fn name_heavy_flows(&self) {
         if self.far_ends.is_none() {
             std::future::pending::<()>().await;
@@ -132,7 +132,11 @@ impl Books {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
-            let question = self.lock().0.heaviest_unnamed();
+            let question = {
+                let mut station = self.lock();
+                station.0.look_now_and_then();
+                station.0.heaviest_unnamed()
+            };
             if question.is_some() {
                 self.lock().0.before_hands_change();
             }

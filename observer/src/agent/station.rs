@@ -96,6 +96,8 @@ pub(super) struct Station {
     read_for_readers_ns: u64,
     /// When the open sockets were last looked at.
     looked_ns: u64,
+    /// How long that took.
+    look_took_ns: u64,
     /// Since when it watches.
     begun_unix_seconds: u64,
 }
@@ -147,6 +149,7 @@ impl Station {
             nodes: Vec::new(),
             read_for_readers_ns: 0,
             looked_ns: 0,
+            look_took_ns: 0,
             begun_unix_seconds: unix_seconds(),
             parts,
         }
@@ -280,11 +283,12 @@ impl Station {
     /// Books what open sockets have carried since the last look.
     fn look_at_sockets(&mut self, mut each: impl FnMut(&Ledger, &OpenSocket)) -> io::Result<()> {
         self.sample.clear();
-        let now = unix_seconds();
+        let (begun_ns, now) = (monotonic_ns(), unix_seconds());
         self.sample.flows_interval = Some(Interval { from: now, until: now });
         let (kernel, ledger, flows) = (&self.parts.kernel, &self.ledger, &mut self.sample.flows);
         let told = kernel.read_open_sockets(flows, |socket| each(ledger, socket));
-        self.looked_ns = monotonic_ns();
+        let looked_ns = monotonic_ns();
+        (self.looked_ns, self.look_took_ns) = (looked_ns, looked_ns.saturating_sub(begun_ns));
         // What was told is not told again.
         self.ledger.book(&self.sample, &self.parts.directory(), monotonic_ns());
         // Seldom, and each time more than a reading usually has.

@@ -22,6 +22,10 @@ const FRESH_SECONDS: u64 = 5;
 const HEAVY_BYTES: u64 = 1 << 20;
 /// How often open sockets are looked at for an address that goes from one to the next.
 const LOOK_EVERY_NS: u64 = 1_000_000_000;
+/// How often they are looked at when nobody asks, and how much longer than a look the pause before it is: a look of a thousand sockets takes one
+/// or two milliseconds.
+const LOOK_ANYWAY_NS: u64 = 1_500_000_000;
+const LOOK_SHARE: u64 = 10_000;
 /// How often a heavy flow's far end is asked for again of which nobody could tell.
 const AGAIN_SECONDS: u64 = 60;
 /// The same of an address that is in none of the cluster's ranges, whoever asks.
@@ -44,6 +48,15 @@ impl Station {
             let told = told(pod, workload, until, true);
             self.ledger.pod_told(&told, now);
             self.ledger.pod_has_no_other(&told, now);
+        }
+    }
+
+    /// Looks at what open sockets carry, whoever asks: an address may be another's by the time that somebody does. Many sockets are looked
+    /// at less often.
+    pub(in crate::agent) fn look_now_and_then(&mut self) {
+        let pause_ns = self.look_took_ns.saturating_mul(LOOK_SHARE).max(LOOK_ANYWAY_NS);
+        if monotonic_ns().saturating_sub(self.looked_ns) >= pause_ns {
+            self.before_hands_change();
         }
     }
 
