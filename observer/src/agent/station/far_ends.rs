@@ -65,7 +65,8 @@ impl Station {
         if monotonic_ns().saturating_sub(self.looked_ns) < LOOK_EVERY_NS {
             return;
         }
-        if let Err(error) = self.look_at_sockets(|_, _| {}) {
+        // First the books: a cgroup that they do not know yet would have its flows on nobody.
+        if let Err(error) = self.read().and_then(|()| self.look_at_sockets(|_, _| {})) {
             tracing::warn!(%error, "open sockets cannot be looked at: what they carried may be told as the next one's who has an address");
         }
     }
