@@ -82,3 +82,13 @@ failureThreshold: {{ .probe.failureThreshold }}
   recursiveReadOnly: {{ .root.Values.recursiveReadOnly }}
   {{- end }}
 {{- end }}
+
+{{/* Milliseconds of a duration as Prometheus has it. */}}
+{{- define "observer.milliseconds" -}}
+{{- $sum := 0 }}
+{{- $units := dict "h" 3600000 "m" 60000 "s" 1000 "ms" 1 }}
+{{- range regexFindAll "[0-9]+(ms|[hms])" . -1 }}
+{{- $sum = add $sum (mul (regexFind "[0-9]+" . | atoi) (get $units (regexFind "[hms]+" .))) }}
+{{- end }}
+{{- $sum }}
+{{- end }}

@@ -40,6 +40,7 @@ const WRONG: [(&str, &str); 21] = [
 const CONTRADICTIONS: [(&str, &str); 5] = [
     ("agent: {port: 9000, debugListen: '127.0.0.1:9000'}", "are one port"),
     ("podLabels: {app.kubernetes.io/name: mine}", "podLabels: the label app.kubernetes.io/name is the chart's own"),
+    ("podMonitor: {enabled: true, interval: 5s}", "podMonitor.scrapeTimeout (10s) is longer"),
     ("podMonitor: {enabled: true, labels: {helm.sh/chart: mine}}", "podMonitor.labels: the label helm.sh/chart"),
     ("prometheusRule: {enabled: true, labels: {app.kubernetes.io/version: '1'}}", "prometheusRule.labels: the label"),
     ("dashboards: {enabled: true, labels: {app.kubernetes.io/instance: a}}", "dashboards.labels: the label"),
