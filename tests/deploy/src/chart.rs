@@ -37,7 +37,7 @@ const WRONG: [(&str, &str); 21] = [
 ];
 
 /// Values that are right one by one, and what is told of them.
-const CONTRADICTIONS: [(&str, &str); 5] = [
+const CONTRADICTIONS: [(&str, &str); 6] = [
     ("agent: {port: 9000, debugListen: '127.0.0.1:9000'}", "are one port"),
     ("podLabels: {app.kubernetes.io/name: mine}", "podLabels: the label app.kubernetes.io/name is the chart's own"),
     ("podMonitor: {enabled: true, interval: 5s}", "podMonitor.scrapeTimeout (10s) is longer"),

@@ -103,6 +103,10 @@ impl Station {
     /// The question for an address, if the API server may be able to tell what is not known without it.
     fn question(&self, address: IpAddr, scope: Scope) -> Option<Question> {
         let pods = self.parts.pods.as_ref()?;
+        // These are never one pod's, or one service's.
+        if address.is_multicast() || is_link_local(&address) {
+            return None;
+        }
         let kinds = match scope {
             Scope::Node | Scope::Cluster => Kinds::Pods,
             Scope::Service => Kinds::Services,
