@@ -3,8 +3,13 @@
 use super::{Act, Feed, News, View, draw};
 use anyhow::Context as _;
 use nix::sys::signal::{SigSet, Signal};
-use ratatui::crossterm::event::{self, Event, KeyEventKind};
+use ratatui::crossterm::{
+    event::{self, Event, KeyEventKind},
+    execute,
+    terminal::{Clear, ClearType},
+};
 use std::{
+    io,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering::Relaxed},
@@ -28,7 +33,7 @@ pub fn run(mut view: View, ended: &Ended, feed: impl FnOnce() -> Feed) -> anyhow
     let mut terminal = ratatui::try_init().context("the terminal cannot be used")?;
     let outcome = (|| -> anyhow::Result<()> {
         // Where it has no screen of its own, or a killed program has left it on that, there is something on it already.
-        terminal.clear().context("the terminal cannot be drawn on")?;
+        clear().context("the terminal cannot be drawn on")?;
         let (mut is_new, mut asked) = (true, None);
         while !ended.0.load(Relaxed) {
             if is_new {
@@ -58,9 +63,14 @@ pub fn run(mut view: View, ended: &Ended, feed: impl FnOnce() -> Feed) -> anyhow
         Ok(())
     })();
     // A terminal that is gone needs nothing; one without a screen for this alone would keep what was drawn.
-    let _ = terminal.clear();
+    let _ = clear();
     let _ = ratatui::try_restore();
     outcome
+}
+
+/// Without asking the terminal where its cursor is, as ratatui does: not every one answers.
+fn clear() -> io::Result<()> {
+    execute!(io::stdout(), Clear(ClearType::All))
 }
 
 /// Becomes true when somebody wants this program to end.

@@ -1,12 +1,14 @@
 //! The chart before a real API server, which is asked what it would make of it.
 
 use crate::{
+    cluster::PATIENCE,
     kubectl::{command, get, kubectl, read},
     namespace,
     trial::{Outcome, once, own_perhaps},
 };
 use anyhow::{Context as _, Result, bail, ensure};
 use libtest_mimic::Trial;
+use observer_test_kit::wait_until;
 use std::{
     io::Write as _,
     path::{Path, PathBuf},
@@ -31,7 +33,14 @@ impl Definitions {
         for file in &definitions.0 {
             let file = file.to_str().context("a path that is not UTF-8")?;
             kubectl(&["create", "--filename", file])?;
-            kubectl(&["wait", "--for=condition=Established", "--timeout=60s", "--filename", file])?;
+            // Right after it was made it may have no conditions at all, which is an error to kubectl.
+            let established = ["wait", "--for=condition=Established", "--timeout=60s", "--filename", file];
+            let mut last = Ok(String::new());
+            wait_until(PATIENCE, || {
+                last = kubectl(&established);
+                Ok(last.is_ok())
+            })?;
+            last?;
         }
         Ok(definitions)
     }
