@@ -5,8 +5,11 @@ import { waysTo } from "./ways";
 
 /** Seconds that are kept. */
 const KEPT = 900;
-/** Seconds without a word, of an agent that has one a second, after which it is not live any more. */
+/** Seconds without a word after which an agent is not live any more: it has one for each window. */
 const SILENT = 5;
+/** The same in windows, where those are long; and in seconds, while nobody knows how long they are: a minute at most. */
+const SILENT_WINDOWS = 3;
+const FIRST_WORD = 65;
 /** And how often it is called anew then: what leads to it may be another connection by now. */
 const AGAIN = 10;
 
@@ -71,17 +74,22 @@ export class Live {
     this.changed();
   }
 
+  /** For how many seconds nothing may come. */
+  private get patience(): number {
+    return this.snapshot === undefined ? FIRST_WORD : Math.max(SILENT, SILENT_WINDOWS * this.snapshot.window_seconds);
+  }
+
   /** A connection that hangs is no error to a browser. */
   private look(): void {
     const now = performance.now();
     const silent = Math.floor((now - this.heard) / 1000);
-    if (this.source === undefined || silent < SILENT) {
+    if (this.source === undefined || silent < this.patience) {
       return;
     }
     const never = this.snapshot === undefined ? "; other tabs of this page may have all the connections that a browser makes to one address" : "";
     this.state = "lost";
     this.trouble = `nothing has come from the agent for ${silent} seconds: it hangs, or what leads to it does${never}; the page goes on when something comes`;
-    if (now - this.called >= AGAIN * 1000) {
+    if (now - this.called >= Math.max(AGAIN, this.patience) * 1000) {
       this.call();
     }
     this.changed();
