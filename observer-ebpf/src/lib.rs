@@ -88,12 +88,25 @@ pub struct Traffic {
     pub receive_packets: u64,
 }
 
+/// One scope's [`Traffic`] as the programs add it up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct ScopeBook {
+    /// Bytes and packets sent, as [`carried::joined`] takes them; where the kernel cannot take a word and leave another by one instruction,
+    /// a word for each.
+    pub sent: [u64; 2],
+    /// Bytes received.
+    pub receive_bytes: u64,
+    /// Packets received.
+    pub receive_packets: u64,
+}
+
 /// One slot's traffic on one CPU: entry `slot * cpus + cpu` of the map `NET`, where `cpus` are those that are present. Three cache lines that no other CPU writes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C, align(64))]
 pub struct NetBook {
     /// By [`Scope`].
-    pub scopes: [Traffic; SCOPES],
+    pub scopes: [ScopeBook; SCOPES],
 }
 
 /// One slot's scheduling on one CPU: entry `slot * cpus + cpu` of the map `SCHED`.

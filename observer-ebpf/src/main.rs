@@ -9,6 +9,7 @@
 #![allow(unsafe_code, clippy::allow_attributes, reason = "kernel memory and helpers; each use says why it is sound")]
 
 mod blame;
+mod books;
 mod cgroups;
 mod courses;
 mod drops;

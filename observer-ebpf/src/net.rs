@@ -3,7 +3,7 @@
 //! On the usual way one call out of the program: the socket's storage, which remembers slot and scope.
 
 use crate::{
-    drops,
+    books, drops,
     offsets::{CONNECTION_ASKED, CONNECTIONS, MIX_SECRET, SKB_CONNECTION, peek},
     packet::{Direction, PacketEnd, addresses, mapped_words, packet_end, packet_far_end, segmented},
     questions,
@@ -20,7 +20,7 @@ use aya_ebpf::{
 };
 use core::ptr::read_volatile;
 use observer_ebpf::{
-    Address, Drop, MAX_SCOPE_PREFIXES, SCOPES, Scope, Traffic, UNATTRIBUTED_SLOT, carried,
+    Address, Drop, MAX_SCOPE_PREFIXES, Scope, UNATTRIBUTED_SLOT, carried,
     flows::{
         AddressWords, FlowKey, INBOUND, NO_CONNECTIONS, OUTBOUND, PEER_KNOWN, PEER_SCOPE, PEER_SENT, SocketBook,
         TABLE_OF_CONNECTIONS, TCP, UNDECIDED, address_of, mix_ipv6, peer_key,
@@ -62,6 +62,23 @@ pub(crate) fn book(ctx: &SkBuffContext, direction: Direction) {
         socket = storage(sk, core::ptr::null_mut(), 0);
     }
     let mut asks = place & ASKS != 0;
+    // SAFETY: the helper has no preconditions.
+    let cpu = unsafe { bpf_get_smp_processor_id() };
+    let book = books::find((place >> 8) as u32, cpu, (place & PEER_SCOPE) as usize);
+    // An atomic addition waits for whatever came before, and what follows waits for it: so they stand side by side.
+    let carries = place & STRANGER == 0 && !socket.is_null();
+    // SAFETY: the socket's storage, and the map's value.
+    unsafe {
+        if carries {
+            sockets::carry(socket, direction, carried);
+        }
+        if let Some(book) = book {
+            books::count(book, cpu, direction, carried);
+        }
+        if carries && sockets::is_to_tell(socket, direction) {
+            sockets::turn_over(socket);
+        }
+    }
     if place & STRANGER != 0 {
         // SAFETY: only a socket with storage has strangers.
         if let Some((key, port)) = unsafe { stranger(skb, socket, place, direction) } {
@@ -69,20 +86,7 @@ pub(crate) fn book(ctx: &SkBuffContext, direction: Direction) {
             asks = questions::is_asked_at(port) && unsafe { (*socket).direction } == OUTBOUND;
             sockets::book_stranger(key, direction, carried);
         }
-    } else if !socket.is_null() {
-        // SAFETY: the socket's storage.
-        unsafe {
-            if sockets::carry(socket, direction, carried) {
-                sockets::turn_over(socket);
-            }
-        }
     }
-    // SAFETY: the helper has no preconditions.
-    let cpu = unsafe { bpf_get_smp_processor_id() };
-    let scope = (place & PEER_SCOPE) as usize;
-    let Some(book) = slots::net_book((place >> 8) as u32, cpu).filter(|_| scope < SCOPES) else { return };
-    // SAFETY: the map's value; the scope was compared.
-    unsafe { sockets::count((&raw mut (*book).scopes).cast::<Traffic>().add(scope), direction, carried) }
     if known.is_none() && asks && !socket.is_null() {
         // SAFETY: the socket's storage.
         questions::observer_dns_packet(skb, unsafe { owner(socket, place) }, direction as u32);

@@ -123,6 +123,10 @@ pub(crate) static CPUS: Global<u64> = Global::new(0);
 #[unsafe(no_mangle)]
 pub(crate) static FETCHES: Global<u64> = Global::new(0);
 
+/// The first CPU on which nothing else adds to what is received there while a program does: no other CPU, and no other softirq.
+#[unsafe(no_mangle)]
+pub(crate) static ALONE_FROM: Global<u64> = Global::new(u32::MAX as u64);
+
 /// `sk_buff._nfct`: the connection that the node's table has for a packet, and three bits
 #[unsafe(no_mangle)]
 pub(crate) static SKB_CONNECTION: Global<u64> = Global::new(0);

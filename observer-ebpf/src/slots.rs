@@ -8,9 +8,7 @@ use aya_ebpf::{
     macros::map,
     maps::{Array, HashMap, Stack},
 };
-use observer_ebpf::{
-    CachedSlot, Control, DEFAULT_SLOTS, Drop, NetBook, SLOT_CACHE_ENTRIES, SchedBook, UNATTRIBUTED_SLOT,
-};
+use observer_ebpf::{CachedSlot, Control, DEFAULT_SLOTS, Drop, SLOT_CACHE_ENTRIES, SchedBook, UNATTRIBUTED_SLOT};
 
 /// Sizes that depend on the machine or the command line are set at load.
 #[map]
@@ -19,8 +17,6 @@ static CGROUP_SLOTS: HashMap<u64, u32> = HashMap::with_max_entries(DEFAULT_SLOTS
 static FREE_SLOTS: Stack<u32> = Stack::with_max_entries(DEFAULT_SLOTS, 0);
 #[map]
 static OWNERS: Array<u64> = Array::with_max_entries(DEFAULT_SLOTS, BPF_F_MMAPABLE);
-#[map]
-static NET: Array<NetBook> = Array::with_max_entries(DEFAULT_SLOTS, BPF_F_MMAPABLE);
 #[map]
 static SCHED: Array<SchedBook> = Array::with_max_entries(DEFAULT_SLOTS, BPF_F_MMAPABLE);
 #[map]
@@ -56,17 +52,6 @@ pub(crate) fn control() -> Control {
 #[inline(always)]
 pub(crate) fn owner(slot: u32) -> u64 {
     OWNERS.get(slot).copied().unwrap_or(0)
-}
-
-/// The traffic of a slot on a CPU. Adds to it are atomic, so that a CPU without books of its own may use another's.
-#[inline(always)]
-pub(crate) fn net_book(slot: u32, cpu: u32) -> Option<*mut NetBook> {
-    let cpus = CPUS.load() as u32;
-    if cpu < cpus {
-        return NET.get_ptr_mut(slot * cpus + cpu);
-    }
-    drops::count(Drop::PacketNewCpu);
-    NET.get_ptr_mut(slot * cpus)
 }
 
 #[inline(always)]

@@ -19,7 +19,7 @@ use aya_ebpf::{
 };
 use core::ptr::read_volatile;
 use observer_ebpf::{
-    DEFAULT_SLOTS, Drop, Traffic, UNATTRIBUTED_SLOT,
+    DEFAULT_SLOTS, Drop, UNATTRIBUTED_SLOT,
     carried::{self, MUCH},
     flows::{
         ADDED, FLOW_COUNTS, FlowKey, FlowShare, FlowSum, HEAVY_FLOW_BYTES, IN_TABLES, INBOUND, MANY_AND_HEAVY_FLOWS,
@@ -54,41 +54,35 @@ pub(crate) fn storage(sk: *mut bpf_sock, new: *mut SocketBook, flags: u64) -> *m
     unsafe { bpf_sk_storage_get((&raw const SOCKETS).cast_mut().cast(), sk.cast(), new.cast(), flags).cast() }
 }
 
-/// Adds a packet, or its segments, to what a socket has carried. True when that has to be handed over.
+/// Adds a packet, or its segments, to what a socket has carried.
 ///
 /// # Safety
 /// `socket` must be a socket's storage.
 #[inline(always)]
-pub(crate) unsafe fn carry(socket: *mut SocketBook, direction: Direction, word: u64) -> bool {
+pub(crate) unsafe fn carry(socket: *mut SocketBook, direction: Direction, word: u64) {
     // SAFETY: as above.
-    unsafe {
-        let sum = match direction {
-            Direction::Transmit => &raw mut (*socket).sent,
-            Direction::Receive => &raw mut (*socket).received,
-        };
-        add(sum, word);
-        (read_volatile(sum) | read_volatile(&raw const (*socket).marks)) & MUCH != 0
-    }
+    add(unsafe { carried_in(socket, direction) }, word);
 }
 
-/// Adds a packet, or its segments, to sums that several CPUs may add to at once, or a softirq of this one.
+/// Whether what a socket has carried has to be handed over now, and not when it closes.
 ///
 /// # Safety
-/// `traffic` must be in a map's value.
+/// As for [`carry`].
 #[inline(always)]
-pub(crate) unsafe fn count(traffic: *mut Traffic, direction: Direction, word: u64) {
-    let (bytes, packets) = carried::parts(word);
+pub(crate) unsafe fn is_to_tell(socket: *mut SocketBook, direction: Direction) -> bool {
+    // SAFETY: as above.
+    unsafe { (read_volatile(carried_in(socket, direction)) | read_volatile(&raw const (*socket).marks)) & MUCH != 0 }
+}
+
+/// # Safety
+/// As for [`carry`].
+#[inline(always)]
+unsafe fn carried_in(socket: *mut SocketBook, direction: Direction) -> *mut u64 {
     // SAFETY: as above.
     unsafe {
         match direction {
-            Direction::Transmit => {
-                add(&raw mut (*traffic).transmit_bytes, bytes);
-                add(&raw mut (*traffic).transmit_packets, packets);
-            }
-            Direction::Receive => {
-                add(&raw mut (*traffic).receive_bytes, bytes);
-                add(&raw mut (*traffic).receive_packets, packets);
-            }
+            Direction::Transmit => &raw mut (*socket).sent,
+            Direction::Receive => &raw mut (*socket).received,
         }
     }
 }

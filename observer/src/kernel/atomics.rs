@@ -1,6 +1,7 @@
-//! Atomic instructions that tell what was there before, for kernels that do not know them: plain additions are made of them.
+//! Atomic instructions that tell what was there before, for kernels that do not know them: plain additions are made of them. And where none
+//! are needed.
 
-use super::release;
+use super::{release, sys};
 use object::{Object as _, ObjectSection as _, SectionKind};
 use std::borrow::Cow;
 
@@ -10,6 +11,16 @@ const SINCE: release::Version = if cfg!(target_arch = "aarch64") { (5, 18) } els
 /// Whether the kernel that runs here knows them. Nobody knows of one that does not say which it is: then it is taken not to.
 pub(super) fn fetch_here() -> bool {
     release::version(&release::running()).is_some_and(|version| version >= SINCE)
+}
+
+/// The first CPU on which nothing else adds to what is received there while a program does. With real-time preemption there is none, since
+/// softirqs are preempted then. A CPU that is plugged in later has no books of its own and uses those of the first.
+pub(super) fn alone_from(cpus: u32) -> u64 {
+    if release::is_realtime(&release::build()) {
+        return u32::MAX.into();
+    }
+    let is_all = sys::possible_cpus().is_ok_and(|possible| possible == cpus);
+    u64::from(!is_all)
 }
 
 /// The object for a kernel that knows them, or for one that does not. Even instructions that are never reached are read by the kernel.

@@ -8,7 +8,7 @@ use super::shared::SharedArray;
 use crate::ledger::{Added, Sample};
 use aya::maps::{HashMap as BpfHashMap, MapData, Stack};
 use observer_ebpf::{
-    Control, DROPS, Drop, NetBook, SCOPES, SchedBook, TcpBook, Traffic, UNATTRIBUTED_SLOT,
+    Control, DROPS, Drop, NetBook, SCOPES, SchedBook, ScopeBook, TcpBook, Traffic, UNATTRIBUTED_SLOT, carried,
     causes::{CAUSES, CauseBook, Membership},
     histogram,
 };
@@ -16,8 +16,8 @@ use std::{collections::HashSet, io, sync::atomic::Ordering};
 
 /// How long a cleared slot rests before it is free. A program lasts microseconds; one that is preempted, a little more.
 const REST_NS: u64 = 2_000_000_000;
-/// Words of a [`Traffic`].
-const TRAFFIC_WORDS: usize = 4;
+/// Words of a [`ScopeBook`].
+const SCOPE_WORDS: usize = size_of::<ScopeBook>() / size_of::<u64>();
 /// The word of [`Control::flow_epoch`].
 const FLOW_EPOCH: usize = 1;
 
@@ -55,6 +55,8 @@ pub(super) struct SlotMaps {
 pub struct SlotBooks {
     maps: SlotMaps,
     cpus: usize,
+    /// Whether the kernel can take a word and leave another by one instruction: then what was sent is added up as words of bytes and packets.
+    fetches: bool,
     /// What has been handed on, by slot; as long as the highest slot seen in use.
     booked: Vec<Totals>,
     resting: Vec<Resting>,
@@ -84,11 +86,16 @@ struct Totals {
 
 impl SlotBooks {
     /// Takes the maps over and fills the stack of free slots, low numbers on top.
-    pub(super) fn new(mut maps: SlotMaps, cpus: u32, slots: u32) -> Result<Self, aya::maps::MapError> {
+    pub(super) fn new(
+        mut maps: SlotMaps,
+        (cpus, fetches): (u32, bool),
+        slots: u32,
+    ) -> Result<Self, aya::maps::MapError> {
         for slot in (UNATTRIBUTED_SLOT + 1..slots).rev() {
             maps.free_slots.push(slot, 0)?;
         }
-        Ok(Self { maps, cpus: cpus as usize, booked: Vec::new(), resting: Vec::new(), in_use: 0, refused: 0 })
+        let (booked, resting) = (Vec::new(), Vec::new());
+        Ok(Self { maps, cpus: cpus as usize, fetches, booked, resting, in_use: 0, refused: 0 })
     }
 
     /// Reads every slot in use and adds what is new to `sample`, which holds it also after an error: nothing is handed on
@@ -162,11 +169,12 @@ impl SlotBooks {
     }
 
     fn read_slot(&mut self, slot: u32, cgroup: u64, sample: &mut Sample) -> io::Result<()> {
-        let totals = self.totals(slot)?;
+        let mut totals = self.totals(slot)?;
         if self.booked.len() <= slot as usize {
             self.booked.resize(slot as usize + 1, Totals::default());
         }
         let booked = &mut self.booked[slot as usize];
+        totals.traffic.iter_mut().zip(&booked.traffic).for_each(|(now, then)| wait_for_the_second_word(now, then));
         let added = totals.since(booked, cgroup);
         *booked = totals;
         if added != (Added { cgroup, ..Added::default() }) {
@@ -180,9 +188,13 @@ impl SlotBooks {
         for cpu in 0..self.cpus {
             let entry = slot as usize * self.cpus + cpu;
             let net = self.maps.net.words(entry)?;
-            for (traffic, words) in totals.traffic.iter_mut().zip(net.chunks_exact(TRAFFIC_WORDS)) {
-                traffic.transmit_bytes += words[0].load(Ordering::Relaxed);
-                traffic.transmit_packets += words[1].load(Ordering::Relaxed);
+            for (traffic, words) in totals.traffic.iter_mut().zip(net.chunks_exact(SCOPE_WORDS)) {
+                // The second word first: what moves there meanwhile is seen later, and never twice.
+                let second = words[1].load(Ordering::Acquire);
+                let sent = [words[0].load(Ordering::Relaxed), second];
+                let (bytes, packets) = if self.fetches { carried::joined(sent) } else { sent.into() };
+                traffic.transmit_bytes += bytes;
+                traffic.transmit_packets += packets;
                 traffic.receive_bytes += words[2].load(Ordering::Relaxed);
                 traffic.receive_packets += words[3].load(Ordering::Relaxed);
             }
@@ -279,6 +291,12 @@ impl SlotBooks {
     }
 }
 
+/// What was sent is less for a moment when a part of it is on its way from one word to the next: nothing is new then.
+fn wait_for_the_second_word(now: &mut Traffic, then: &Traffic) {
+    now.transmit_bytes = now.transmit_bytes.max(then.transmit_bytes);
+    now.transmit_packets = now.transmit_packets.max(then.transmit_packets);
+}
+
 impl Totals {
     fn since(&self, before: &Self, cgroup: u64) -> Added {
         let Self { traffic, tcp, waits, wait_ns, run_ns, uninterruptible_ns, caused_ns } = self;
@@ -318,4 +336,24 @@ fn halves(word: u64) -> [u32; 2] {
 fn whole([first, second]: [u32; 2]) -> u64 {
     let (low, high) = if cfg!(target_endian = "little") { (first, second) } else { (second, first) };
     u64::from(low) | (u64::from(high) << 32)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_on_its_way_to_the_second_word_is_new_when_it_is_there_and_once() {
+        let traffic =
+            |transmit_bytes, transmit_packets| Traffic { transmit_bytes, transmit_packets, ..Traffic::default() };
+        let (mut booked, mut sum) = (traffic(0, 0), traffic(0, 0));
+        for (bytes, packets) in [(1000, 10), (200, 2), (1000, 10), (1300, 13)] {
+            let mut now = traffic(bytes, packets);
+            wait_for_the_second_word(&mut now, &booked);
+            sum.transmit_bytes += now.transmit_bytes - booked.transmit_bytes;
+            sum.transmit_packets += now.transmit_packets - booked.transmit_packets;
+            booked = now;
+        }
+        assert_eq!(sum, traffic(1300, 13));
+    }
 }

@@ -120,7 +120,8 @@ impl Kernel {
         }
         let cpus = sys::present_cpus().map_err(LoadError::Cpus)?;
         let fields = programs::find_fields(options.btf);
-        let mut ebpf = create_maps(options, cpus, fields.iter().flatten().flatten())?;
+        let fetches = atomics::fetch_here();
+        let mut ebpf = create_maps(options, (cpus, fetches), fields.iter().flatten().flatten())?;
         let targets = aya::Btf::from_sys_fs().map_err(|error| error.to_string());
         let states = PROGRAMS.iter().zip(fields).map(|(entry, fields)| ProgramState {
             entry: *entry,
@@ -128,7 +129,7 @@ impl Kernel {
         });
         let states = states.collect();
         let Tables { books, sleeps, wait_pairs, turns, closed_flows, dns, sockets, scopes, events } =
-            open_maps(&mut ebpf, cpus, options.slots)?;
+            open_maps(&mut ebpf, (cpus, fetches), options.slots)?;
         let kernel = Self {
             #[cfg(feature = "kernel-log")]
             log: aya_log::EbpfLogger::init(&mut ebpf)
@@ -306,13 +307,13 @@ fn link_iterator<T>(
 
 fn create_maps<'a>(
     options: &LoadOptions<'_>,
-    cpus: u32,
+    (cpus, fetches): (u32, bool),
     fields: impl Iterator<Item = &'a Global>,
 ) -> Result<Ebpf, LoadError> {
     let cpus_global = u64::from(cpus);
-    let fetches = atomics::fetch_here();
     let object = atomics::object(options.object, fetches).map_err(LoadError::NotAnObject)?;
     let fetches_global = u64::from(fetches);
+    let alone_from = atomics::alone_from(cpus);
     let mut secret = MixSecret::default();
     for word in &mut secret {
         *word = getrandom::u64().map_err(LoadError::Random)?;
@@ -323,6 +324,7 @@ fn create_maps<'a>(
         .verifier_log_level(VerifierLogLevel::STATS)
         .override_global("CPUS", &cpus_global, true)
         .override_global("FETCHES", &fetches_global, true)
+        .override_global("ALONE_FROM", &alone_from, true)
         .override_global("MIX_SECRET", &secret, true)
         .override_global("WAIT_THRESHOLD_NS", &options.wait_threshold_ns, true)
         .map_max_entries("CGROUP_SLOTS", options.slots)

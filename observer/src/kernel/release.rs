@@ -10,6 +10,16 @@ pub fn running() -> String {
     fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim().to_owned()
 }
 
+/// `uname -v`; empty where /proc is not to be seen.
+pub fn build() -> String {
+    fs::read_to_string("/proc/sys/kernel/version").unwrap_or_default().trim().to_owned()
+}
+
+/// Whether a build preempts softirqs, too. Nobody knows of one that does not say what it is: then it is taken to.
+pub fn is_realtime(build: &str) -> bool {
+    build.is_empty() || build.contains("PREEMPT_RT") || build.contains("PREEMPT RT")
+}
+
 /// The numbers that a release begins with.
 pub fn version(release: &str) -> Option<Version> {
     let mut numbers = release.split(|letter: char| !letter.is_ascii_digit()).map(str::parse);
@@ -27,6 +37,17 @@ mod tests {
         assert!(version("5.9") < version("5.10"));
         assert_eq!(version("next"), None);
         assert_eq!(version(""), None);
+    }
+
+    #[test]
+    fn a_realtime_kernel_says_so() {
+        assert!(is_realtime("#1 SMP PREEMPT_RT Debian 6.1.158-1 (2025-11-09)"));
+        assert!(
+            is_realtime("#1 SMP PREEMPT RT Mon May 3 10:00:00 UTC 2021"),
+            "the patches for kernels before 5.15 or so"
+        );
+        assert!(!is_realtime("#1 SMP PREEMPT_DYNAMIC Debian 6.1.158-1 (2025-11-09)"));
+        assert!(is_realtime(""));
     }
 
     #[test]

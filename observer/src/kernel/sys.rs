@@ -23,7 +23,15 @@ pub fn thread_ns() -> u64 {
 /// One more than the largest number of a CPU that is plugged in. Not of the possible ones: a hypervisor may name 128 for a
 /// machine of four, and every slot has books for each.
 pub fn present_cpus() -> io::Result<u32> {
-    let path = "/sys/devices/system/cpu/present";
+    cpus_in("/sys/devices/system/cpu/present")
+}
+
+/// One more than the largest number of a CPU that may ever be plugged in.
+pub(super) fn possible_cpus() -> io::Result<u32> {
+    cpus_in("/sys/devices/system/cpu/possible")
+}
+
+fn cpus_in(path: &str) -> io::Result<u32> {
     let text = fs::read_to_string(path)?;
     cpus_of(&text).ok_or_else(|| io::Error::other(format!("{path} holds {text:?}, which is no list of CPUs")))
 }
@@ -159,6 +167,7 @@ mod tests {
     #[test]
     fn the_kernel_has_a_cpu() {
         assert!(present_cpus().unwrap() >= 1);
+        assert!(possible_cpus().unwrap() >= present_cpus().unwrap());
     }
 
     #[test]

@@ -42,7 +42,7 @@ pub(super) struct Tables {
 ///
 /// # Errors
 /// Which of them is not what this binary expects.
-pub(super) fn open_maps(ebpf: &mut Ebpf, cpus: u32, slots: u32) -> Result<Tables, LoadError> {
+pub(super) fn open_maps(ebpf: &mut Ebpf, (cpus, fetches): (u32, bool), slots: u32) -> Result<Tables, LoadError> {
     let entries = (slots * cpus) as usize;
     let maps = SlotMaps {
         cgroup_slots: take(ebpf, "CGROUP_SLOTS", BpfHashMap::try_from)?,
@@ -55,7 +55,7 @@ pub(super) fn open_maps(ebpf: &mut Ebpf, cpus: u32, slots: u32) -> Result<Tables
         control: share(ebpf, "CONTROL", 1)?,
         drops: share(ebpf, "DROPS", DROPS)?,
     };
-    let books = SlotBooks::new(maps, cpus, slots).map_err(|error| LoadError::Map("FREE_SLOTS", error))?;
+    let books = SlotBooks::new(maps, (cpus, fetches), slots).map_err(|error| LoadError::Map("FREE_SLOTS", error))?;
     let begun = share(ebpf, "SLEEPS_BEGUN", 1)?;
     let sleeps = take(ebpf, "SLEEPS", |map| OpenSleeps::new(hash(map)?, begun))?;
     let booked = share(ebpf, "WAIT_PAIRS_BOOKED", 1)?;
