@@ -16,12 +16,13 @@ pub const fn address_of([high, low]: AddressWords) -> Address {
 
 /// Flows that a table between two readings holds.
 pub const MAX_CLOSED_FLOWS: u32 = 8192;
-/// From here on new far ends are not told of, so that there is room to tell whose their traffic was.
-pub const MANY_CLOSED_FLOWS: u64 = MAX_CLOSED_FLOWS as u64 / 8 * 7;
-/// The same of those that carry much.
-pub const MANY_AND_HEAVY_FLOWS: u64 = MAX_CLOSED_FLOWS as u64 / 16 * 15;
-/// What is much.
-pub const HEAVY_FLOW_BYTES: u64 = 1 << 20;
+/// From here on new far ends are not told of unless they carry much.
+pub const MANY_CLOSED_FLOWS: u64 = MAX_CLOSED_FLOWS as u64 / 4 * 3;
+/// What is much, and what is more: for each of these there is room beyond that of the one before. What is left in the end is for telling
+/// whose the traffic was that has no far end.
+pub const HEAVY_FLOW_BYTES: [u64; 6] = [1 << 14, 1 << 16, 1 << 18, 1 << 20, 1 << 22, 1 << 24];
+/// How much room.
+pub const HEAVY_FLOWS_OF_A_SIZE: u64 = MAX_CLOSED_FLOWS as u64 / 32;
 
 /// What a socket's storage holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -235,6 +236,9 @@ pub const TCP_CLOSE: u32 = 7;
 /// It takes connections.
 pub const TCP_LISTEN: u32 = 10;
 
+const _: () = assert!(
+    MANY_CLOSED_FLOWS + HEAVY_FLOW_BYTES.len() as u64 * HEAVY_FLOWS_OF_A_SIZE <= MAX_CLOSED_FLOWS as u64 / 16 * 15
+);
 const _: () = assert!(size_of::<SocketBook>() == 80 && size_of::<FlowKey>() == 32 && size_of::<FlowSum>() == 72);
 const _: () = assert!(CLAIM_OF_END * (CLAIMS + 1) <= RELEASED);
 const _: () = assert!(size_of::<SocketState>() == 16 && SCOPES <= PEER_SCOPE as usize);

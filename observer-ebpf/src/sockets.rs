@@ -3,7 +3,7 @@
 
 use crate::{
     drops::{self, add},
-    offsets::{SOCK_BACKLOG, TCP_BYTES_ACKED, TCP_ROUND_TRIP, TCP_TOTAL_RETRANS, peek},
+    offsets::{SOCK_BACKLOG, TCP_BYTES_ACKED, TCP_ROUND_TRIP, TCP_TOTAL_RETRANS, peek, top_bit},
     packet::{self, Direction},
     slots,
     told::{claim_connection, claim_end, claim_retransmits, release, take},
@@ -22,7 +22,7 @@ use observer_ebpf::{
     DEFAULT_SLOTS, Drop, UNATTRIBUTED_SLOT,
     carried::{self, MUCH},
     flows::{
-        ADDED, FLOW_COUNTS, FlowKey, FlowShare, FlowSum, HEAVY_FLOW_BYTES, IN_TABLES, INBOUND, MANY_AND_HEAVY_FLOWS,
+        ADDED, FLOW_COUNTS, FlowKey, FlowShare, FlowSum, HEAVY_FLOW_BYTES, HEAVY_FLOWS_OF_A_SIZE, IN_TABLES, INBOUND,
         MANY_CLOSED_FLOWS, MAX_CLOSED_FLOWS, OUTBOUND, PEER_KNOWN, RAW, SocketBook, TCP, TCP_LISTEN, TCP_SYN_RECEIVED,
         TCP_SYN_SENT, UNDECIDED,
     },
@@ -271,13 +271,16 @@ fn book(key: &mut FlowKey, sum: &FlowSum) {
 }
 
 /// Whether a table has room for one more far end of a cgroup, which then has it. Each may have at most three times what is left: however many
-/// one turns to, others with few of them find room. What is heavy has some for itself: there cannot be many of those in a second.
+/// one turns to, others with few of them find room. The heavier one is, the more room there is: there cannot be many of those in a second.
 #[inline(always)]
 fn has_room(entries: *const u64, cgroup: u64, epoch: u32, sum: &FlowSum) -> bool {
     // SAFETY: a map's value.
     let entries = unsafe { read_volatile(entries) };
-    if sum.traffic.transmit_bytes.wrapping_add(sum.traffic.receive_bytes) >= HEAVY_FLOW_BYTES {
-        return entries < MANY_AND_HEAVY_FLOWS;
+    let bytes = sum.traffic.transmit_bytes.wrapping_add(sum.traffic.receive_bytes);
+    // Without branches, see `top_bit`.
+    let sizes: u64 = HEAVY_FLOW_BYTES.iter().map(|size| 1 - top_bit(bytes.wrapping_sub(*size))).sum();
+    if sizes != 0 {
+        return entries < MANY_CLOSED_FLOWS + sizes * HEAVY_FLOWS_OF_A_SIZE;
     }
     let left = MANY_CLOSED_FLOWS.saturating_sub(entries);
     let Some(share) = FLOW_SHARES.get_ptr_mut(slots::known(cgroup)) else { return left > 0 };

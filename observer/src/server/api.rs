@@ -4,7 +4,7 @@
 
 use super::{
     ApiSource, FlowsAnswer, FlowsQuery, PairsAnswer, PairsQuery, ProgramsAnswer, SnapshotAnswer, SnapshotQuery,
-    WhoisAnswer, WhoisQuery, events, host, page,
+    WhoisAnswer, WhoisQuery, answers::Answers, events, host, page,
 };
 use crate::history::{ApiError, GrowthAnswer, GrowthQuery, HistoryAnswer, HistoryQuery, WorkloadsAnswer};
 use axum::{
@@ -40,7 +40,7 @@ observer: what this node's agent knows, as JSON
 const OPENAPI: &str = include_str!("openapi.json");
 
 /// All of them. GET and HEAD only, and only for who calls this listener by an address or as localhost.
-pub(super) fn router<S: ApiSource>(source: Arc<S>) -> Router {
+pub(super) fn router<S: ApiSource>(source: Arc<S>, answers: Arc<Answers>) -> Router {
     Router::new()
         .merge(page::routes())
         .route("/api/v1", get(async || INDEX))
@@ -59,6 +59,9 @@ pub(super) fn router<S: ApiSource>(source: Arc<S>) -> Router {
             Api::<()>(Err(ApiError::new("wrong_method", "only GET and HEAD are answered here")))
         })
         .with_state(source)
+        .layer(middleware::map_response_with_state(answers, async |State(answers): State<Arc<Answers>>, answer| {
+            answers.admit(answer).await
+        }))
         .layer(middleware::from_fn(host::check))
 }
 

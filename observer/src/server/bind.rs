@@ -1,7 +1,12 @@
 //! Binding the listener, with errors that say what to do.
 
+use nix::sys::socket::{setsockopt, sockopt::SndBuf};
 use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, TcpListener};
+
+/// What the kernel keeps of a response that its client does not read: it is the agent's memory, too, and would be some megabytes else. Each
+/// connection has as much as its listener.
+const SENT_BYTES: usize = 128 * 1024;
 
 /// Why the address cannot be listened on.
 #[derive(Debug, thiserror::Error)]
@@ -57,7 +62,11 @@ pub enum BindError {
 /// # Errors
 /// With the address and what to do.
 pub fn bind(flag: &'static str, address: SocketAddr) -> Result<TcpListener, BindError> {
-    let listener = TcpListener::bind(address).and_then(|listener| listener.set_nonblocking(true).map(|()| listener));
+    let listener = TcpListener::bind(address).and_then(|listener| {
+        listener.set_nonblocking(true)?;
+        setsockopt(&listener, SndBuf, &SENT_BYTES)?;
+        Ok(listener)
+    });
     listener.map_err(|error| match error.kind() {
         ErrorKind::AddrInUse => BindError::InUse { address, flag },
         ErrorKind::PermissionDenied => BindError::Denied { address, flag },

@@ -23,6 +23,8 @@ pub struct Limits {
     pub head_bytes: usize,
     /// Pages in memory at the same time because slow clients still read them.
     pub pages: usize,
+    /// Bytes of the API's long answers in memory at the same time, for the same reason.
+    pub answer_bytes: usize,
     /// How old a page may be that is handed out once more when there are as many.
     pub fresh: Duration,
 }
@@ -39,6 +41,7 @@ impl Default for Limits {
             grace: Duration::from_millis(800),
             head_bytes: 16 * 1024,
             pages: 8,
+            answer_bytes: 8 * 1024 * 1024,
             fresh: Duration::from_secs(1),
         }
     }

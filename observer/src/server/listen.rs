@@ -1,5 +1,6 @@
 //! Accepting connections, never more than the cap, until the shutdown signal.
 
+use super::answers::Answers;
 use super::connection;
 use super::connections::Connections;
 use super::flight::Flights;
@@ -40,7 +41,9 @@ pub async fn serve_within<S: Source>(
 
 /// Serves the routes of the debug listener until `shutdown` completes, as [`serve`] does.
 pub async fn serve_api<S: ApiSource>(listener: TcpListener, source: Arc<S>, shutdown: impl Future<Output = ()>) {
-    answer_all(Limits::of_api(), listener, Arc::default(), api::router(source), shutdown).await;
+    let (limits, connections) = (Limits::of_api(), Arc::new(Connections::default()));
+    let answers = Arc::new(Answers::new(Arc::clone(&connections), limits));
+    answer_all(limits, listener, connections, api::router(source, answers), shutdown).await;
 }
 
 /// Accepts connections and answers their requests by the router. When this returns, no connection is open.

@@ -22,6 +22,7 @@
 //! GET and HEAD only. The listener may be reached by anybody, so nothing a client does takes more than [`Limits`] says:
 //! not a connection that never sends its request, nor one that never reads its response.
 
+mod answers;
 mod api;
 mod behind;
 mod bind;

@@ -70,7 +70,9 @@ impl ApiSource for Books {
     }
 
     async fn flows(&self, query: FlowsQuery) -> Result<FlowsAnswer, ApiError> {
-        Ok(FlowsAnswer { node: "node-7".into(), more: query.top, ..FlowsAnswer::default() })
+        // As long as so many rows are.
+        let node = "node-7".to_owned() + &" ".repeat(if query.top > 1000 { query.top * 300 } else { 0 });
+        Ok(FlowsAnswer { node, more: query.top, ..FlowsAnswer::default() })
     }
 
     async fn whois(&self, query: WhoisQuery) -> WhoisAnswer {
@@ -279,6 +281,41 @@ async fn slow_clients_do_not_keep_others_waiting() {
     }
     let answer = timeout(PATIENCE, server.get("/api/v1/history/workloads")).await.unwrap();
     assert_eq!(answer.status, 200);
+}
+
+/// Slow readers of long answers: as many of those as fit stay, whoever asks next gets an answer, and they can be read to their end.
+#[tokio::test]
+async fn long_answers_that_nobody_reads_do_not_fill_the_memory() {
+    const LONG: usize = 3_000_000;
+    let server = Server::start();
+    let request = format!("GET /api/v1/flows?top=10000 HTTP/1.1\r\nHost: {}\r\n\r\n", server.address);
+    let mut slow = Vec::new();
+    for _ in 0..20 {
+        let mut socket = TcpStream::connect(server.address).await.unwrap();
+        socket.write_all(request.as_bytes()).await.unwrap();
+        let mut first = [0; 12];
+        timeout(PATIENCE, socket.read_exact(&mut first)).await.unwrap().unwrap();
+        assert_eq!(&first, b"HTTP/1.1 200", "each is answered when it asks");
+        slow.push(socket);
+    }
+    let answer = server.get("/api/v1/history/workloads").await;
+    assert_eq!(answer.status, 200, "short ones are not concerned");
+    let mut whole = Vec::new();
+    for mut socket in slow {
+        let mut bytes = Vec::new();
+        let mut piece = vec![0; 1 << 20];
+        while let Ok(Ok(count @ 1..)) = timeout(PATIENCE, socket.read(&mut piece)).await {
+            bytes.extend_from_slice(&piece[..count]);
+            if bytes.len() > LONG {
+                break;
+            }
+        }
+        whole.push(bytes.len() > LONG);
+    }
+    assert_eq!(whole.iter().filter(|whole| **whole).count(), 2, "as many as fit into eight megabytes: {whole:?}");
+    assert_eq!(whole[18..], [true, true], "those who asked last");
+    let answer = timeout(PATIENCE, server.get("/api/v1/flows?top=10000")).await.unwrap();
+    assert!(answer.status == 200 && answer.body.len() > LONG, "there is room again");
 }
 
 /// Reads until a text is there.

@@ -1,6 +1,7 @@
 //! What the tests' pods run to send known amounts: datagrams of one size, so that the bytes on the wire are known beforehand.
 //!
-//! `talk to ADDRESS:PORT COUNT SIZE` sends COUNT datagrams with SIZE bytes in each; `talk sink PORT` takes them; `talk give
+//! `talk to ADDRESS:PORT COUNT SIZE` sends COUNT datagrams with SIZE bytes in each, and `talk on ADDRESS:PORT` as many as each line that it reads
+//! says, from one socket; `talk sink PORT` takes them; `talk give
 //! ADDRESS:PORT BYTES` sends so many over TCP and takes what comes back; `talk ask ADDRESS:PORT COUNT` asks so many questions for a
 //! name, and `talk answer PORT` answers them, as resolvers and DNS servers do; `talk now` prints the time in nanoseconds since 1970.
 
@@ -20,12 +21,13 @@ fn main() -> ExitCode {
     let words: Vec<_> = words.iter().map(String::as_str).collect();
     let outcome = match words[..] {
         ["to", address, count, size] => send(address, count, size),
+        ["on", address] => send_on(address),
         ["sink", port] => sink(port),
         ["give", address, bytes] => give(address, bytes),
         ["ask", address, count] => ask(address, count),
         ["answer", port] => answer(port),
         ["now"] => now(),
-        _ => Err("talk to ADDRESS:PORT COUNT SIZE | talk sink PORT | talk give ADDRESS:PORT BYTES | talk ask ADDRESS:PORT COUNT | \
+        _ => Err("talk to ADDRESS:PORT COUNT SIZE | talk on ADDRESS:PORT | talk sink PORT | talk give ADDRESS:PORT BYTES | talk ask ADDRESS:PORT COUNT | \
                   talk answer PORT | talk now"
             .into()),
     };
@@ -41,9 +43,28 @@ fn main() -> ExitCode {
 type Outcome = Result<(), Box<dyn std::error::Error>>;
 
 fn send(address: &str, count: &str, size: &str) -> Outcome {
-    let (address, count, size): (SocketAddr, u64, usize) = (address.parse()?, count.parse()?, size.parse()?);
-    let unspecified = if address.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
-    let (socket, datagram) = (UdpSocket::bind(unspecified)?, vec![0; size]);
+    let address = address.parse()?;
+    send_from(&any_socket(address)?, address, count, size)
+}
+
+fn send_on(address: &str) -> Outcome {
+    let address = address.parse()?;
+    let socket = any_socket(address)?;
+    for line in io::stdin().lines() {
+        let line = line?;
+        let (count, size) = line.split_once(' ').ok_or("a line is COUNT SIZE")?;
+        send_from(&socket, address, count, size)?;
+    }
+    Ok(())
+}
+
+fn any_socket(address: SocketAddr) -> io::Result<UdpSocket> {
+    UdpSocket::bind(if address.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" })
+}
+
+fn send_from(socket: &UdpSocket, address: SocketAddr, count: &str, size: &str) -> Outcome {
+    let (count, size): (u64, usize) = (count.parse()?, size.parse()?);
+    let datagram = vec![0; size];
     for number in 1..=count {
         // Not connected: an answer that says that nobody listens ends nothing.
         let sent = socket.send_to(&datagram, address)?;

@@ -1,10 +1,13 @@
 //! Whose the far ends of flows are: by address and time, as the API server says.
 
-use super::services::Served;
+use super::{
+    elsewhere::{ELSEWHERE, Elsewhere, NODE_ADDRESS, now, patch_status, time, vanish},
+    services::Served,
+};
 use crate::{
     cluster::{PATIENCE, in_node},
     installed::{Agent, Amount},
-    kubectl::{apply, command, kubectl},
+    kubectl::kubectl,
     namespace,
     pod::{Pod, Sink, script},
     trial::{once, own, test},
@@ -15,10 +18,6 @@ use observer_test_kit::wait_until;
 use serde_json::{Value, json};
 use std::{thread::sleep, time::Duration};
 
-/// A node that nobody runs, and whose pods only the API server knows. Its ranges are for documentation, and lead nowhere.
-const ELSEWHERE: &str = "observer-test-elsewhere";
-const RANGE: &str = "203.0.113.128/26";
-const NODE_ADDRESS: &str = "203.0.113.10";
 /// Where the address plugin of the node keeps its books.
 const STORE: &str = "/var/lib/cni/networks/observer";
 const ADDRESS: &str = "203.0.113.130";
@@ -28,6 +27,7 @@ const OUTSIDE: &str = "192.168.201.7";
 pub(super) fn tests() -> Vec<Trial> {
     vec![
         once(test("a_flow_to_an_address_that_changes_hands_elsewhere_is_named_right_in_both_halves", elsewhere)),
+        once(test("a_socket_that_stays_open_while_its_far_end_changes_hands_is_named_right_in_both_halves", held_open)),
         once(own("a_flow_to_an_address_that_changes_hands_on_this_node_is_named_right_in_both_halves", here)),
         once(test("a_service_has_its_name_and_who_may_not_ask_for_services_says_so", service)),
     ]
@@ -69,73 +69,6 @@ fn whois(arguments: &[&str]) -> Result<String> {
     let text = kubectl(&[&["exec", &agent, "--", "/observer", "whois"], arguments].concat())?;
     ensure!(text.lines().count() == 1, "it is not one line: {text}");
     Ok(text)
-}
-
-fn now() -> Result<u64> {
-    Ok(std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?.as_secs())
-}
-
-/// `1970-01-01T00:00:00Z`, as the API has it.
-fn time(unix_seconds: u64) -> Result<String> {
-    let text = std::process::Command::new("date")
-        .args(["--utc", "--date", &format!("@{unix_seconds}"), "+%Y-%m-%dT%H:%M:%SZ"])
-        .output()?;
-    Ok(String::from_utf8(text.stdout)?.trim().to_owned())
-}
-
-/// The node that nobody runs; gone when dropped.
-struct Elsewhere;
-
-impl Elsewhere {
-    fn make() -> Result<Self> {
-        let node = json!({
-            "apiVersion": "v1",
-            "kind": "Node",
-            "metadata": { "name": ELSEWHERE },
-            "spec": {
-                "podCIDR": RANGE,
-                "podCIDRs": [RANGE],
-                "taints": [{ "key": "observer-test", "value": "nobody", "effect": "NoSchedule" }],
-            },
-        });
-        apply(&node)?;
-        let made = Self;
-        let status = json!({ "status": { "addresses": [{ "type": "InternalIP", "address": NODE_ADDRESS }] } });
-        patch_status("node", ELSEWHERE, &status)?;
-        Ok(made)
-    }
-
-    /// A pod that runs there, as far as the API server knows.
-    fn pod(name: &str, spec: &Value, address: &str) -> Result<Pod> {
-        let mut manifest = script(name, "sleep 1");
-        manifest["spec"]["nodeName"] = ELSEWHERE.into();
-        for (key, value) in spec.as_object().into_iter().flatten() {
-            manifest["spec"][key] = value.clone();
-        }
-        let pod = Pod::make(&manifest)?;
-        let status = json!({ "status": {
-            "phase": "Running", "startTime": time(now()?)?, "podIP": address, "podIPs": [{ "ip": address }],
-        }});
-        patch_status("pod", name, &status)?;
-        Ok(pod)
-    }
-}
-
-impl Drop for Elsewhere {
-    fn drop(&mut self) {
-        let _ = command(&["delete", "node", ELSEWHERE, "--ignore-not-found"]).output();
-    }
-}
-
-fn patch_status(kind: &str, name: &str, status: &Value) -> Result<()> {
-    kubectl(&["patch", kind, name, "--subresource=status", "--patch", &status.to_string()]).map(drop)
-}
-
-/// Takes a pod away that no kubelet has.
-fn vanish(pod: Pod) -> Result<()> {
-    kubectl(&["delete", "pod", &pod.name, "--force", "--grace-period=0", "--wait=true"])?;
-    drop(pod);
-    Ok(())
 }
 
 fn client(node: &str) -> Result<Pod> {
@@ -187,6 +120,29 @@ fn elsewhere() -> Result<()> {
     settles(&client, ADDRESS, &[("first", true, of_first), ("second", true, of_second)])?;
     by_port(&client)?;
     outside(&client)
+}
+
+/// Nobody asks for flows before both halves were sent: that the open socket carried the first one is found all the same.
+fn held_open() -> Result<()> {
+    let _node = Elsewhere::make()?;
+    let agent = Agent::install()?;
+    Agent::features_down(&[])?;
+    let mut manifest = script("keeper", &format!("mkfifo /tmp/words && exec talk on {ADDRESS}:9000 <>/tmp/words"));
+    manifest["spec"]["nodeName"] = agent.node.clone().into();
+    let keeper = Pod::start(&manifest)?;
+    let send = |Amount { datagrams, size }| keeper.shell(&format!("echo {datagrams} {size} >/tmp/words"));
+    let (of_first, of_second) = (Amount { datagrams: 100, size: 1000 }, Amount { datagrams: 70, size: 500 });
+    let first = Elsewhere::pod("first", &json!({}), ADDRESS)?;
+    send(of_first)?;
+    // A look or two.
+    sleep(Duration::from_secs(5));
+    vanish(first)?;
+    let _second = Elsewhere::pod("second", &json!({}), ADDRESS)?;
+    sleep(Duration::from_secs(3));
+    send(of_second)?;
+    sleep(Duration::from_secs(4));
+    let halves = [("first", true, of_first.on_the_wire()), ("second", false, of_second.on_the_wire())];
+    settles(&keeper, ADDRESS, &halves)
 }
 
 /// Some pods have addresses of ranges that nobody tells of.

@@ -6,6 +6,7 @@ mod books;
 mod cgroups;
 mod chart;
 mod churn;
+mod elsewhere;
 mod explain;
 mod far_ends;
 mod load;
