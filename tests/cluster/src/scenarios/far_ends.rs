@@ -122,7 +122,7 @@ fn elsewhere() -> Result<()> {
     outside(&client)
 }
 
-/// Nobody asks for flows before both halves were sent: that the open socket carried the first one is found all the same.
+/// Nobody asks for flows before both halves were sent: that the open socket carried the first one, more than a megabyte, is found all the same.
 fn held_open() -> Result<()> {
     let _node = Elsewhere::make()?;
     let agent = Agent::install()?;
@@ -131,7 +131,7 @@ fn held_open() -> Result<()> {
     manifest["spec"]["nodeName"] = agent.node.clone().into();
     let keeper = Pod::start(&manifest)?;
     let send = |Amount { datagrams, size }| keeper.shell(&format!("echo {datagrams} {size} >/tmp/words"));
-    let (of_first, of_second) = (Amount { datagrams: 100, size: 1000 }, Amount { datagrams: 70, size: 500 });
+    let (of_first, of_second) = (Amount { datagrams: 1500, size: 1000 }, Amount { datagrams: 70, size: 500 });
     let first = Elsewhere::pod("first", &json!({}), ADDRESS)?;
     send(of_first)?;
     // A look or two.
