@@ -1,18 +1,19 @@
 //! A slot's traffic on each CPU, by scope.
 //!
 //! What is sent may be added up in a process that a softirq of its CPU interrupts to send something else: those adds are atomic. What is
-//! received is looked at by softirqs alone (or as if: with softirqs off), of which a CPU has one at a time: plain adds.
+//! received over TCP and UDP is looked at by softirqs alone, or with softirqs off, and a CPU has one of those at a time: plain adds.
 
 use crate::{
     drops::{self, add, exchange},
     offsets::{ALONE_FROM, CPUS, FETCHES},
-    packet::Direction,
+    packet::{Direction, UDP},
 };
 use aya_ebpf::{bindings::BPF_F_MMAPABLE, macros::map, maps::Array};
 use core::ptr::read_volatile;
 use observer_ebpf::{
     DEFAULT_SLOTS, Drop, NetBook, SCOPES, ScopeBook,
     carried::{self, MUCH},
+    flows::TCP,
 };
 
 #[map]
@@ -29,14 +30,14 @@ pub(crate) fn find(slot: u32, cpu: u32, scope: usize) -> Option<*mut ScopeBook> 
 /// Adds a packet, or its segments.
 ///
 /// # Safety
-/// `book` must be what [`find`] found for that CPU.
+/// `book` must be what [`find`] found, and `is_alone` what [`is_alone`] said of that CPU.
 #[inline(always)]
-pub(crate) unsafe fn count(book: *mut ScopeBook, cpu: u32, direction: Direction, carried: u64) {
+pub(crate) unsafe fn count(book: *mut ScopeBook, direction: Direction, carried: u64, is_alone: bool) {
     // SAFETY: as above.
     unsafe {
         match direction {
             Direction::Transmit => count_sent(book, carried),
-            Direction::Receive => count_received(book, cpu, carried),
+            Direction::Receive => count_received(book, carried, is_alone),
         }
     }
 }
@@ -85,14 +86,21 @@ unsafe fn move_on(first: *mut u64, second: *mut u64) {
     add(first, stays);
 }
 
-/// # Safety
-/// `book` must be in a map's value, of that CPU unless that has none.
+/// Whether nothing else adds to what a CPU receives while a program does that looks at a packet of this protocol. Sockets of others (L2TP, a
+/// multicast router's) may have packets that a process looks at, with softirqs on.
 #[inline(always)]
-unsafe fn count_received(book: *mut ScopeBook, cpu: u32, carried: u64) {
+pub(crate) fn is_alone(cpu: u32, protocol: u8) -> bool {
+    (protocol == TCP || protocol == UDP) && cpu < CPUS.load() as u32 && cpu >= ALONE_FROM.load() as u32
+}
+
+/// # Safety
+/// `book` must be in a map's value.
+#[inline(always)]
+unsafe fn count_received(book: *mut ScopeBook, carried: u64, is_alone: bool) {
     let (bytes, packets) = carried::parts(carried);
     // SAFETY: as above.
     unsafe {
-        if cpu < CPUS.load() as u32 && cpu >= ALONE_FROM.load() as u32 {
+        if is_alone {
             (*book).receive_bytes += bytes;
             (*book).receive_packets += packets;
         } else {

@@ -1,6 +1,6 @@
 //! What both sides know of DNS: what is counted of the messages of a cgroup that asks, and which questions are open.
 
-use crate::histogram;
+use crate::{flows::FLOW_COUNTS, histogram};
 
 /// The port at which servers are asked.
 pub const PORT: u16 = 53;
@@ -198,12 +198,12 @@ impl Stream {
     }
 }
 
-/// Counts of the map `DNS_BOOKED`: the first three are those of [`FLOW_COUNTS`](crate::flows::FLOW_COUNTS).
-pub const COUNTS: u32 = 5;
+/// Counts of the map `DNS_BOOKED`: the first are those that tables in turn have, [`FLOW_COUNTS`].
+pub const COUNTS: u32 = FLOW_COUNTS + 2;
 /// Questions that were entered.
-pub const ASKED: u32 = 3;
+pub const ASKED: u32 = FLOW_COUNTS;
 /// Answers that were not told of, since the ring buffer was full.
-pub const UNTOLD: u32 = 4;
+pub const UNTOLD: u32 = FLOW_COUNTS + 1;
 
 /// Whether a message asks as questions over UDP do, by its flags and how many questions and answers it has: other things than DNS come
 /// from sockets as well.

@@ -16,10 +16,10 @@ pub const fn address_of([high, low]: AddressWords) -> Address {
 
 /// Flows that a table between two readings holds.
 pub const MAX_CLOSED_FLOWS: u32 = 8192;
-/// From here on new far ends are not told of unless they carry much.
+/// From here on new far ends are not told of unless they carry much: there is room for all, and then for the heavy ones.
 pub const MANY_CLOSED_FLOWS: u64 = MAX_CLOSED_FLOWS as u64 / 4 * 3;
-/// What is much, and what is more: for each of these there is room beyond that of the one before. What is left in the end is for telling
-/// whose the traffic was that has no far end.
+/// What is much, and what is more: each of these has room beyond that of the one before. What is left in the end is for telling whose the
+/// traffic was that has no far end.
 pub const HEAVY_FLOW_BYTES: [u64; 6] = [1 << 14, 1 << 16, 1 << 18, 1 << 20, 1 << 22, 1 << 24];
 /// How much room.
 pub const HEAVY_FLOWS_OF_A_SIZE: u64 = MAX_CLOSED_FLOWS as u64 / 32;
@@ -160,11 +160,13 @@ pub struct FlowShare {
 }
 
 /// Counts of the map `FLOWS_BOOKED`.
-pub const FLOW_COUNTS: u32 = 3;
+pub const FLOW_COUNTS: u32 = 5;
 /// Grows whenever something is added to either table.
 pub const ADDED: u32 = 0;
 /// Flows in `FLOWS_EVEN`; those in `FLOWS_ODD` are the next.
 pub const IN_TABLES: u32 = 1;
+/// Those of them in `FLOWS_EVEN` that are there since they are heavy; those in `FLOWS_ODD` are the next.
+pub const HEAVY_IN_TABLES: u32 = 3;
 
 /// What is told of an open socket beside its [`SocketBook`]: the tail of a record of the iterator `observer_sockets`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -13,6 +13,7 @@ mod books;
 mod cgroups;
 mod courses;
 mod drops;
+mod far_end;
 mod lasting;
 mod migration;
 mod net;

@@ -4,8 +4,8 @@
 
 use crate::{
     books, drops,
-    offsets::{CONNECTION_ASKED, CONNECTIONS, MIX_SECRET, SKB_CONNECTION, peek},
-    packet::{Direction, PacketEnd, addresses, mapped_words, packet_end, packet_far_end, segmented},
+    far_end::{connected_address, connected_to, far_end, goes_where_connected},
+    packet::{Direction, PacketEnd, addresses, packet_end, segmented},
     questions,
     slots::{self, NoSlot},
     sockets::{self, storage},
@@ -18,12 +18,11 @@ use aya_ebpf::{
     maps::{LpmTrie, lpm_trie::Key},
     programs::SkBuffContext,
 };
-use core::ptr::read_volatile;
 use observer_ebpf::{
     Address, Drop, MAX_SCOPE_PREFIXES, Scope, UNATTRIBUTED_SLOT, carried,
     flows::{
-        AddressWords, FlowKey, INBOUND, NO_CONNECTIONS, OUTBOUND, PEER_KNOWN, PEER_SCOPE, PEER_SENT, SocketBook,
-        TABLE_OF_CONNECTIONS, TCP, UNDECIDED, address_of, mix_ipv6, peer_key,
+        AddressWords, FlowKey, INBOUND, OUTBOUND, PEER_KNOWN, PEER_SCOPE, PEER_SENT, SocketBook, TCP, UNDECIDED,
+        address_of, peer_key,
     },
 };
 
@@ -40,9 +39,6 @@ impl Direction {
         }
     }
 }
-
-const AF_INET: u32 = 2;
-const AF_INET6: u32 = 10;
 
 /// Books one packet.
 #[inline(always)]
@@ -73,7 +69,8 @@ pub(crate) fn book(ctx: &SkBuffContext, direction: Direction) {
             sockets::carry(socket, direction, carried);
         }
         if let Some(book) = book {
-            books::count(book, cpu, direction, carried);
+            let protocol = if socket.is_null() { 0 } else { (*socket).protocol };
+            books::count(book, direction, carried, books::is_alone(cpu, protocol));
         }
         if carries && sockets::is_to_tell(socket, direction) {
             sockets::turn_over(socket);
@@ -132,59 +129,6 @@ const OF_KEY: u64 = 0xffff_ffff & !PEER_SCOPE;
 #[inline(always)]
 const fn known_key(mixed: u32, generation: u32, direction: Direction) -> u64 {
     peer_key(mixed, generation as u16) | PEER_KNOWN | direction.mark()
-}
-
-/// The far end's address, mixed into 32 bits: where a packet goes, since what a connected socket sends need not go where that is connected
-/// to; and where one comes from, which to a connected socket is where that is connected to, whatever a NAT of this node makes of it.
-#[inline(always)]
-fn far_end(skb: *mut __sk_buff, sk: *mut bpf_sock, direction: Direction) -> Option<u32> {
-    match direction {
-        Direction::Transmit => packet_far_end(skb, direction).or_else(|| connected_to(sk)),
-        Direction::Receive => connected_to(sk).or_else(|| packet_far_end(skb, direction)),
-    }
-}
-
-/// The address a socket is connected to. Reading it is a plain load of each word, which may not be joined.
-#[inline(always)]
-fn connected_to(sk: *mut bpf_sock) -> Option<u32> {
-    if sk.is_null() {
-        return None;
-    }
-    // SAFETY: the context's socket, checked above; the verifier rewrites these into loads of `struct sock_common`.
-    unsafe {
-        let family = read_volatile(&raw const (*sk).family);
-        if family == AF_INET {
-            let address = read_volatile(&raw const (*sk).dst_ip4);
-            return (address != 0).then_some(address);
-        }
-        if family == AF_INET6 {
-            let words = (&raw const (*sk).dst_ip6).cast::<u32>();
-            let word = |at: usize| u64::from(read_volatile(words.add(at)));
-            let (high, low) = (word(0) | (word(1) << 32), word(2) | (word(3) << 32));
-            return (high | low != 0).then(|| mix_ipv6(&MIX_SECRET.load(), high, low));
-        }
-    }
-    None
-}
-
-/// All of the address a socket is connected to, IPv4 mapped into IPv6.
-#[inline(always)]
-fn connected_address(sk: *mut bpf_sock) -> Option<AddressWords> {
-    // SAFETY: the context's socket; see `connected_to`.
-    unsafe {
-        let family = read_volatile(&raw const (*sk).family);
-        if family == AF_INET {
-            let address = read_volatile(&raw const (*sk).dst_ip4);
-            return (address != 0).then(|| mapped_words(address));
-        }
-        if family == AF_INET6 {
-            let words = (&raw const (*sk).dst_ip6).cast::<u32>();
-            let word = |at: usize| u64::from(read_volatile(words.add(at)));
-            let (high, low) = (word(0) | (word(1) << 32), word(2) | (word(3) << 32));
-            return (high | low != 0).then_some([high, low]);
-        }
-    }
-    None
 }
 
 /// The way of a socket's first packet, of another far end than last time, and of changed slots or address ranges.
@@ -320,30 +264,6 @@ unsafe fn decide(
     shown
 }
 
-/// Whether a packet of a connected socket, which shows another address, goes where that is connected to all the same: to the same address
-/// in the clothes of the other family, or to what a NAT of this node made of it. Else whoever sent it named another one.
-#[inline(never)]
-fn goes_where_connected(skb: *mut __sk_buff, sk: *mut bpf_sock) -> bool {
-    let Some(connected) = connected_address(sk) else { return true };
-    let Some((_, destination)) = addresses(skb) else { return true };
-    if connected == destination {
-        return true;
-    }
-    let table = CONNECTIONS.load();
-    if table != TABLE_OF_CONNECTIONS {
-        // Where nobody knows, it is taken for translated.
-        return table != NO_CONNECTIONS;
-    }
-    let connection = peek::<u64>(skb as u64, &SKB_CONNECTION) & !7;
-    if connection == 0 {
-        return false;
-    }
-    let asked: [u32; 4] = peek(connection, &CONNECTION_ASKED);
-    let [high, low] = connected;
-    let is_v4 = high == 0 && low as u32 == mapped_words(0)[1] as u32;
-    connected == if is_v4 { mapped_words(asked[0]) } else { address_words(asked) }
-}
-
 /// Notes the far end that a socket is connected to before anything went there.
 ///
 /// # Safety
@@ -363,12 +283,6 @@ unsafe fn remember_connected(skb: *mut __sk_buff, sk: *mut bpf_sock, socket: *mu
         // The first packet that goes there decides again, as it does for what a NAT makes of it.
         (*socket).peer = peer_key(mixed, slots::control().scope_generation as u16) | scope_between(own, connected);
     }
-}
-
-/// An address as the kernel's structures have it.
-#[inline(always)]
-const fn address_words(words: [u32; 4]) -> AddressWords {
-    [words[0] as u64 | ((words[1] as u64) << 32), words[2] as u64 | ((words[3] as u64) << 32)]
 }
 
 /// Notes the far end of this packet, or the one that its socket is connected to.

@@ -22,9 +22,9 @@ use observer_ebpf::{
     DEFAULT_SLOTS, Drop, UNATTRIBUTED_SLOT,
     carried::{self, MUCH},
     flows::{
-        ADDED, FLOW_COUNTS, FlowKey, FlowShare, FlowSum, HEAVY_FLOW_BYTES, HEAVY_FLOWS_OF_A_SIZE, IN_TABLES, INBOUND,
-        MANY_CLOSED_FLOWS, MAX_CLOSED_FLOWS, OUTBOUND, PEER_KNOWN, RAW, SocketBook, TCP, TCP_LISTEN, TCP_SYN_RECEIVED,
-        TCP_SYN_SENT, UNDECIDED,
+        ADDED, FLOW_COUNTS, FlowKey, FlowShare, FlowSum, HEAVY_FLOW_BYTES, HEAVY_FLOWS_OF_A_SIZE, HEAVY_IN_TABLES,
+        IN_TABLES, INBOUND, MANY_CLOSED_FLOWS, MAX_CLOSED_FLOWS, OUTBOUND, PEER_KNOWN, RAW, SocketBook, TCP,
+        TCP_LISTEN, TCP_SYN_RECEIVED, TCP_SYN_SENT, UNDECIDED,
     },
 };
 
@@ -254,7 +254,7 @@ fn book(key: &mut FlowKey, sum: &FlowSum) {
             unsafe { add_to(entry, sum) };
             true
         }
-        None => has_room(entries, key.cgroup, epoch as u32, sum) && add_or_insert(flows, key, sum, entries),
+        None => has_room(entries, key.cgroup, epoch, sum) && add_or_insert(flows, key, sum, entries),
     };
     if !is_there {
         drops::count(Drop::FlowTable);
@@ -270,19 +270,17 @@ fn book(key: &mut FlowKey, sum: &FlowSum) {
     }
 }
 
-/// Whether a table has room for one more far end of a cgroup, which then has it. Each may have at most three times what is left: however many
-/// one turns to, others with few of them find room. The heavier one is, the more room there is: there cannot be many of those in a second.
+/// Whether a table has room for one more far end of a cgroup, which then has it.
 #[inline(always)]
-fn has_room(entries: *const u64, cgroup: u64, epoch: u32, sum: &FlowSum) -> bool {
+fn has_room(entries: *const u64, cgroup: u64, epoch: u64, sum: &FlowSum) -> bool {
     // SAFETY: a map's value.
-    let entries = unsafe { read_volatile(entries) };
-    let bytes = sum.traffic.transmit_bytes.wrapping_add(sum.traffic.receive_bytes);
-    // Without branches, see `top_bit`.
-    let sizes: u64 = HEAVY_FLOW_BYTES.iter().map(|size| 1 - top_bit(bytes.wrapping_sub(*size))).sum();
-    if sizes != 0 {
-        return entries < MANY_CLOSED_FLOWS + sizes * HEAVY_FLOWS_OF_A_SIZE;
-    }
-    let left = MANY_CLOSED_FLOWS.saturating_sub(entries);
+    let left = MANY_CLOSED_FLOWS.saturating_sub(unsafe { read_volatile(entries) });
+    has_share(left, cgroup, epoch as u32) || is_heavy(epoch, sum)
+}
+
+/// Each may have at most three times what is left: however many one turns to, others with few of them find room.
+#[inline(always)]
+fn has_share(left: u64, cgroup: u64, epoch: u32) -> bool {
     let Some(share) = FLOW_SHARES.get_ptr_mut(slots::known(cgroup)) else { return left > 0 };
     // SAFETY: a map's value. Where two CPUs begin an epoch at once, one of them is counted less.
     unsafe {
@@ -296,6 +294,21 @@ fn has_room(entries: *const u64, cgroup: u64, epoch: u32, sum: &FlowSum) -> bool
         }
         has_it
     }
+}
+
+/// Whether a flow carries so much that there is room for it where there is none for others.
+#[inline(always)]
+fn is_heavy(epoch: u64, sum: &FlowSum) -> bool {
+    let bytes = sum.traffic.transmit_bytes.wrapping_add(sum.traffic.receive_bytes);
+    // Without branches, see `top_bit`.
+    let sizes: u64 = HEAVY_FLOW_BYTES.iter().map(|size| 1 - top_bit(bytes.wrapping_sub(*size))).sum();
+    let Some(heavy) = FLOWS_BOOKED.get_ptr_mut(HEAVY_IN_TABLES + (epoch & 1) as u32) else { return false };
+    // SAFETY: a map's value.
+    let is_room = unsafe { read_volatile(heavy) } < sizes * HEAVY_FLOWS_OF_A_SIZE;
+    if is_room {
+        add(heavy, 1);
+    }
+    is_room
 }
 
 /// False if there is no room.

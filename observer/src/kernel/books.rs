@@ -174,7 +174,7 @@ impl SlotBooks {
             self.booked.resize(slot as usize + 1, Totals::default());
         }
         let booked = &mut self.booked[slot as usize];
-        totals.traffic.iter_mut().zip(&booked.traffic).for_each(|(now, then)| wait_for_the_second_word(now, then));
+        totals.traffic.iter_mut().zip(&booked.traffic).for_each(|(now, then)| never_less(now, then));
         let added = totals.since(booked, cgroup);
         *booked = totals;
         if added != (Added { cgroup, ..Added::default() }) {
@@ -292,9 +292,12 @@ impl SlotBooks {
 }
 
 /// What was sent is less for a moment when a part of it is on its way from one word to the next: nothing is new then.
-fn wait_for_the_second_word(now: &mut Traffic, then: &Traffic) {
-    now.transmit_bytes = now.transmit_bytes.max(then.transmit_bytes);
-    now.transmit_packets = now.transmit_packets.max(then.transmit_packets);
+fn never_less(now: &mut Traffic, then: &Traffic) {
+    let Traffic { transmit_bytes, transmit_packets, receive_bytes, receive_packets } = now;
+    *transmit_bytes = (*transmit_bytes).max(then.transmit_bytes);
+    *transmit_packets = (*transmit_packets).max(then.transmit_packets);
+    *receive_bytes = (*receive_bytes).max(then.receive_bytes);
+    *receive_packets = (*receive_packets).max(then.receive_packets);
 }
 
 impl Totals {
@@ -349,7 +352,7 @@ mod tests {
         let (mut booked, mut sum) = (traffic(0, 0), traffic(0, 0));
         for (bytes, packets) in [(1000, 10), (200, 2), (1000, 10), (1300, 13)] {
             let mut now = traffic(bytes, packets);
-            wait_for_the_second_word(&mut now, &booked);
+            never_less(&mut now, &booked);
             sum.transmit_bytes += now.transmit_bytes - booked.transmit_bytes;
             sum.transmit_packets += now.transmit_packets - booked.transmit_packets;
             booked = now;

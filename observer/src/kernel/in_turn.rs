@@ -2,7 +2,7 @@
 
 use super::{shared::SharedArray, sys};
 use aya::maps::MapData;
-use observer_ebpf::flows::{ADDED, IN_TABLES};
+use observer_ebpf::flows::{ADDED, HEAVY_IN_TABLES, IN_TABLES};
 use std::{
     io,
     os::fd::{AsFd as _, OwnedFd},
@@ -63,7 +63,9 @@ impl<K: aya::Pod + Default, V: aya::Pod + Default> InTurn<K, V> {
         // What came before an error is not there any more.
         self.keys.iter().zip(&self.values).for_each(|(key, value)| each(*key, *value));
         fetched?;
-        self.counts.words(IN_TABLES as usize + resting)?[0].store(0, Ordering::Release);
+        for count in [IN_TABLES, HEAVY_IN_TABLES] {
+            self.counts.words(count as usize + resting)?[0].store(0, Ordering::Release);
+        }
         self.fetched[resting] = self.turned[resting];
         Ok(())
     }

@@ -5,7 +5,9 @@ use super::connections::{Connections, lock};
 use super::limits::Limits;
 use crate::history::ApiError;
 use axum::body::{Body, to_bytes};
-use axum::http::{HeaderValue, header::RETRY_AFTER};
+use axum::extract::{Request, State};
+use axum::http::{HeaderValue, Method, header::RETRY_AFTER};
+use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
 use hyper::body::Body as _;
@@ -19,11 +21,11 @@ const SMALL_BYTES: usize = 16 * 1024;
 pub(super) struct Answers {
     connections: Arc<Connections>,
     limits: Limits,
-    state: Mutex<State>,
+    taken: Mutex<Taken>,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct Taken {
     /// Bytes in memory.
     bytes: usize,
     /// One waits for room: no other does, so that not all that wait are in memory.
@@ -32,34 +34,47 @@ struct State {
 
 impl Answers {
     pub(super) fn new(connections: Arc<Connections>, limits: Limits) -> Self {
-        Self { connections, limits, state: Mutex::default() }
+        Self { connections, limits, taken: Mutex::default() }
     }
 
-    /// The answer, once there is room for it: who reads the slowest makes room. In its place, where another waits for that, the advice to come
-    /// again. Answers whose end is not known go as they are: they are made piece by piece.
-    pub(super) async fn admit(self: Arc<Self>, answer: Response) -> Response {
+    /// The answer, once there is room for it. In its place, if there is none, the advice to come again. Answers whose end is not known go as
+    /// they are: their parts are held one by one.
+    pub(super) async fn admit(self: &Arc<Self>, answer: Response) -> Response {
         let size = answer.body().size_hint().exact().map_or(0, |size| size as usize);
         if size < SMALL_BYTES {
             return answer;
         }
-        let Some(room) = self.room(size).await else { return full() };
         let (head, body) = answer.into_parts();
         match to_bytes(body, size).await {
-            Ok(bytes) => Response::from_parts(head, Body::from(Bytes::from_owner(Held { bytes, _room: room }))),
+            Ok(bytes) => match self.hold(bytes).await {
+                Some(bytes) => Response::from_parts(head, Body::from(bytes)),
+                None => full(),
+            },
             Err(error) => Api::<()>(Err(ApiError::new("unavailable", error.to_string()))).into_response(),
         }
+    }
+
+    /// The bytes, once there is room for them: who has not read the longest makes room, but nobody who only began.
+    pub(super) async fn hold(self: &Arc<Self>, bytes: Bytes) -> Option<Bytes> {
+        if bytes.len() < SMALL_BYTES {
+            return Some(bytes);
+        }
+        let room = self.room(bytes.len()).await?;
+        Some(Bytes::from_owner(Held { bytes, _room: room }))
     }
 
     async fn room(self: &Arc<Self>, size: usize) -> Option<Room> {
         if let Some(room) = self.take(size) {
             return Some(room);
         }
-        if std::mem::replace(&mut lock(&self.state).waits, true) {
+        if std::mem::replace(&mut lock(&self.taken).waits, true) {
             return None;
         }
         let _waiting = Waiting(self);
         for _ in 0..self.limits.connections {
-            self.connections.evict_slowest_reader();
+            if !self.connections.evict_slowest_reader(self.limits.fresh) {
+                break;
+            }
             tokio::task::yield_now().await;
             if let Some(room) = self.take(size) {
                 return Some(room);
@@ -70,13 +85,20 @@ impl Answers {
 
     /// One that is larger than all may be together has to be alone.
     fn take(self: &Arc<Self>, size: usize) -> Option<Room> {
-        let mut state = lock(&self.state);
-        let fits = state.bytes == 0 || state.bytes + size <= self.limits.answer_bytes;
+        let mut taken = lock(&self.taken);
+        let fits = taken.bytes == 0 || taken.bytes + size <= self.limits.answer_bytes;
         fits.then(|| {
-            state.bytes += size;
+            taken.bytes += size;
             Room { answers: Arc::clone(self), size }
         })
     }
+}
+
+/// Admits the answer to a request, unless only its head was asked for.
+pub(super) async fn admit(State(answers): State<Arc<Answers>>, request: Request, next: Next) -> Response {
+    let is_head = request.method() == Method::HEAD;
+    let answer = next.run(request).await;
+    if is_head { answer } else { answers.admit(answer).await }
 }
 
 fn full() -> Response {
@@ -94,7 +116,7 @@ struct Room {
 
 impl Drop for Room {
     fn drop(&mut self) {
-        lock(&self.answers.state).bytes -= self.size;
+        lock(&self.answers.taken).bytes -= self.size;
     }
 }
 
@@ -102,7 +124,7 @@ struct Waiting<'a>(&'a Answers);
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        lock(&self.0.state).waits = false;
+        lock(&self.0.taken).waits = false;
     }
 }
 

@@ -4,7 +4,9 @@
 
 use super::{
     ApiSource, FlowsAnswer, FlowsQuery, PairsAnswer, PairsQuery, ProgramsAnswer, SnapshotAnswer, SnapshotQuery,
-    WhoisAnswer, WhoisQuery, answers::Answers, events, host, page,
+    WhoisAnswer, WhoisQuery,
+    answers::{self, Answers},
+    events, host, page,
 };
 use crate::history::{ApiError, GrowthAnswer, GrowthQuery, HistoryAnswer, HistoryQuery, WorkloadsAnswer};
 use axum::{
@@ -41,11 +43,11 @@ const OPENAPI: &str = include_str!("openapi.json");
 
 /// All of them. GET and HEAD only, and only for who calls this listener by an address or as localhost.
 pub(super) fn router<S: ApiSource>(source: Arc<S>, answers: Arc<Answers>) -> Router {
+    let held = Arc::clone(&answers);
     Router::new()
-        .merge(page::routes())
         .route("/api/v1", get(async || INDEX))
         .route("/api/v1/snapshot", get(snapshot::<S>))
-        .route("/api/v1/events", get(sent_events::<S>))
+        .route("/api/v1/events", get(async |source, uri| sent_events::<S>(source, &uri, held)))
         .route("/api/v1/history", get(history::<S>))
         .route("/api/v1/history/workloads", get(history_workloads::<S>))
         .route("/api/v1/growth", get(growth::<S>))
@@ -53,15 +55,15 @@ pub(super) fn router<S: ApiSource>(source: Arc<S>, answers: Arc<Answers>) -> Rou
         .route("/api/v1/whois", get(whois::<S>))
         .route("/api/v1/pairs", get(pairs::<S>))
         .route("/api/v1/programs", get(programs::<S>))
+        .layer(middleware::from_fn_with_state(answers, answers::admit))
+        // What follows takes no memory of its own.
         .route("/api/v1/openapi.json", get(openapi))
+        .merge(page::routes())
         .fallback(async || Api::<()>(Err(ApiError::new("not_found", "not found; see /api/v1 for what there is"))))
         .method_not_allowed_fallback(async || {
             Api::<()>(Err(ApiError::new("wrong_method", "only GET and HEAD are answered here")))
         })
         .with_state(source)
-        .layer(middleware::map_response_with_state(answers, async |State(answers): State<Arc<Answers>>, answer| {
-            answers.admit(answer).await
-        }))
         .layer(middleware::from_fn(host::check))
 }
 
@@ -69,8 +71,8 @@ async fn snapshot<S: ApiSource>(State(source): State<Arc<S>>, uri: Uri) -> Api<S
     Api(snapshot_query(&uri).and_then(|query| source.snapshot(query)))
 }
 
-async fn sent_events<S: ApiSource>(State(source): State<Arc<S>>, uri: Uri) -> Response {
-    events::response(source, snapshot_query(&uri))
+fn sent_events<S: ApiSource>(State(source): State<Arc<S>>, uri: &Uri, answers: Arc<Answers>) -> Response {
+    events::response(source, snapshot_query(uri), answers)
 }
 
 fn snapshot_query(uri: &Uri) -> Result<SnapshotQuery, ApiError> {
@@ -172,6 +174,8 @@ impl<T: Serialize> IntoResponse for Api<T> {
         match json {
             Ok(mut json) => {
                 json.push(b'\n');
+                // What it grew by is not held.
+                json.shrink_to_fit();
                 let mut response = (status, [(CONTENT_TYPE, "application/json")], json).into_response();
                 response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
                 response

@@ -67,7 +67,10 @@ pub(super) async fn serve(
             false
         }
     };
-    if ended {
+    if !ended && member.connection.has_unread() {
+        // What nobody reads would stay in the kernel for minutes after an orderly close.
+        let _ = http.into_parts().io.into_inner().socket.set_zero_linger();
+    } else if ended {
         let socket = http.into_parts().io.into_inner().socket;
         tokio::select! {
             () = linger(socket, &limits) => {}

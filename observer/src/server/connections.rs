@@ -8,6 +8,7 @@ use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -38,12 +39,25 @@ struct State {
     since: Instant,
     /// All of the response has been given to hyper, which may still have to send some.
     body_ended: bool,
+    /// Since when a part of a response has not gone to the kernel, since its client does not read what went before.
+    unread: Option<Instant>,
+}
+
+impl State {
+    fn begun(phase: Phase) -> Self {
+        Self { phase, since: Instant::now(), body_ended: false, unread: None }
+    }
+
+    fn pass(&mut self, from: Phase, to: Phase) {
+        if self.phase == from {
+            *self = Self::begun(to);
+        }
+    }
 }
 
 impl Connection {
     fn new(peer: IpAddr) -> Self {
-        let state = State { phase: Phase::Head, since: Instant::now(), body_ended: false };
-        Self { peer, state: Mutex::new(state), evicted: Notify::new() }
+        Self { peer, state: Mutex::new(State::begun(Phase::Head)), evicted: Notify::new() }
     }
 
     /// What it is doing and since when.
@@ -54,24 +68,25 @@ impl Connection {
 
     /// Bytes came in.
     pub(super) fn received(&self) {
-        self.pass(Phase::Idle, Phase::Head);
+        lock(&self.state).pass(Phase::Idle, Phase::Head);
     }
 
     /// A request's head is complete.
     pub(super) fn requested(&self) {
-        *lock(&self.state) = State { phase: Phase::Response, since: Instant::now(), body_ended: false };
+        *lock(&self.state) = State::begun(Phase::Response);
     }
 
     /// The response that comes has no end.
     pub(super) fn streams(&self) {
-        self.pass(Phase::Response, Phase::Stream);
+        lock(&self.state).pass(Phase::Response, Phase::Stream);
     }
 
     /// A part of a response was taken: of one that has no end, time counts from there.
     pub(super) fn went_on(&self) {
-        let mut state = lock(&self.state);
+        let (mut state, now) = (lock(&self.state), Instant::now());
+        state.unread.get_or_insert(now);
         if state.phase == Phase::Stream {
-            state.since = Instant::now();
+            state.since = now;
         }
     }
 
@@ -82,17 +97,17 @@ impl Connection {
 
     /// Everything that was written has gone to the kernel.
     pub(super) fn flushed(&self) {
-        if lock(&self.state).body_ended {
-            self.pass(Phase::Response, Phase::Idle);
-            self.pass(Phase::Stream, Phase::Idle);
+        let state = &mut *lock(&self.state);
+        state.unread = None;
+        if state.body_ended {
+            state.pass(Phase::Response, Phase::Idle);
+            state.pass(Phase::Stream, Phase::Idle);
         }
     }
 
-    fn pass(&self, from: Phase, to: Phase) {
-        let mut state = lock(&self.state);
-        if state.phase == from {
-            *state = State { phase: to, since: Instant::now(), body_ended: false };
-        }
+    /// Whether some of a response waits for its client to read.
+    pub(super) fn has_unread(&self) -> bool {
+        lock(&self.state).unread.is_some()
     }
 
     /// Returns when the connection has to go.
@@ -128,13 +143,16 @@ impl Connections {
         }
     }
 
-    /// Asks the connection that has been reading its response for the longest to close.
-    pub(super) fn evict_slowest_reader(&self) {
+    /// Asks the connection to close whose client has left a part of its response unread for the longest, and at least for so long. False if
+    /// there is none.
+    pub(super) fn evict_slowest_reader(&self, unread_for: Duration) -> bool {
         let open = lock(&self.open);
-        let reading = open.iter().filter(|connection| connection.phase().0 == Phase::Response);
-        if let Some(connection) = reading.min_by_key(|connection| connection.phase().1) {
+        let unread = open.iter().filter_map(|connection| Some((lock(&connection.state).unread?, connection)));
+        let slowest = unread.filter(|(since, _)| since.elapsed() >= unread_for).min_by_key(|(since, _)| *since);
+        slowest.is_some_and(|(_, connection)| {
             connection.evicted.notify_one();
-        }
+            true
+        })
     }
 }
 
@@ -159,7 +177,6 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     fn is_evicted(member: &Membership) -> bool {
         use std::future::Future;
@@ -226,6 +243,27 @@ mod tests {
         members[2].connection.requested();
         assert_eq!(members[2].connection.phase().0, Phase::Response);
         assert_eq!(evict_all(&connections, members), [1, 0, 0]);
+    }
+
+    /// Neither who waits for an answer nor who has read all that there was so far.
+    #[tokio::test(start_paused = true)]
+    async fn the_slowest_reader_is_who_has_not_read_for_the_longest() {
+        let connections = Arc::new(Connections::default());
+        let members: Vec<_> = (0..4).map(|_| connections.enter(PEER)).collect();
+        for member in &members {
+            member.connection.requested();
+        }
+        members[3].connection.streams();
+        for member in members[1..].iter().rev() {
+            member.connection.went_on();
+            tokio::time::advance(Duration::from_secs(1)).await;
+        }
+        members[3].connection.flushed();
+        assert!(!connections.evict_slowest_reader(Duration::from_secs(3)));
+        assert!(members.iter().all(|member| !is_evicted(member)));
+        assert!(connections.evict_slowest_reader(Duration::from_secs(2)));
+        let evicted: Vec<_> = members.iter().map(is_evicted).collect();
+        assert_eq!(evicted, [false, false, true, false]);
     }
 
     #[tokio::test(start_paused = true)]

@@ -4,6 +4,7 @@
 
 use super::{
     ApiSource, SnapshotQuery,
+    answers::Answers,
     api::{Api, Refusal},
 };
 use crate::history::ApiError;
@@ -21,23 +22,34 @@ pub(super) const MEDIA_TYPE: &str = "text/event-stream";
 /// After how many milliseconds a client that lost the connection is to come again.
 const RETRY_MS: u64 = 2000;
 
+/// In the place of an event for which there is no room: a comment.
+const NO_ROOM: &[u8] = b": too many long answers are still being read\n\n";
+
 /// The answer, which has no end.
-pub(super) fn response<S: ApiSource>(source: Arc<S>, query: Result<SnapshotQuery, ApiError>) -> Response {
+pub(super) fn response<S: ApiSource>(
+    source: Arc<S>,
+    query: Result<SnapshotQuery, ApiError>,
+    answers: Arc<Answers>,
+) -> Response {
     match query {
         Ok(query) => {
             let headers = [(CONTENT_TYPE, MEDIA_TYPE), (CACHE_CONTROL, "no-store")];
-            (headers, Body::from_stream(events(source, query))).into_response()
+            (headers, Body::from_stream(events(source, query, answers))).into_response()
         }
         Err(error) => Api::<()>(Err(error)).into_response(),
     }
 }
 
 /// One at once, and then one with each window that ends; a client that cannot follow gets fewer.
-fn events<S: ApiSource>(source: Arc<S>, query: SnapshotQuery) -> impl Stream<Item = Result<Bytes, Infallible>> {
+fn events<S: ApiSource>(
+    source: Arc<S>,
+    query: SnapshotQuery,
+    answers: Arc<Answers>,
+) -> impl Stream<Item = Result<Bytes, Infallible>> {
     let windows = source.windows();
     let start = Some(format!("retry: {RETRY_MS}\n\n"));
     stream::unfold((windows, start), move |(mut windows, start)| {
-        let (source, query) = (Arc::clone(&source), query.clone());
+        let (source, query, answers) = (Arc::clone(&source), query.clone(), Arc::clone(&answers));
         async move {
             if start.is_none() {
                 // There is no other end than the agent's.
@@ -47,7 +59,9 @@ fn events<S: ApiSource>(source: Arc<S>, query: SnapshotQuery) -> impl Stream<Ite
                 Ok(answer) => event("snapshot", serde_json::to_string(&answer)),
                 Err(error) => event("error", serde_json::to_string(&Refusal { error: &error })),
             };
-            Some((Ok(Bytes::from(start.unwrap_or_default() + &event)), (windows, None)))
+            let event = Bytes::from((start.unwrap_or_default() + &event).into_boxed_str().into_boxed_bytes());
+            let held = answers.hold(event).await.unwrap_or(Bytes::from_static(NO_ROOM));
+            Some((Ok(held), (windows, None)))
         }
     })
 }

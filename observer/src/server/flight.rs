@@ -6,6 +6,7 @@ use super::limits::Limits;
 use bytes::Bytes;
 use flate2::{Compress, Compression, FlushCompress, Status};
 use std::sync::{Arc, Mutex, Weak};
+use std::time::Duration;
 use tokio::sync::{OnceCell, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -132,7 +133,7 @@ impl<S: Source> Flights<S> {
                 Room::Full(Some(page)) => return Ok(page),
                 // The slowest reader has to go; its page goes with it if it was the last, else the next slowest does.
                 Room::Full(None) => {
-                    self.connections.evict_slowest_reader();
+                    self.connections.evict_slowest_reader(Duration::ZERO);
                     tokio::task::yield_now().await;
                 }
             }

@@ -41,7 +41,17 @@ pub async fn serve_within<S: Source>(
 
 /// Serves the routes of the debug listener until `shutdown` completes, as [`serve`] does.
 pub async fn serve_api<S: ApiSource>(listener: TcpListener, source: Arc<S>, shutdown: impl Future<Output = ()>) {
-    let (limits, connections) = (Limits::of_api(), Arc::new(Connections::default()));
+    serve_api_within(Limits::of_api(), listener, source, shutdown).await;
+}
+
+/// [`serve_api`] with other limits.
+pub(super) async fn serve_api_within<S: ApiSource>(
+    limits: Limits,
+    listener: TcpListener,
+    source: Arc<S>,
+    shutdown: impl Future<Output = ()>,
+) {
+    let connections = Arc::new(Connections::default());
     let answers = Arc::new(Answers::new(Arc::clone(&connections), limits));
     answer_all(limits, listener, connections, api::router(source, answers), shutdown).await;
 }

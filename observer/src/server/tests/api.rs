@@ -7,8 +7,8 @@ use crate::{
         WorkloadsAnswer,
     },
     server::{
-        ApiSource, FlowsAnswer, FlowsQuery, Order, PairsAnswer, PairsQuery, ProgramsAnswer, SnapshotAnswer,
-        SnapshotQuery, WhoisAnswer, WhoisQuery, bind, serve_api,
+        ApiSource, FlowsAnswer, FlowsQuery, Limits, Order, PairsAnswer, PairsQuery, ProgramsAnswer, SnapshotAnswer,
+        SnapshotQuery, WhoisAnswer, WhoisQuery, bind, listen::serve_api_within,
     },
 };
 use std::{future::pending, net::SocketAddr, sync::Arc};
@@ -70,9 +70,7 @@ impl ApiSource for Books {
     }
 
     async fn flows(&self, query: FlowsQuery) -> Result<FlowsAnswer, ApiError> {
-        // As long as so many rows are.
-        let node = "node-7".to_owned() + &" ".repeat(if query.top > 1000 { query.top * 300 } else { 0 });
-        Ok(FlowsAnswer { node, more: query.top, ..FlowsAnswer::default() })
+        Ok(FlowsAnswer { node: node(query.top), more: query.top, ..FlowsAnswer::default() })
     }
 
     async fn whois(&self, query: WhoisQuery) -> WhoisAnswer {
@@ -92,7 +90,7 @@ impl ApiSource for Books {
         if query.sort == Order::Memory {
             return Err(ApiError::new("unavailable", "cannot read \"it\"\n"));
         }
-        Ok(SnapshotAnswer { node: "node-7".into(), more: query.top, ..SnapshotAnswer::default() })
+        Ok(SnapshotAnswer { node: node(query.top), more: query.top, ..SnapshotAnswer::default() })
     }
 
     fn windows(&self) -> watch::Receiver<()> {
@@ -104,29 +102,38 @@ impl ApiSource for Books {
     }
 }
 
-struct Server {
-    address: SocketAddr,
+/// A name, for many rows as long as they would be.
+fn node(rows: usize) -> String {
+    "node-7".to_owned() + &" ".repeat(if rows > 1000 { rows * 300 } else { 0 })
+}
+
+pub(super) struct Server {
+    pub(super) address: SocketAddr,
     books: Arc<Books>,
     task: JoinHandle<()>,
 }
 
 impl Server {
-    fn start() -> Self {
+    pub(super) fn start() -> Self {
+        Self::start_within(Limits::of_api())
+    }
+
+    pub(super) fn start_within(limits: Limits) -> Self {
         let listener = bind("--debug-listen", "127.0.0.1:0".parse().unwrap()).unwrap();
         let listener = TcpListener::from_std(listener).unwrap();
         let address = listener.local_addr().unwrap();
         let books = Arc::new(Books::default());
-        let task = tokio::spawn(serve_api(listener, Arc::clone(&books), pending()));
+        let task = tokio::spawn(serve_api_within(limits, listener, Arc::clone(&books), pending()));
         Self { address, books, task }
     }
 
-    async fn exchange(&self, request: &str) -> Answer {
+    pub(super) async fn exchange(&self, request: &str) -> Answer {
         let mut socket = timeout(PATIENCE, TcpStream::connect(self.address)).await.unwrap().unwrap();
         socket.write_all(request.as_bytes()).await.unwrap();
         read_to_end(socket).await
     }
 
-    async fn get(&self, path: &str) -> Answer {
+    pub(super) async fn get(&self, path: &str) -> Answer {
         let address = self.address;
         self.exchange(&format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")).await
     }
@@ -267,55 +274,6 @@ async fn the_page_loads_nothing_from_elsewhere_or_says_why_there_is_none() {
     // Only for who calls this listener by an address.
     let other = server.exchange("GET / HTTP/1.1\r\nHost: evil.example\r\nConnection: close\r\n\r\n").await;
     assert_eq!(other.status, 403);
-}
-
-#[tokio::test]
-async fn slow_clients_do_not_keep_others_waiting() {
-    let server = Server::start();
-    let mut slow = Vec::new();
-    for _ in 0..100 {
-        let mut socket = timeout(PATIENCE, TcpStream::connect(server.address)).await.unwrap().unwrap();
-        // One that was closed for another may be told so.
-        let _ = socket.write_all(b"GET /api/v1/his").await;
-        slow.push(socket);
-    }
-    let answer = timeout(PATIENCE, server.get("/api/v1/history/workloads")).await.unwrap();
-    assert_eq!(answer.status, 200);
-}
-
-/// Slow readers of long answers: as many of those as fit stay, whoever asks next gets an answer, and they can be read to their end.
-#[tokio::test]
-async fn long_answers_that_nobody_reads_do_not_fill_the_memory() {
-    const LONG: usize = 3_000_000;
-    let server = Server::start();
-    let request = format!("GET /api/v1/flows?top=10000 HTTP/1.1\r\nHost: {}\r\n\r\n", server.address);
-    let mut slow = Vec::new();
-    for _ in 0..20 {
-        let mut socket = TcpStream::connect(server.address).await.unwrap();
-        socket.write_all(request.as_bytes()).await.unwrap();
-        let mut first = [0; 12];
-        timeout(PATIENCE, socket.read_exact(&mut first)).await.unwrap().unwrap();
-        assert_eq!(&first, b"HTTP/1.1 200", "each is answered when it asks");
-        slow.push(socket);
-    }
-    let answer = server.get("/api/v1/history/workloads").await;
-    assert_eq!(answer.status, 200, "short ones are not concerned");
-    let mut whole = Vec::new();
-    for mut socket in slow {
-        let mut bytes = Vec::new();
-        let mut piece = vec![0; 1 << 20];
-        while let Ok(Ok(count @ 1..)) = timeout(PATIENCE, socket.read(&mut piece)).await {
-            bytes.extend_from_slice(&piece[..count]);
-            if bytes.len() > LONG {
-                break;
-            }
-        }
-        whole.push(bytes.len() > LONG);
-    }
-    assert_eq!(whole.iter().filter(|whole| **whole).count(), 2, "as many as fit into eight megabytes: {whole:?}");
-    assert_eq!(whole[18..], [true, true], "those who asked last");
-    let answer = timeout(PATIENCE, server.get("/api/v1/flows?top=10000")).await.unwrap();
-    assert!(answer.status == 200 && answer.body.len() > LONG, "there is room again");
 }
 
 /// Reads until a text is there.

@@ -6,3 +6,4 @@ mod flights;
 mod hostile;
 mod requests;
 mod shutdown;
+mod slow_readers;

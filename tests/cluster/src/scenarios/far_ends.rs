@@ -130,7 +130,9 @@ fn held_open() -> Result<()> {
     let mut manifest = script("keeper", &format!("mkfifo /tmp/words && exec talk on {ADDRESS}:9000 <>/tmp/words"));
     manifest["spec"]["nodeName"] = agent.node.clone().into();
     let keeper = Pod::start(&manifest)?;
-    let send = |Amount { datagrams, size }| keeper.shell(&format!("echo {datagrams} {size} >/tmp/words"));
+    let send = |Amount { datagrams, size }| {
+        keeper.shell(&format!("until [ -p /tmp/words ]; do sleep 0.1; done; echo {datagrams} {size} >/tmp/words"))
+    };
     let (of_first, of_second) = (Amount { datagrams: 1500, size: 1000 }, Amount { datagrams: 70, size: 500 });
     let first = Elsewhere::pod("first", &json!({}), ADDRESS)?;
     send(of_first)?;

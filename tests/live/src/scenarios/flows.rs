@@ -177,7 +177,7 @@ fn short() -> Result<()> {
     let agent = Agent::start(&["--max-flows", &KEPT.to_string()])?;
     let port = port(&serve.greeting)?.to_string();
     let mut many = Worker::start(Seat::in_cgroup(&client), ["connections", "--port", &port])?;
-    // Each round has other light ones and the same heavy ones.
+    // Each round has other light ones and the same heavy ones. Nobody looks meanwhile: what is told of in two parts is lighter.
     for round in 0..rounds {
         many.ask(&format!("open {} {light} 100", 1000 + round * light))?;
         many.ask(&format!("open 1 {HEAVY} {HEAVY_BYTES}"))?;

@@ -1,0 +1,95 @@
+//! Where a packet goes or comes from: what its socket is connected to, and what itself shows.
+
+use crate::{
+    offsets::{CONNECTION_ASKED, CONNECTIONS, MIX_SECRET, SKB_CONNECTION, peek},
+    packet::{Direction, addresses, mapped_words, packet_far_end},
+};
+use aya_ebpf::bindings::{__sk_buff, bpf_sock};
+use core::ptr::read_volatile;
+use observer_ebpf::flows::{AddressWords, NO_CONNECTIONS, TABLE_OF_CONNECTIONS, mix_ipv6};
+
+const AF_INET: u32 = 2;
+const AF_INET6: u32 = 10;
+
+/// The far end's address, mixed into 32 bits: where a packet goes, since what a connected socket sends need not go where that is connected
+/// to; and where one comes from, which to a connected socket is where that is connected to, whatever a NAT of this node makes of it.
+#[inline(always)]
+pub(crate) fn far_end(skb: *mut __sk_buff, sk: *mut bpf_sock, direction: Direction) -> Option<u32> {
+    match direction {
+        Direction::Transmit => packet_far_end(skb, direction).or_else(|| connected_to(sk)),
+        Direction::Receive => connected_to(sk).or_else(|| packet_far_end(skb, direction)),
+    }
+}
+
+/// The address a socket is connected to. Reading it is a plain load of each word, which may not be joined.
+#[inline(always)]
+pub(crate) fn connected_to(sk: *mut bpf_sock) -> Option<u32> {
+    if sk.is_null() {
+        return None;
+    }
+    // SAFETY: the context's socket, checked above; the verifier rewrites these into loads of `struct sock_common`.
+    unsafe {
+        let family = read_volatile(&raw const (*sk).family);
+        if family == AF_INET {
+            let address = read_volatile(&raw const (*sk).dst_ip4);
+            return (address != 0).then_some(address);
+        }
+        if family == AF_INET6 {
+            let words = (&raw const (*sk).dst_ip6).cast::<u32>();
+            let word = |at: usize| u64::from(read_volatile(words.add(at)));
+            let (high, low) = (word(0) | (word(1) << 32), word(2) | (word(3) << 32));
+            return (high | low != 0).then(|| mix_ipv6(&MIX_SECRET.load(), high, low));
+        }
+    }
+    None
+}
+
+/// All of the address a socket is connected to, IPv4 mapped into IPv6.
+#[inline(always)]
+pub(crate) fn connected_address(sk: *mut bpf_sock) -> Option<AddressWords> {
+    // SAFETY: the context's socket; see `connected_to`.
+    unsafe {
+        let family = read_volatile(&raw const (*sk).family);
+        if family == AF_INET {
+            let address = read_volatile(&raw const (*sk).dst_ip4);
+            return (address != 0).then(|| mapped_words(address));
+        }
+        if family == AF_INET6 {
+            let words = (&raw const (*sk).dst_ip6).cast::<u32>();
+            let word = |at: usize| u64::from(read_volatile(words.add(at)));
+            let (high, low) = (word(0) | (word(1) << 32), word(2) | (word(3) << 32));
+            return (high | low != 0).then_some([high, low]);
+        }
+    }
+    None
+}
+
+/// Whether a packet of a connected socket, which shows another address, goes where that is connected to all the same: to the same address
+/// in the clothes of the other family, or to what a NAT of this node made of it. Else whoever sent it named another one.
+#[inline(never)]
+pub(crate) fn goes_where_connected(skb: *mut __sk_buff, sk: *mut bpf_sock) -> bool {
+    let Some(connected) = connected_address(sk) else { return true };
+    let Some((_, destination)) = addresses(skb) else { return true };
+    if connected == destination {
+        return true;
+    }
+    let table = CONNECTIONS.load();
+    if table != TABLE_OF_CONNECTIONS {
+        // Where nobody knows, it is taken for translated.
+        return table != NO_CONNECTIONS;
+    }
+    let connection = peek::<u64>(skb as u64, &SKB_CONNECTION) & !7;
+    if connection == 0 {
+        return false;
+    }
+    let asked: [u32; 4] = peek(connection, &CONNECTION_ASKED);
+    let [high, low] = connected;
+    let is_v4 = high == 0 && low as u32 == mapped_words(0)[1] as u32;
+    connected == if is_v4 { mapped_words(asked[0]) } else { address_words(asked) }
+}
+
+/// An address as the kernel's structures have it.
+#[inline(always)]
+const fn address_words(words: [u32; 4]) -> AddressWords {
+    [words[0] as u64 | ((words[1] as u64) << 32), words[2] as u64 | ((words[3] as u64) << 32)]
+}
