@@ -36,7 +36,7 @@ static SOCKETS: SkStorage<SocketBook> = SkStorage::new();
 static FLOWS_EVEN: HashMap<FlowKey, FlowSum> = HashMap::with_max_entries(MAX_CLOSED_FLOWS, BPF_F_NO_PREALLOC);
 #[map]
 static FLOWS_ODD: HashMap<FlowKey, FlowSum> = HashMap::with_max_entries(MAX_CLOSED_FLOWS, BPF_F_NO_PREALLOC);
-/// What is in them: see [`ADDED`] and [`IN_TABLES`].
+/// What is in them: see [`ADDED`], [`IN_TABLES`] and [`HEAVY_IN_TABLES`].
 #[map]
 static FLOWS_BOOKED: Array<u64> = Array::with_max_entries(FLOW_COUNTS, BPF_F_MMAPABLE);
 
@@ -273,9 +273,10 @@ fn book(key: &mut FlowKey, sum: &FlowSum) {
 /// Whether a table has room for one more far end of a cgroup, which then has it.
 #[inline(always)]
 fn has_room(entries: *const u64, cgroup: u64, epoch: u64, sum: &FlowSum) -> bool {
-    // SAFETY: a map's value.
-    let left = MANY_CLOSED_FLOWS.saturating_sub(unsafe { read_volatile(entries) });
-    has_share(left, cgroup, epoch as u32) || is_heavy(epoch, sum)
+    let Some(heavy) = FLOWS_BOOKED.get_ptr_mut(HEAVY_IN_TABLES + (epoch & 1) as u32) else { return false };
+    // SAFETY: maps' values.
+    let usual = unsafe { read_volatile(entries).wrapping_sub(read_volatile(heavy)) };
+    has_share(MANY_CLOSED_FLOWS.saturating_sub(usual), cgroup, epoch as u32) || is_heavy(heavy, sum)
 }
 
 /// Each may have at most three times what is left: however many one turns to, others with few of them find room.
@@ -298,11 +299,10 @@ fn has_share(left: u64, cgroup: u64, epoch: u32) -> bool {
 
 /// Whether a flow carries so much that there is room for it where there is none for others.
 #[inline(always)]
-fn is_heavy(epoch: u64, sum: &FlowSum) -> bool {
+fn is_heavy(heavy: *mut u64, sum: &FlowSum) -> bool {
     let bytes = sum.traffic.transmit_bytes.wrapping_add(sum.traffic.receive_bytes);
     // Without branches, see `top_bit`.
     let sizes: u64 = HEAVY_FLOW_BYTES.iter().map(|size| 1 - top_bit(bytes.wrapping_sub(*size))).sum();
-    let Some(heavy) = FLOWS_BOOKED.get_ptr_mut(HEAVY_IN_TABLES + (epoch & 1) as u32) else { return false };
     // SAFETY: a map's value.
     let is_room = unsafe { read_volatile(heavy) } < sizes * HEAVY_FLOWS_OF_A_SIZE;
     if is_room {

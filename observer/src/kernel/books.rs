@@ -291,7 +291,8 @@ impl SlotBooks {
     }
 }
 
-/// What was sent is less for a moment when a part of it is on its way from one word to the next: nothing is new then.
+/// What was sent is less for a moment when a part of it is on its way from one word to the next: nothing is new then. What was received never
+/// is; if it were, a counter that stands still would be better than one that starts again at the end of its numbers.
 fn never_less(now: &mut Traffic, then: &Traffic) {
     let Traffic { transmit_bytes, transmit_packets, receive_bytes, receive_packets } = now;
     *transmit_bytes = (*transmit_bytes).max(then.transmit_bytes);

@@ -54,7 +54,7 @@ impl Answers {
         }
     }
 
-    /// The bytes, once there is room for them: who has not read the longest makes room, but nobody who only began.
+    /// The bytes, once there is room for them: who has been reading for the longest makes room, but nobody who only began.
     pub(super) async fn hold(self: &Arc<Self>, bytes: Bytes) -> Option<Bytes> {
         if bytes.len() < SMALL_BYTES {
             return Some(bytes);

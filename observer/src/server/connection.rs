@@ -106,6 +106,8 @@ fn deadline(member: &Membership, limits: &Limits) -> Instant {
         + match phase {
             Phase::Head => limits.head,
             Phase::Idle => limits.idle,
+            // Nothing is due before the next window ends.
+            Phase::Stream if !member.connection.has_unread() => limits.idle,
             Phase::Stream | Phase::Response => limits.response,
         }
 }

@@ -39,7 +39,7 @@ struct State {
     since: Instant,
     /// All of the response has been given to hyper, which may still have to send some.
     body_ended: bool,
-    /// Since when a part of a response has not gone to the kernel, since its client does not read what went before.
+    /// Since when there is always a part of a response that has not gone to the kernel, since its client has not read what went before.
     unread: Option<Instant>,
 }
 
@@ -143,8 +143,8 @@ impl Connections {
         }
     }
 
-    /// Asks the connection to close whose client has left a part of its response unread for the longest, and at least for so long. False if
-    /// there is none.
+    /// Asks the connection to close whose client has been reading what there is for the longest, and at least for so long. False if there is
+    /// none.
     pub(super) fn evict_slowest_reader(&self, unread_for: Duration) -> bool {
         let open = lock(&self.open);
         let unread = open.iter().filter_map(|connection| Some((lock(&connection.state).unread?, connection)));
@@ -247,7 +247,7 @@ mod tests {
 
     /// Neither who waits for an answer nor who has read all that there was so far.
     #[tokio::test(start_paused = true)]
-    async fn the_slowest_reader_is_who_has_not_read_for_the_longest() {
+    async fn the_slowest_reader_is_who_has_not_read_all_for_the_longest() {
         let connections = Arc::new(Connections::default());
         let members: Vec<_> = (0..4).map(|_| connections.enter(PEER)).collect();
         for member in &members {

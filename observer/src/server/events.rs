@@ -15,15 +15,15 @@ use axum::{
 };
 use bytes::Bytes;
 use futures::{Stream, stream};
-use std::{convert::Infallible, sync::Arc};
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
 /// What the answer is.
 pub(super) const MEDIA_TYPE: &str = "text/event-stream";
 /// After how many milliseconds a client that lost the connection is to come again.
 const RETRY_MS: u64 = 2000;
 
-/// In the place of an event for which there is no room: a comment.
-const NO_ROOM: &[u8] = b": too many long answers are still being read\n\n";
+/// When an event for which there was no room is made anew.
+const SOON: Duration = Duration::from_secs(1);
 
 /// The answer, which has no end.
 pub(super) fn response<S: ApiSource>(
@@ -55,13 +55,17 @@ fn events<S: ApiSource>(
                 // There is no other end than the agent's.
                 windows.changed().await.ok()?;
             }
-            let event = match source.snapshot(query) {
-                Ok(answer) => event("snapshot", serde_json::to_string(&answer)),
-                Err(error) => event("error", serde_json::to_string(&Refusal { error: &error })),
-            };
-            let event = Bytes::from((start.unwrap_or_default() + &event).into_boxed_str().into_boxed_bytes());
-            let held = answers.hold(event).await.unwrap_or(Bytes::from_static(NO_ROOM));
-            Some((Ok(held), (windows, None)))
+            loop {
+                let event = match source.snapshot(query.clone()) {
+                    Ok(answer) => event("snapshot", serde_json::to_string(&answer)),
+                    Err(error) => event("error", serde_json::to_string(&Refusal { error: &error })),
+                };
+                let event = start.clone().unwrap_or_default() + &event;
+                if let Some(held) = answers.hold(Bytes::from(event.into_boxed_str().into_boxed_bytes())).await {
+                    return Some((Ok(held), (windows, None)));
+                }
+                tokio::time::sleep(SOON).await;
+            }
         }
     })
 }

@@ -25,7 +25,8 @@ pub struct Limits {
     pub pages: usize,
     /// Bytes of the API's long answers in memory at the same time, for the same reason.
     pub answer_bytes: usize,
-    /// How old a page may be that is handed out once more when there are as many.
+    /// How old a page may be that is handed out once more when there are as many; and for how long nobody is kept from reading a long answer
+    /// for the sake of another.
     pub fresh: Duration,
 }
 
