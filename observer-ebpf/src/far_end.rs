@@ -35,13 +35,27 @@ pub(crate) fn connected_to(sk: *mut bpf_sock) -> Option<u32> {
             return (address != 0).then_some(address);
         }
         if family == AF_INET6 {
-            let words = (&raw const (*sk).dst_ip6).cast::<u32>();
-            let word = |at: usize| u64::from(read_volatile(words.add(at)));
-            let (high, low) = (word(0) | (word(1) << 32), word(2) | (word(3) << 32));
-            return (high | low != 0).then(|| mix_ipv6(&MIX_SECRET.load(), high, low));
+            let mixed = connected_to_v6(sk);
+            return (mixed != NOWHERE).then_some(mixed as u32);
         }
     }
     None
+}
+
+/// In the place of an address's mix, where there is no address.
+const NOWHERE: u64 = u64::MAX;
+
+/// # Safety
+/// `sk` must be the context's socket.
+#[inline(never)]
+unsafe fn connected_to_v6(sk: *mut bpf_sock) -> u64 {
+    // SAFETY: as above; the verifier rewrites these into loads of `struct sock_common`.
+    let (high, low) = unsafe {
+        let words = (&raw const (*sk).dst_ip6).cast::<u32>();
+        let word = |at: usize| u64::from(read_volatile(words.add(at)));
+        (word(0) | (word(1) << 32), word(2) | (word(3) << 32))
+    };
+    if high | low == 0 { NOWHERE } else { mix_ipv6(&MIX_SECRET.load(), high, low).into() }
 }
 
 /// All of the address a socket is connected to, IPv4 mapped into IPv6.

@@ -40,43 +40,66 @@ impl Direction {
     }
 }
 
-/// Books one packet.
+/// Books one packet. What is not usual is a function of its own: so the usual way lies in few lines of the processor's cache, most of which
+/// a packet's way through the kernel has displaced since the last one.
 #[inline(always)]
 pub(crate) fn book(ctx: &SkBuffContext, direction: Direction) {
     let skb = ctx.skb.skb;
     // SAFETY: the context of the program; the verifier rewrites these into checked loads.
     let (bytes, gso_size, sk) = unsafe { ((*skb).len, (*skb).gso_size, (*skb).__bindgen_anon_2.sk) };
-    let control = slots::control();
-    let key =
-        far_end(skb, sk, direction).map_or(UNREADABLE, |mixed| known_key(mixed, control.scope_generation, direction));
+    let key = far_end(skb, sk, direction)
+        .map_or(UNREADABLE, |mixed| known_key(mixed, slots::control().scope_generation, direction));
     let carried = if gso_size == 0 { carried::word(bytes.into(), 1) } else { segmented(skb) };
-    let mut socket = if sk.is_null() { core::ptr::null_mut() } else { storage(sk, core::ptr::null_mut(), 0) };
-    let known = known_place(socket, key, direction);
-    let place = known.unwrap_or_else(|| settle(skb, sk, socket, key, direction));
-    if known.is_none() && !sk.is_null() {
-        // There may be one now.
-        socket = storage(sk, core::ptr::null_mut(), 0);
+    let socket = if sk.is_null() { core::ptr::null_mut() } else { storage(sk, core::ptr::null_mut(), 0) };
+    match known_place(socket, key, direction) {
+        // SAFETY: only a socket with storage has a known place.
+        Some(place) => unsafe { add(socket, place, direction, carried) },
+        None => book_unusual(skb, key, carried, direction as u32),
     }
-    let mut asks = place & ASKS != 0;
+}
+
+/// Adds a packet to its socket, if that is not null, and to its place.
+///
+/// # Safety
+/// `socket` must be a socket's storage, or null.
+#[inline(always)]
+unsafe fn add(socket: *mut SocketBook, place: Place, direction: Direction, carried: u64) {
     // SAFETY: the helper has no preconditions.
     let cpu = unsafe { bpf_get_smp_processor_id() };
     let book = books::find((place >> 8) as u32, cpu, (place & PEER_SCOPE) as usize);
-    // An atomic addition waits for whatever came before, and what follows waits for it: so they stand side by side.
-    let carries = place & STRANGER == 0 && !socket.is_null();
     // SAFETY: the socket's storage, and the map's value.
     unsafe {
-        if carries {
+        let protocol = if socket.is_null() { 0 } else { (*socket).protocol };
+        // An atomic addition waits for whatever came before, and what follows waits for it: so they stand side by side.
+        if !socket.is_null() {
             sockets::carry(socket, direction, carried);
         }
         if let Some(book) = book {
-            let protocol = if socket.is_null() { 0 } else { (*socket).protocol };
             books::count(book, direction, carried, books::is_alone(cpu, protocol));
         }
-        if carries && sockets::is_to_tell(socket, direction) {
+        if !socket.is_null() && sockets::is_to_tell(socket, direction) {
             sockets::turn_over(socket);
         }
     }
-    if place & STRANGER != 0 {
+}
+
+/// Books a packet whose place its socket does not remember.
+#[inline(never)]
+fn book_unusual(skb: *mut __sk_buff, key: u64, carried: u64, direction: u32) {
+    let direction = Direction::of(direction);
+    // SAFETY: the context of the program.
+    let sk = unsafe { (*skb).__bindgen_anon_2.sk };
+    let mut socket = if sk.is_null() { core::ptr::null_mut() } else { storage(sk, core::ptr::null_mut(), 0) };
+    let place = settle(skb, sk, socket, key, direction);
+    if !sk.is_null() {
+        // There may be one now.
+        socket = storage(sk, core::ptr::null_mut(), 0);
+    }
+    let is_strange = place & STRANGER != 0;
+    // SAFETY: the socket's storage, or null.
+    unsafe { add(if is_strange { core::ptr::null_mut() } else { socket }, place, direction, carried) }
+    let mut asks = place & ASKS != 0;
+    if is_strange {
         // SAFETY: only a socket with storage has strangers.
         if let Some((key, port)) = unsafe { stranger(skb, socket, place, direction) } {
             // SAFETY: as above.
@@ -84,7 +107,7 @@ pub(crate) fn book(ctx: &SkBuffContext, direction: Direction) {
             sockets::book_stranger(key, direction, carried);
         }
     }
-    if known.is_none() && asks && !socket.is_null() {
+    if asks && !socket.is_null() {
         // SAFETY: the socket's storage.
         questions::observer_dns_packet(skb, unsafe { owner(socket, place) }, direction as u32);
     }

@@ -57,12 +57,25 @@ pub(crate) fn packet_far_end(skb: *mut __sk_buff, direction: Direction) -> Optio
         if *header >> 4 == 4 {
             return Some(*header.add(if direction == Direction::Transmit { 16 } else { 12 }).cast::<u32>());
         }
-        if start + IPV6_HEADER as usize > end {
-            return None;
-        }
-        let address = header.add(if direction == Direction::Transmit { 24 } else { 8 }).cast::<u32>();
+    }
+    let mixed = packet_far_end_v6(skb, direction as u32);
+    (mixed != u64::MAX).then_some(mixed as u32)
+}
+
+/// The same for IPv6; all ones if there is none.
+#[inline(never)]
+fn packet_far_end_v6(skb: *mut __sk_buff, direction: u32) -> u64 {
+    // SAFETY: as above.
+    let (start, end) = unsafe { ((*skb).data as usize, (*skb).data_end as usize) };
+    if start + IPV6_HEADER as usize > end {
+        return u64::MAX;
+    }
+    let direction = Direction::of(direction);
+    // SAFETY: the verifier holds each access against the bound checked before it.
+    unsafe {
+        let address = (start as *const u8).add(if direction == Direction::Transmit { 24 } else { 8 }).cast::<u32>();
         let half = |at: usize| u64::from(*address.add(at)) | (u64::from(*address.add(at + 1)) << 32);
-        Some(mix_ipv6(&MIX_SECRET.load(), half(0), half(2)))
+        mix_ipv6(&MIX_SECRET.load(), half(0), half(2)).into()
     }
 }
 
