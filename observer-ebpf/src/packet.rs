@@ -2,7 +2,7 @@
 
 use crate::{drops, offsets::MIX_SECRET};
 use aya_ebpf::{bindings::__sk_buff, helpers::generated::bpf_skb_load_bytes};
-use core::mem::MaybeUninit;
+use core::{mem::MaybeUninit, ptr::read_volatile};
 use observer_ebpf::{
     Drop, carried,
     flows::{AddressWords, TCP, mix_ipv6},
@@ -65,8 +65,10 @@ pub(crate) fn packet_far_end(skb: *mut __sk_buff, direction: Direction) -> Optio
 /// The same for IPv6; all ones if there is none.
 #[inline(never)]
 fn packet_far_end_v6(skb: *mut __sk_buff, direction: u32) -> u64 {
+    // Read again, and not handed over by the caller: in another function the verifier does not know them any more after a cut to 32 bits.
     // SAFETY: as above.
-    let (start, end) = unsafe { ((*skb).data as usize, (*skb).data_end as usize) };
+    let (start, end) = unsafe { (read_volatile(&raw const (*skb).data), read_volatile(&raw const (*skb).data_end)) };
+    let (start, end) = (start as usize, end as usize);
     if start + IPV6_HEADER as usize > end {
         return u64::MAX;
     }

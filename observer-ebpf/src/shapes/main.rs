@@ -87,6 +87,10 @@ packet_shape!(
     nothing: empty_egress, empty_ingress
 );
 packet_shape!(
+    /// One atomic addition: what nothing that loses no packet can undercut.
+    atomic_addition: atomic_addition_egress, atomic_addition_ingress
+);
+packet_shape!(
     /// The bare hash: a per-CPU hash by cgroup id.
     per_cpu_hash: percpu_hash_egress, percpu_hash_ingress
 );

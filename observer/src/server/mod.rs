@@ -11,11 +11,16 @@
 //!
 //! | route | answer |
 //! |---|---|
+//! | `/api/v1/snapshot` | the books as they are |
+//! | `/api/v1/events` | the same each second, as server-sent events |
 //! | `/api/v1/history` | rows of a workload or the node |
 //! | `/api/v1/history/workloads` | those of whom there are rows |
+//! | `/api/v1/growth` | whose days are larger than those before them |
 //! | `/api/v1/flows` | where bytes go and come from |
 //! | `/api/v1/whois` | who has, or had, an address |
 //! | `/api/v1/pairs` | who waits for a CPU that whom has |
+//! | `/api/v1/programs` | what the kernel's programs cost |
+//! | `/api/v1/openapi.json` | the API's description |
 //! | `/api/v1` | these routes |
 //! | `/` | the web page |
 //!

@@ -51,6 +51,7 @@ fn variants() -> Vec<Variant> {
         variant("per-CPU hash by cgroup id", Some(["percpu_hash_egress", "percpu_hash_ingress"])),
         variant("hash by cgroup id and scope, atomics", Some(["scope_hash_egress", "scope_hash_ingress"])),
         variant("LRU flow table", Some(["flow_table_egress", "flow_table_ingress"])),
+        variant("an atomic addition, nobody's", Some(["atomic_addition_egress", "atomic_addition_ingress"])),
     ]
 }
 
