@@ -53,8 +53,8 @@ pub struct SocketBook {
     pub protocol: u8,
     /// Who opened it: [`UNDECIDED`], [`OUTBOUND`] or [`INBOUND`].
     pub direction: u8,
-    /// Zeroes.
-    pub padding: [u8; 2],
+    /// The port it was connected to when the far end was noted, in the network's order; 0 for none.
+    pub connected_port: u16,
     /// The mix of the address at which packets to the far end are seen, where that is another one: a NAT of this node sends them there, or
     /// the socket speaks IPv6 to an IPv4 address. 0 for none.
     pub alias: u32,

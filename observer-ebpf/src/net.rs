@@ -51,7 +51,7 @@ pub(crate) fn book(ctx: &SkBuffContext, direction: Direction) {
         .map_or(UNREADABLE, |mixed| known_key(mixed, slots::control().scope_generation, direction));
     let carried = if gso_size == 0 { carried::word(bytes.into(), 1) } else { segmented(skb) };
     let socket = if sk.is_null() { core::ptr::null_mut() } else { storage(sk, core::ptr::null_mut(), 0) };
-    match known_place(socket, key, direction) {
+    match known_place(sk, socket, key, direction) {
         // SAFETY: only a socket with storage has a known place.
         Some(place) => unsafe { add(socket, place, direction, carried) },
         None => book_unusual(skb, key, carried, direction as u32),
@@ -127,8 +127,8 @@ const ASKS: Place = 1 << 61;
 
 /// The place as the socket remembers it, if all of it still holds.
 #[inline(always)]
-fn known_place(socket: *mut SocketBook, key: u64, direction: Direction) -> Option<Place> {
-    if socket.is_null() {
+fn known_place(sk: *mut bpf_sock, socket: *mut SocketBook, key: u64, direction: Direction) -> Option<Place> {
+    if sk.is_null() || socket.is_null() {
         return None;
     }
     // SAFETY: the socket's storage; each word is read once.
@@ -138,7 +138,9 @@ fn known_place(socket: *mut SocketBook, key: u64, direction: Direction) -> Optio
     // SAFETY: as above.
     let alias = || (peer & OF_KEY) | (u64::from(unsafe { (*socket).alias }) << 32);
     let is_peer = (peer & compared) == key || (direction == Direction::Transmit && alias() == key);
-    let holds = key != UNREADABLE && is_peer && slots::owner(slot) == cgroup;
+    // SAFETY: as above.
+    let is_connected_as_before = sockets::connected_port(sk) == unsafe { (*socket).connected_port };
+    let holds = key != UNREADABLE && is_peer && is_connected_as_before && slots::owner(slot) == cgroup;
     holds.then_some((u64::from(slot) << 8) | (peer & PEER_SCOPE))
 }
 
@@ -243,8 +245,9 @@ unsafe fn decide(
     (shown, direction): (u64, Direction),
 ) -> u64 {
     // SAFETY: as above.
-    let (peer, protocol) = unsafe { ((*socket).peer, (*socket).protocol) };
-    if direction == Direction::Receive && peer & PEER_SENT != 0 && peer >> 32 == key >> 32 {
+    let (peer, protocol, port) = unsafe { ((*socket).peer, (*socket).protocol, (*socket).connected_port) };
+    let is_at_another_port = peer != 0 && port != sockets::connected_port(sk);
+    if direction == Direction::Receive && peer & PEER_SENT != 0 && peer >> 32 == key >> 32 && !is_at_another_port {
         // The address ranges changed, and what this packet shows may be a NAT's address: the next one sent decides.
         return peer & PEER_SCOPE;
     }
@@ -269,6 +272,7 @@ unsafe fn decide(
         if is_another && connected == NOWHERE {
             return shown | STRANGER;
         }
+        let is_another = is_another || is_at_another_port;
         if peer == 0 || is_another || peer & PEER_SCOPE != shown {
             // Whoever asked first will be asked for soon, and with it whose port makes the flow.
             let is_open_question = (*socket).direction == UNDECIDED && (*socket).protocol == TCP;
@@ -319,6 +323,7 @@ unsafe fn introduce(skb: *mut __sk_buff, sk: *mut bpf_sock, socket: *mut SocketB
         if (*socket).peer == 0 {
             (*socket).direction = sockets::opener(skb, sk, (*socket).protocol, direction);
         }
+        (*socket).connected_port = sockets::connected_port(sk);
         if let Some(connected) = connected_address(sk) {
             (*socket).remote = connected;
             ((*socket).local_port, (*socket).remote_port) = sockets::ports(sk);

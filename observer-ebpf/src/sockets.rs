@@ -123,10 +123,16 @@ pub(crate) fn opener(skb: *mut __sk_buff, sk: *mut bpf_sock, protocol: u8, direc
 /// The socket's own port and that of the far end it is connected to.
 #[inline(always)]
 pub(crate) fn ports(sk: *mut bpf_sock) -> (u16, u16) {
-    // SAFETY: the context's socket. The far end's port is read as the word it once was: kernels of either kind allow that.
-    let (local, remote) =
-        unsafe { (read_volatile(&raw const (*sk).src_port), read_volatile((&raw const (*sk).dst_port).cast::<u32>())) };
-    (local as u16, (remote as u16).swap_bytes())
+    // SAFETY: the context's socket.
+    let local = unsafe { read_volatile(&raw const (*sk).src_port) };
+    (local as u16, connected_port(sk).swap_bytes())
+}
+
+/// The port a socket is connected to, in the network's order; 0 for none.
+#[inline(always)]
+pub(crate) fn connected_port(sk: *mut bpf_sock) -> u16 {
+    // SAFETY: the context's socket. The port is read as the word it once was: kernels of either kind allow that.
+    unsafe { read_volatile((&raw const (*sk).dst_port).cast::<u32>()) as u16 }
 }
 
 /// Nobody has the socket open any more.

@@ -99,6 +99,7 @@ unsafe fn accepted(sk: *const u8) {
             remote,
             remote_port: u16::from_be(field(sk, &SOCK_REMOTE_PORT)),
             local_port: field(sk, &SOCK_PORT),
+            connected_port: field(sk, &SOCK_REMOTE_PORT),
             protocol: TCP,
             direction: INBOUND,
             ..SocketBook::default()

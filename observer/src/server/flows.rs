@@ -29,6 +29,9 @@ pub struct FlowsAnswer {
     pub flows: Vec<FlowRow>,
     /// How many flows there are beyond those that were asked for.
     pub more: usize,
+    /// What those carried.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub more_carried: Option<Carried>,
     /// Flows whose far ends were forgotten since the agent started, since there were more than it keeps.
     pub forgotten: u64,
     /// Programs that do not run, without which some of this is missing.
@@ -158,6 +161,7 @@ impl FlowsAnswer {
             interval_seconds: interval,
             flows: rows.collect(),
             more: all.len().saturating_sub(query.top),
+            more_carried: all.get(query.top..).filter(|more| !more.is_empty()).map(carried),
             forgotten: ledger.flows_forgotten(),
             missing: missing(programs),
             in_no_flow,
@@ -189,6 +193,18 @@ fn last_of_each(flows: &HashMap<Flow, Cow<'_, FlowBooks>>) -> HashMap<Speech, Fl
         *known = this.max(*known);
     }
     last.into_iter().map(|(speech, (_, flow))| (speech, flow)).collect()
+}
+
+/// What flows carried together. Some may be less than nothing, and all of them for a moment, too: see `row`.
+fn carried(flows: &[Candidate<'_>]) -> Carried {
+    let sum = |bytes: fn(&Traffic) -> u64| {
+        let sum = flows.iter().fold(0u64, |sum, flow| sum.wrapping_add(bytes(&flow.books.traffic)));
+        u64::try_from(sum.cast_signed()).unwrap_or_default()
+    };
+    Carried {
+        transmit_bytes: sum(|traffic| traffic.transmit_bytes),
+        receive_bytes: sum(|traffic| traffic.receive_bytes),
+    }
 }
 
 /// How many connections may be one of those flows', and may be another's.

@@ -15,8 +15,29 @@ pub(super) fn top(value: &str) -> Result<usize, String> {
 
 /// Whose rows.
 pub(super) fn entity(value: String) -> Result<String, String> {
+    const WANTED: &str = "NAMESPACE/POD, NAMESPACE/POD/CONTAINER or a cgroup's path";
     if value.is_empty() {
-        return Err("entity is empty; wanted: NAMESPACE/POD, NAMESPACE/POD/CONTAINER or a cgroup's path".into());
+        return Err(format!("entity is empty; wanted: {WANTED}"));
     }
-    Ok(value)
+    if !value.starts_with('/') && value.split('/').count() > 3 {
+        return Err(format!("entity={value} is not right; wanted: {WANTED}, which begins with /"));
+    }
+    let path = value.strip_suffix('/').filter(|path| path.starts_with('/'));
+    Ok(path.map(str::to_owned).unwrap_or(value))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_entity_is_a_pod_a_container_or_a_path() {
+        for right in ["shop/web-1", "shop/web-1/app", "/system.slice/a.service", "/a/b/c/d", "/", "unattributed"] {
+            assert_eq!(entity(right.into()).as_deref(), Ok(right));
+        }
+        assert_eq!(entity("/a/b/".into()).as_deref(), Ok("/a/b"));
+        for wrong in ["", "a/b/c/d", "system.slice/a/b/c"] {
+            assert!(entity(wrong.into()).unwrap_err().contains("NAMESPACE/POD"), "{wrong}");
+        }
+    }
 }

@@ -51,6 +51,8 @@ fn the_fastest_come_first_and_then_the_largest() {
     assert_eq!((bytes(&all), all.interval_seconds), (vec![300, 5000, 1], 2.0));
     assert_eq!((all.flows[0].transmit_bytes_per_second, all.flows[0].remote_port), (100.0, Some(443)));
     assert_eq!((bytes(&answer("top=1")), answer("top=1").more), (vec![300], 2));
+    assert_eq!(answer("top=1").more_carried.map(|more| more.transmit_bytes), Some(5001));
+    assert_eq!((all.more, all.more_carried), (0, None));
     assert_eq!(bytes(&answer("scope=node")), [1]);
     assert_eq!(bytes(&answer("since=1s")), [300]);
     assert_eq!(bytes(&answer("entity=unattributed")).len(), 3);

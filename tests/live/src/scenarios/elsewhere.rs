@@ -16,6 +16,7 @@ pub(super) fn tests() -> Vec<Trial> {
     const NAT: &[Need] = &[Need::Root, Need::Command("ip"), Need::Command("iptables")];
     vec![
         test("what_a_connected_socket_sends_to_another_is_booked_where_it_goes", Place::Both, NEEDS, by_name),
+        test("a_socket_that_turns_to_another_port_has_a_flow_with_each", Place::Both, NEEDS, turns),
         test("a_translated_datagram_is_of_the_far_end_that_it_was_sent_to", Place::Host, NAT, translated),
     ]
 }
@@ -64,6 +65,31 @@ fn by_name() -> Result<()> {
                 "{}: {flow:?}",
                 cgroup.label
             );
+        }
+    }
+    Ok(())
+}
+
+/// One address, three services; the last one is asked for names. In both families.
+fn turns() -> Result<()> {
+    let mut ends = Ends::new(Wire::direct(Offloads::Off)?, &[])?;
+    for (family, address, is_v6) in [("v4", SERVER_V4, false), ("v6", SERVER_V6, true)] {
+        let servers = [ends.serve_udp(address)?, ends.serve_udp(address)?, ends.serve_udp(address)?];
+        let cgroup = ends.folder.child(family)?;
+        let words = ["udp-talk", "--size", "100", "--to", &servers[0]];
+        let mut talk = Worker::start(ends.client_seat(&cgroup), words)?;
+        talk.ask("send 10")?;
+        ends.await_echoes()?;
+        for (server, count) in servers[1..].iter().zip([20, 30]) {
+            talk.ask(&format!("turn {server} {count}"))?;
+            ends.await_echoes()?;
+        }
+        let flows = Flows::at_rest(&ends.agent, &cgroup.label)?.0;
+        ensure!(flows.all.len() == servers.len(), "{:#?}", flows.all);
+        for (server, count) in servers.iter().zip([10, 20, 30]) {
+            let port = port(server)?;
+            let carried = flows.only(|flow| flow.number("remote_port") == port)?.traffic();
+            ensure!(carried == datagrams(count, 100, is_v6), "{server}: {carried}: {:#?}", flows.all);
         }
     }
     Ok(())

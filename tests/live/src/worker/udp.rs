@@ -49,7 +49,8 @@ impl Sink {
     }
 }
 
-/// Understands `send COUNT` (to each peer), `pace COUNT PER_SECOND` and `give SOCKET`; a closed port counts as sent.
+/// Understands `send COUNT` (to each peer), `turn ADDRESS COUNT` (to whom it connects anew), `pace COUNT PER_SECOND` and `give SOCKET`; a
+/// closed port counts as sent.
 #[derive(clap::Args)]
 pub(super) struct Talk {
     /// The peers. One: the socket is connected, unless `--unconnected`.
@@ -86,6 +87,13 @@ impl Talk {
                 ["send", count] => {
                     let open = socket.as_ref().context("the socket was given away")?;
                     self.send(open, &payload, count.parse()?)?;
+                }
+                ["turn", to, count] => {
+                    let open = socket.as_ref().context("the socket was given away")?;
+                    open.connect(to).with_context(|| format!("connect to {to}"))?;
+                    for _ in 0..count.parse()? {
+                        open.send(&payload)?;
+                    }
                 }
                 ["pace", count, per_second] => {
                     let open = socket.as_ref().context("the socket was given away")?;
