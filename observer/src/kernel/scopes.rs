@@ -12,7 +12,7 @@ use std::{
 };
 
 /// Ranges that are the same everywhere.
-const FIXED: [(&str, Scope); 13] = [
+const FIXED: [(&str, Scope); 14] = [
     ("127.0.0.0/8", Scope::Loopback),
     ("::1/128", Scope::Loopback),
     ("10.0.0.0/8", Scope::Intranet),
@@ -28,6 +28,8 @@ const FIXED: [(&str, Scope); 13] = [
     ("ff00::/8", Scope::Intranet),
     // An unspecified far end is this host.
     ("0.0.0.0/8", Scope::Node),
+    // A range of IPv6 says nothing of IPv4, which is mapped into it here.
+    ("0.0.0.0/0", Scope::Internet),
 ];
 
 /// What decides a scope besides the ranges that are the same everywhere.
@@ -72,7 +74,8 @@ impl ScopeTable {
             (cluster, Scope::Cluster),
             (intranet, Scope::Intranet),
         ] {
-            for range in ranges {
+            // Loopback is never anything else.
+            for range in ranges.iter().filter(|range| !range.network().is_loopback()) {
                 table.add(*range, scope);
             }
         }
@@ -179,7 +182,7 @@ mod tests {
             ("10.200.0.1", Some(Scope::Intranet)),
             ("198.19.0.1", Some(Scope::Intranet)),
             ("2001:db8::1", Some(Scope::Intranet)),
-            ("203.0.113.1", None),
+            ("203.0.113.1", Some(Scope::Internet)),
             ("2001:4860::1", None),
         ] {
             assert_eq!(scope(&table, address), expected, "{address}");
@@ -194,6 +197,26 @@ mod tests {
         assert_eq!(told(ScopeRanges::default()), Some(Scope::Intranet));
         assert_eq!(told(ScopeRanges { cluster: cluster.clone(), ..ScopeRanges::default() }), Some(Scope::Cluster));
         assert_eq!(told(ScopeRanges { service, cluster, ..ScopeRanges::default() }), Some(Scope::Service));
+    }
+
+    #[test]
+    fn a_range_of_one_family_says_nothing_of_the_other_and_none_takes_the_loopback() {
+        let table = |intranet: &str, cluster: &str| {
+            ScopeTable::new(&ScopeRanges {
+                intranet: ranges(&[intranet]),
+                cluster: ranges(&[cluster]),
+                ..ScopeRanges::default()
+            })
+        };
+        let of_ipv6 = table("::/0", "::1/128");
+        assert_eq!(scope(&of_ipv6, "203.0.113.1"), Some(Scope::Internet));
+        assert_eq!(scope(&of_ipv6, "2001:4860::1"), Some(Scope::Intranet));
+        let of_ipv4 = table("0.0.0.0/0", "127.0.0.0/8");
+        assert_eq!(scope(&of_ipv4, "203.0.113.1"), Some(Scope::Intranet));
+        assert_eq!(scope(&of_ipv4, "2001:4860::1"), None);
+        for table in [of_ipv6, of_ipv4] {
+            assert_eq!(["127.0.0.1", "::1"].map(|address| scope(&table, address)), [Some(Scope::Loopback); 2]);
+        }
     }
 
     #[test]
