@@ -26,7 +26,7 @@ use std::{
     io,
     ops::RangeInclusive,
     sync::{
-        Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
     time::Duration,
@@ -51,8 +51,10 @@ pub(super) struct Books {
     station: Mutex<(Station, Encoder)>,
     /// Who reads the history from the disk: one at a time, on a thread of its own.
     reading: Semaphore,
-    /// The last view of the flows, for the rates of the next; taken by whoever makes that.
-    flows: tokio::sync::Mutex<Option<FlowView>>,
+    /// The last views of the flows, for the rates of the next; taken by whoever makes that.
+    flows: tokio::sync::Mutex<Option<FlowViews>>,
+    /// A second one for each that waits for flows.
+    wants_flows: Arc<()>,
     /// Who names the far ends of flows, where there is an API server.
     far_ends: Option<FarEnds>,
     /// Where connections to services go.
@@ -67,6 +69,7 @@ impl Books {
             station: Mutex::new((station, Encoder::new())),
             reading: Semaphore::new(1),
             flows: tokio::sync::Mutex::default(),
+            wants_flows: Arc::default(),
             far_ends,
             translations,
             windows: watch::Sender::new(()),
@@ -91,6 +94,15 @@ fn age(view: &FlowView) -> Duration {
     Duration::from_nanos(monotonic_ns().saturating_sub(view.at_ns))
 }
 
+/// What flows are told from.
+struct FlowViews {
+    /// While somebody waits who may be told from the same.
+    before: Option<FlowView>,
+    now: FlowView,
+    /// What the second one is of, happened before this.
+    begun_ns: u64,
+}
+
 impl Books {
     /// A view is of no use any more when nobody has asked for a while.
     pub(super) async fn forget_flows(&self) {
@@ -98,10 +110,7 @@ impl Books {
         loop {
             ticks.tick().await;
             let mut last = self.flows.lock().await;
-            if last
-                .take_if(|view| monotonic_ns().saturating_sub(view.at_ns) > RATES_OVER.end().as_nanos() as u64)
-                .is_some()
-            {
+            if last.take_if(|views| age(&views.now) > *RATES_OVER.end()).is_some() {
                 settle();
             }
         }
@@ -109,6 +118,23 @@ impl Books {
 }
 
 impl Books {
+    /// Views of the flows, the second as they are now: since the last one if that is of use, or else since one that is made first.
+    async fn look_at_flows(&self, last: Option<FlowView>) -> Result<(FlowView, FlowView, u64), ApiError> {
+        let unavailable = |error: io::Error| ApiError::new("unavailable", format!("cannot read the flows: {error}"));
+        let before = if let Some(view) = last.filter(|view| age(view) <= *RATES_OVER.end()) {
+            sleep(RATES_OVER.start().saturating_sub(age(&view))).await;
+            view
+        } else {
+            let view = self.lock().0.flow_view().map_err(unavailable)?;
+            sleep(INTERVAL).await;
+            view
+        };
+        let mut station = self.lock();
+        let begun_ns = monotonic_ns();
+        let now = station.0.flow_view().map_err(unavailable)?;
+        Ok((before, now, begun_ns))
+    }
+
     /// Asks who has these addresses. Says whether anything became known.
     async fn name(&self, questions: Vec<Question>) -> bool {
         let Some(far_ends) = self.far_ends.as_ref().filter(|_| !questions.is_empty()) else { return false };
@@ -182,22 +208,16 @@ impl ApiSource for Books {
     }
 
     async fn flows(&self, query: FlowsQuery) -> Result<FlowsAnswer, ApiError> {
-        let unavailable = |error: io::Error| ApiError::new("unavailable", format!("cannot read the flows: {error}"));
+        let asked_ns = monotonic_ns();
+        let waits = Arc::clone(&self.wants_flows);
         let mut last = self.flows.lock().await;
-        let before = if let Some(view) = last.take().filter(|view| age(view) <= *RATES_OVER.end()) {
-            sleep(RATES_OVER.start().saturating_sub(age(&view))).await;
-            view
-        } else {
-            let view = self.lock().0.flow_view().map_err(unavailable)?;
-            sleep(INTERVAL).await;
-            view
+        drop(waits);
+        let (before, now, begun_ns) = match last.take() {
+            // Whoever looked meanwhile looked for all who were waiting.
+            Some(FlowViews { before: Some(before), now, begun_ns }) if begun_ns >= asked_ns => (before, now, begun_ns),
+            other => self.look_at_flows(other.map(|views| views.now)).await?,
         };
-        let (now, mut answer) = {
-            let mut guard = self.lock();
-            let now = guard.0.flow_view().map_err(unavailable)?;
-            let answer = guard.0.flows([&before, &now], &Told::default(), &query);
-            (now, answer)
-        };
+        let mut answer = self.lock().0.flows([&before, &now], &Told::default(), &query);
         let translated = self.translations.of(answer.services()).await;
         if !translated.is_empty() {
             answer = self.lock().0.flows([&before, &now], &translated, &query);
@@ -206,7 +226,12 @@ impl ApiSource for Books {
         if self.name(questions).await {
             answer = self.lock().0.flows([&before, &now], &translated, &query);
         }
-        *last = Some(now.passed());
+        let is_waited_for = Arc::strong_count(&self.wants_flows) > 1;
+        *last = Some(if is_waited_for {
+            FlowViews { before: Some(before), now, begun_ns }
+        } else {
+            FlowViews { before: None, now: now.passed(), begun_ns }
+        });
         Ok(answer)
     }
 

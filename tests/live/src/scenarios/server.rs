@@ -2,6 +2,7 @@
 
 use crate::{
     agent::Agent,
+    flows::Flows,
     http::{self, request},
     machine::{patience, wait_until},
     trial::{Need, Place, test},
@@ -10,7 +11,7 @@ use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::Trial;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use std::{
-    collections::VecDeque,
+    collections::{BTreeSet, VecDeque},
     io::{Read as _, Write as _},
     net::{SocketAddr, TcpStream},
     sync::atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -25,6 +26,7 @@ pub(super) fn tests() -> Vec<Trial> {
         test("a_thousand_slow_connections_do_not_keep_a_scrape_waiting", Place::Both, &[Need::Root], slow_connections),
         test("a_header_without_end_is_refused_and_takes_no_memory", Place::Both, &[Need::Root], endless_header),
         test("scrapes_at_the_same_time_all_get_a_whole_page", Place::Both, &[Need::Root], concurrent_scrapes),
+        test("who_asks_for_flows_at_the_same_time_waits_for_no_one_else", Place::Host, &[Need::Root], concurrent_flows),
     ]
 }
 
@@ -180,5 +182,17 @@ fn concurrent_scrapes() -> Result<()> {
         let answer = scraper.join().ok().context("a scraper panicked")??;
         ensure!(answer.status == 200 && answer.text()?.contains("process_cpu_seconds_total"), "{}", answer.status);
     }
+    Ok(())
+}
+
+/// Rates take half a second, or a whole one at first: all have them of the same one, or of the next.
+fn concurrent_flows() -> Result<()> {
+    let agent = Agent::start(&[])?;
+    let intervals = std::thread::scope(|scope| -> Result<BTreeSet<u64>> {
+        let who_ask: Vec<_> = (0..16).map(|_| scope.spawn(|| Flows::ask(&agent, "top=1"))).collect();
+        let answers = who_ask.into_iter().map(|asked| asked.join().ok().context("a thread panicked")?);
+        answers.map(|answer: Result<Flows>| Ok(answer?.interval.to_bits())).collect()
+    })?;
+    ensure!(intervals.len() <= 3, "16 that ask at once have rates of {} intervals", intervals.len());
     Ok(())
 }
