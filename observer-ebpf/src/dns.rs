@@ -75,6 +75,50 @@ pub struct Asked {
     pub cgroup: u64,
     /// `CLOCK_MONOTONIC` then, in nanoseconds.
     pub at_ns: u64,
+    /// What stands for its name, type and class, see [`Spelt`]; 0 if that is not known.
+    pub mixed: u64,
+}
+
+/// Mixes one thing more into what stands for a question: FNV-1a, by Fowler, Noll and Vo.
+pub const fn mix(mixed: u64, more: u64) -> u64 {
+    (mixed ^ more).wrapping_mul(0x0000_0100_0000_01b3)
+}
+
+/// Bytes that a name has at most.
+pub const NAME_BYTES: u32 = 255;
+
+/// What stands for a name as far as it is read, in one word, with what is left of a label in the low byte. Letters of either case are one, as
+/// they are to DNS.
+#[derive(Clone, Copy, Debug)]
+pub struct Spelt;
+
+impl Spelt {
+    /// Nothing is read yet.
+    pub const NOTHING: u64 = 0xcbf2_9ce4_8422_2300;
+    /// In the place of what is left: the name is at its end.
+    pub const ALL: u8 = 0xfe;
+    /// In its place as well: it is no name.
+    pub const NO_NAME: u8 = 0xff;
+    /// Bytes of a label at most: what says more is no length of one.
+    const LABEL_BYTES: u8 = 63;
+
+    /// What is left of a label.
+    pub const fn left(spelt: u64) -> u8 {
+        spelt as u8
+    }
+
+    /// One byte more.
+    pub const fn and(spelt: u64, byte: u8) -> u64 {
+        let (mixed, left) = (spelt >> 8, Self::left(spelt));
+        if left == 0 && byte == 0 {
+            return (mixed << 8) | Self::ALL as u64;
+        }
+        if left == 0 && byte > Self::LABEL_BYTES {
+            return Self::NO_NAME as u64;
+        }
+        let (letter, left) = if left == 0 { (byte, byte) } else { (byte.to_ascii_lowercase(), left - 1) };
+        (mix(mixed, letter as u64) << 8) | left as u64
+    }
 }
 
 /// A message that answers, as far as it is told: record of the ring buffer `DNS_ANSWERS`.
@@ -254,13 +298,26 @@ const BOUNDS_NS: [u64; BUCKETS - 1] = {
 };
 
 const _: () = assert!(size_of::<DnsBook>() == 168 && size_of::<Answer<ANSWER_BYTES>>() == 16 + ANSWER_BYTES);
-const _: () = assert!(size_of::<Course>() == 16 && size_of::<Question>() == 16 && size_of::<Asked>() == 16);
+const _: () = assert!(size_of::<Course>() == 16 && size_of::<Question>() == 16 && size_of::<Asked>() == 24);
 
 #[cfg(test)]
 mod tests {
     extern crate std;
     use super::*;
     use std::{vec, vec::Vec};
+
+    #[test]
+    fn names_are_told_apart_by_their_labels_and_not_by_their_case() {
+        let spell = |bytes: &[u8]| bytes.iter().fold(Spelt::NOTHING, |spelt, byte| Spelt::and(spelt, *byte));
+        let name = spell(b"\x03www\x07example\x00");
+        assert_eq!((Spelt::left(name), name), (Spelt::ALL, spell(b"\x03WWW\x07eXample\x00")));
+        for another in [&b"\x03www\x07examplf\x00"[..], b"\x07example\x03www\x00", b"\x03www\x00", b"\x00"] {
+            let another = spell(another);
+            assert!(Spelt::left(another) == Spelt::ALL && another != name);
+        }
+        assert_eq!(Spelt::left(spell(b"\x03www\xc0")), Spelt::NO_NAME, "a pointer is no part of what is asked for");
+        assert_eq!(Spelt::left(spell(b"\x03ww")), 1);
+    }
 
     #[test]
     fn a_wait_of_exactly_a_bound_is_in_its_bucket() {

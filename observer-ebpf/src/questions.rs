@@ -23,7 +23,8 @@ use observer_ebpf::{
     Drop,
     dns::{
         ANSWER_BYTES, ANSWER_RING_BYTES, ASKED, Answer, Asked, COUNTS, DnsBook, HEADER_BYTES, MAX_ASKING,
-        MAX_QUESTIONS, PORT, Question, SHORT_ANSWER_BYTES, UNTOLD, bucket, is_answer, is_plain_question, rcode_place,
+        MAX_QUESTIONS, NAME_BYTES, PORT, Question, SHORT_ANSWER_BYTES, Spelt, UNTOLD, bucket, is_answer,
+        is_plain_question, mix, rcode_place,
     },
     flows::{ADDED, TCP},
 };
@@ -81,8 +82,8 @@ const MOST_SEGMENTS: u32 = 128;
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub(crate) extern "C" fn observer_dns_datagram(skb: *mut __sk_buff, cgroup: u64, direction: u32, at: u32) -> u64 {
-    let Some(words) = packet::load::<[u16; 4]>(skb, at) else { return 0 };
-    let [id, flags, questions, answers] = words.map(u16::from_be);
+    let Some(words) = packet::load::<[u16; 6]>(skb, at) else { return 0 };
+    let [id, flags, questions, answers, ..] = words.map(u16::from_be);
     if is_answer(flags) || is_plain_question(flags, questions, answers) {
         observer_dns_message(skb, cgroup, head(id, flags), direction, at);
     }
@@ -120,18 +121,47 @@ pub(crate) extern "C" fn observer_dns_message(
     if book.is_null() {
         drops::count(Drop::DnsTable);
     }
+    let mixed = if at == 0 { 0 } else { observer_dns_question(skb, at) };
     if answers {
-        if answered(book, &question, flags, now_ns) == ASKED_FOR {
+        if answered(book, &question, mixed, flags, now_ns) == ASKED_FOR {
             tell(skb, cgroup, at);
         }
     } else {
-        asked(book, &question, &Asked { cgroup, at_ns: now_ns });
+        asked(book, &question, &Asked { cgroup, at_ns: now_ns, mixed });
     }
     count(ADDED);
     0
 }
 
-/// One that is asked again before it was answered is as old as it was.
+/// What stands for the question of a message that begins there; 0 if it has not one, or not all of it is in the packet. Letters of either
+/// case are one, as they are to DNS.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub(crate) extern "C" fn observer_dns_question(skb: *mut __sk_buff, at: u32) -> u64 {
+    if packet::load::<u16>(skb, at + 4).map(u16::from_be) != Some(1) {
+        return 0;
+    }
+    let (mut at, mut spelt) = (at + u32::from(HEADER_BYTES), Spelt::NOTHING);
+    for _ in 0..NAME_BYTES {
+        spelt = observer_dns_spell(skb, at, spelt);
+        at += 1;
+        match Spelt::left(spelt) {
+            Spelt::ALL => return packet::load::<u32>(skb, at).map_or(0, |kind| mix(spelt, kind.into()) | 1),
+            Spelt::NO_NAME => return 0,
+            _ => {}
+        }
+    }
+    0
+}
+
+/// One byte more of a name: see [`Spelt`]. The verifier looks at it once, and not for each byte.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub(crate) extern "C" fn observer_dns_spell(skb: *mut __sk_buff, at: u32, spelt: u64) -> u64 {
+    packet::load::<u8>(skb, at).map_or(Spelt::NO_NAME.into(), |byte| Spelt::and(spelt, byte))
+}
+
+/// One that is asked again before it was answered is as old as it was; another one with the same id takes its place.
 #[inline(always)]
 fn asked(book: *mut DnsBook, question: &Question, asked: &Asked) {
     if !book.is_null() {
@@ -140,7 +170,16 @@ fn asked(book: *mut DnsBook, question: &Question, asked: &Asked) {
     }
     match DNS_QUESTIONS.insert(question, asked, u64::from(BPF_NOEXIST)) {
         Ok(()) => count(ASKED),
-        Err(error) if error == -EEXIST => {}
+        Err(error) if error == -EEXIST => {
+            if let Some(open) = DNS_QUESTIONS.get_ptr_mut(question) {
+                // SAFETY: a map's value, which may be gone by now and then is still memory of the map's.
+                unsafe {
+                    if (*open).mixed != asked.mixed {
+                        *open = *asked;
+                    }
+                }
+            }
+        }
         Err(_) => drops::count(Drop::DnsQuestionTable),
     }
 }
@@ -149,14 +188,18 @@ fn asked(book: *mut DnsBook, question: &Question, asked: &Asked) {
 const ASKED_FOR: u64 = 1;
 const UNASKED: u64 = 0;
 
-/// Closes a question, if it is open: what comes late, comes twice or was never asked for is of no use to anybody.
+/// Closes a question, if it is open: what comes late, comes twice or was never asked for is of no use to anybody, nor is an answer to
+/// another question. One that repeats none, as some do that refuse it, is counted by its id, and nothing is read in it.
 #[inline(never)]
-fn answered(book: *mut DnsBook, question: *const Question, flags: u16, now_ns: u64) -> u64 {
+fn answered(book: *mut DnsBook, question: *const Question, mixed: u64, flags: u16, now_ns: u64) -> u64 {
     // SAFETY: on the stack of `message`.
     let question = unsafe { &*question };
-    // SAFETY: a map's value, which may be gone by now and then is still memory of the map's.
-    let at_ns = DNS_QUESTIONS.get_ptr(question).map(|asked| unsafe { (*asked).at_ns });
-    let is_asked_for = at_ns.is_some() && DNS_QUESTIONS.remove(question).is_ok();
+    let (mut at_ns, mut open, mut is_asked_for) = (0, 0, false);
+    if let Some(asked) = DNS_QUESTIONS.get_ptr(question) {
+        // SAFETY: a map's value, which may be gone by now and then is still memory of the map's.
+        (at_ns, open) = unsafe { ((*asked).at_ns, (*asked).mixed) };
+        is_asked_for = (open == mixed || open == 0 || mixed == 0) && DNS_QUESTIONS.remove(question).is_ok();
+    }
     if !is_asked_for {
         if !book.is_null() {
             // SAFETY: a map's value.
@@ -164,17 +207,18 @@ fn answered(book: *mut DnsBook, question: *const Question, flags: u16, now_ns: u
         }
         return UNASKED;
     }
+    let is_read = if open == mixed || open == 0 { ASKED_FOR } else { UNASKED };
     if book.is_null() {
-        return ASKED_FOR;
+        return is_read;
     }
-    let waited_ns = now_ns.saturating_sub(at_ns.unwrap_or(now_ns));
+    let waited_ns = now_ns.saturating_sub(at_ns);
     // SAFETY: a map's value.
     unsafe {
         add((&raw mut (*book).responses).cast::<u64>().add(rcode_place(flags)), 1);
         add(&raw mut (*book).waited_ns, waited_ns);
         add((&raw mut (*book).waits).cast::<u64>().add(bucket(waited_ns)), 1);
     }
-    ASKED_FOR
+    is_read
 }
 
 /// The book of a cgroup, in the table of this moment; null if there is no room.

@@ -75,7 +75,7 @@ impl OpenQuestions {
         self.open = self.keys.len() as u64;
         self.empty_at = self.keys.is_empty().then_some(asked);
         let patience_ns = if self.keys.len() > MANY { IMPATIENCE_NS } else { PATIENCE_NS };
-        for (question, AskedValue(Asked { cgroup, at_ns })) in self.keys.iter().zip(&self.values) {
+        for (question, AskedValue(Asked { cgroup, at_ns, .. })) in self.keys.iter().zip(&self.values) {
             if now_ns.saturating_sub(*at_ns) < patience_ns {
                 continue;
             }

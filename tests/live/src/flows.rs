@@ -31,6 +31,12 @@ impl Flow {
         self.0[field].as_str().unwrap_or_default()
     }
 
+    /// What it was asked for, of a DNS server.
+    pub(crate) fn names(&self) -> Vec<String> {
+        let names = self.of("names").as_array().into_iter().flatten();
+        names.filter_map(|name| name["name"].as_str().map(str::to_owned)).collect()
+    }
+
     pub(crate) fn traffic(&self) -> Traffic {
         let counted = |way: &str| Counted {
             bytes: self.number(&format!("{way}_bytes")),

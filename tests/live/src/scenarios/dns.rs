@@ -6,6 +6,7 @@ use crate::{
     agent::{Agent, explain},
     cgroup::Cgroup,
     dns::Dns,
+    flows::{Flow, Flows},
     machine::{patience, wait_until},
     netns::{CLIENT_V4, Offloads, SERVER_V4, SERVER_V6, Wire},
     page::Page,
@@ -14,7 +15,10 @@ use crate::{
 };
 use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::Trial;
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 const NEEDS: &[Need] = &[Need::Root, Need::Command("ip")];
 
@@ -23,6 +27,7 @@ pub(super) fn tests() -> Vec<Trial> {
         test("dns_questions_and_answers_are_as_many_as_the_server_says", Place::Both, NEEDS, counted),
         test("of_dns_messages_that_are_sent_in_one_go_all_are_counted_or_it_is_told", Place::Both, NEEDS, in_one_go),
         test("a_dns_answer_is_as_old_as_its_question", Place::Both, NEEDS, waited),
+        test("a_dns_answer_is_one_to_the_question_that_was_asked", Place::Both, NEEDS, of_another_name),
         test("dns_over_tcp_is_counted_with_packets_lost_and_what_is_missed_is_told", Place::Host, NEEDS, lossy),
         test("dns_over_a_connection_older_than_the_agent_is_counted", Place::Both, &[Need::Root], older),
         test("questions_that_do_not_fit_the_table_are_told", Place::Both, NEEDS, many),
@@ -127,6 +132,28 @@ fn whole_or_told(dns: &Dns, page: &Page, (questions, answers): (u64, u64)) -> Re
         dns.queries,
         dns.answered()
     );
+    Ok(())
+}
+
+/// A server that answers something else, or repeats the question in its own way.
+fn of_another_name() -> Result<()> {
+    let ends = Ends::new(Wire::direct(Offloads::Off)?, &[])?;
+    let (_server, to) = server(&ends, SERVER_V4)?;
+    let mut client = ends.client_worker(&["dns-ask", "--to", &to])?;
+    for line in [
+        "udp other.example.org 5",
+        "tcp other.example.org 2",
+        "udp capitals.example.org 3",
+        "tcp capitals.example.org 2",
+        "udp bare.example.org 1",
+    ] {
+        client.ask(line)?;
+    }
+    let (dns, _) = Dns::after(&ends.agent, &ends.client.label, 13, 6)?;
+    ensure!((dns.queries, dns.answered(), dns.unasked) == (13, 6, 7), "{dns:?}");
+    let flows = Flows::at_rest(&ends.agent, &ends.client.label)?.0;
+    let names: BTreeSet<_> = flows.all.iter().flat_map(Flow::names).collect();
+    ensure!(names == BTreeSet::from(["capitals.example.org".to_owned()]), "{names:?}");
     Ok(())
 }
 

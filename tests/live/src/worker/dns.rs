@@ -28,7 +28,8 @@ const PAUSE: Duration = Duration::from_millis(2);
 const SINGLE_BYTES: usize = 9;
 
 /// Understands `count`: questions that came and answers that were sent so far. The first label of a name says what is answered: `rcode-N`
-/// that, `none` nothing, `twice` (over UDP) the same again, `slow` an address after a while, `pieces` (over TCP) one in pieces, `at-A-B-C-D` that address.
+/// that, `none` nothing, `twice` (over UDP) the same again, `other` an address of another name, `capitals` one that repeats the name in
+/// capitals, `bare` one that repeats no question, `slow` an address after a while, `pieces` (over TCP) one in pieces, `at-A-B-C-D` that address.
 #[derive(clap::Args)]
 pub(super) struct Serve {
     #[arg(long)]
@@ -111,6 +112,15 @@ fn answer(question: &[u8]) -> Option<Vec<u8>> {
         _ => {}
     }
     let mut answer = question.to_vec();
+    match words[0] {
+        "other" => answer[HEADER_BYTES + 1..].iter_mut().take(label.len()).for_each(|letter| *letter = b'x'),
+        "capitals" => answer[HEADER_BYTES..].make_ascii_uppercase(),
+        "bare" => {
+            answer.truncate(HEADER_BYTES);
+            answer[5] = 0;
+        }
+        _ => {}
+    }
     (answer[2], answer[3]) = (0x81, 0x80 | rcode);
     if rcode == 0 {
         answer[7] = 1;
