@@ -93,14 +93,17 @@ pub const NAME_BYTES: u32 = 255;
 pub struct Spelt;
 
 impl Spelt {
-    /// Nothing is read yet.
-    pub const NOTHING: u64 = 0xcbf2_9ce4_8422_2300;
     /// In the place of what is left: the name is at its end.
     pub const ALL: u8 = 0xfe;
     /// In its place as well: it is no name.
     pub const NO_NAME: u8 = 0xff;
     /// Bytes of a label at most: what says more is no length of one.
     const LABEL_BYTES: u8 = 63;
+
+    /// Nothing is read yet. Whoever does not know the secret does not know of two names that are taken for each other.
+    pub const fn nothing(secret: u64) -> u64 {
+        secret << 8
+    }
 
     /// What is left of a label.
     pub const fn left(spelt: u64) -> u8 {
@@ -308,7 +311,7 @@ mod tests {
 
     #[test]
     fn names_are_told_apart_by_their_labels_and_not_by_their_case() {
-        let spell = |bytes: &[u8]| bytes.iter().fold(Spelt::NOTHING, |spelt, byte| Spelt::and(spelt, *byte));
+        let spell = |bytes: &[u8]| bytes.iter().fold(Spelt::nothing(7), |spelt, byte| Spelt::and(spelt, *byte));
         let name = spell(b"\x03www\x07example\x00");
         assert_eq!((Spelt::left(name), name), (Spelt::ALL, spell(b"\x03WWW\x07eXample\x00")));
         for another in [&b"\x03www\x07examplf\x00"[..], b"\x07example\x03www\x00", b"\x03www\x00", b"\x00"] {

@@ -3,6 +3,7 @@
 use crate::{
     offsets::{CONNECTION_ASKED, CONNECTIONS, MIX_SECRET, SKB_CONNECTION, peek},
     packet::{Direction, addresses, mapped_words, packet_far_end},
+    sockets::connected_port,
 };
 use aya_ebpf::bindings::{__sk_buff, bpf_sock};
 use core::ptr::read_volatile;
@@ -49,13 +50,26 @@ const NOWHERE: u64 = u64::MAX;
 /// `sk` must be the context's socket.
 #[inline(never)]
 unsafe fn connected_to_v6(sk: *mut bpf_sock) -> u64 {
+    // SAFETY: as above.
+    let [high, low] = unsafe { connected_address_v6(sk) };
+    if high | low == 0 { NOWHERE } else { mix_ipv6(&MIX_SECRET.load(), high, low).into() }
+}
+
+/// Zeroes if it is connected to none. A socket of datagrams that was connected to nobody again still has the address, and no port.
+///
+/// # Safety
+/// `sk` must be the context's socket.
+#[inline(always)]
+unsafe fn connected_address_v6(sk: *mut bpf_sock) -> AddressWords {
+    if connected_port(sk) == 0 {
+        return [0; 2];
+    }
     // SAFETY: as above; the verifier rewrites these into loads of `struct sock_common`.
-    let (high, low) = unsafe {
+    unsafe {
         let words = (&raw const (*sk).dst_ip6).cast::<u32>();
         let word = |at: usize| u64::from(read_volatile(words.add(at)));
-        (word(0) | (word(1) << 32), word(2) | (word(3) << 32))
-    };
-    if high | low == 0 { NOWHERE } else { mix_ipv6(&MIX_SECRET.load(), high, low).into() }
+        [word(0) | (word(1) << 32), word(2) | (word(3) << 32)]
+    }
 }
 
 /// All of the address a socket is connected to, IPv4 mapped into IPv6.
@@ -69,10 +83,8 @@ pub(crate) fn connected_address(sk: *mut bpf_sock) -> Option<AddressWords> {
             return (address != 0).then(|| mapped_words(address));
         }
         if family == AF_INET6 {
-            let words = (&raw const (*sk).dst_ip6).cast::<u32>();
-            let word = |at: usize| u64::from(read_volatile(words.add(at)));
-            let (high, low) = (word(0) | (word(1) << 32), word(2) | (word(3) << 32));
-            return (high | low != 0).then_some([high, low]);
+            let address = connected_address_v6(sk);
+            return (address != [0; 2]).then_some(address);
         }
     }
     None

@@ -7,11 +7,14 @@
 use crate::{
     courses,
     drops::{self, add},
+    offsets::MIX_SECRET,
     packet::{self, Direction, UDP},
     slots,
 };
 use aya_ebpf::{
-    bindings::{__sk_buff, BPF_F_MMAPABLE, BPF_F_NO_PREALLOC, BPF_NOEXIST, BPF_RB_AVAIL_DATA, BPF_RB_NO_WAKEUP},
+    bindings::{
+        __sk_buff, BPF_EXIST, BPF_F_MMAPABLE, BPF_F_NO_PREALLOC, BPF_NOEXIST, BPF_RB_AVAIL_DATA, BPF_RB_NO_WAKEUP,
+    },
     helpers::{
         bpf_ktime_get_ns,
         generated::{bpf_get_socket_cookie, bpf_skb_load_bytes},
@@ -121,12 +124,17 @@ pub(crate) extern "C" fn observer_dns_message(
     if book.is_null() {
         drops::count(Drop::DnsTable);
     }
-    let mixed = if at == 0 { 0 } else { observer_dns_question(skb, at) };
     if answers {
-        if answered(book, &question, mixed, flags, now_ns) == ASKED_FOR {
+        let mut open = Open::of(question, now_ns);
+        // Of what nobody asked for nothing is read.
+        if at != 0 && open.asked != 0 {
+            open.told = observer_dns_question(skb, at);
+        }
+        if answered(book, &open, flags) == ASKED_FOR {
             tell(skb, cgroup, at);
         }
     } else {
+        let mixed = if at == 0 { 0 } else { observer_dns_question(skb, at) };
         asked(book, &question, &Asked { cgroup, at_ns: now_ns, mixed });
     }
     count(ADDED);
@@ -141,7 +149,7 @@ pub(crate) extern "C" fn observer_dns_question(skb: *mut __sk_buff, at: u32) -> 
     if packet::load::<u16>(skb, at + 4).map(u16::from_be) != Some(1) {
         return 0;
     }
-    let (mut at, mut spelt) = (at + u32::from(HEADER_BYTES), Spelt::NOTHING);
+    let (mut at, mut spelt) = (at + u32::from(HEADER_BYTES), Spelt::nothing(MIX_SECRET.load()[0]));
     for _ in 0..NAME_BYTES {
         spelt = observer_dns_spell(skb, at, spelt);
         at += 1;
@@ -171,13 +179,11 @@ fn asked(book: *mut DnsBook, question: &Question, asked: &Asked) {
     match DNS_QUESTIONS.insert(question, asked, u64::from(BPF_NOEXIST)) {
         Ok(()) => count(ASKED),
         Err(error) if error == -EEXIST => {
-            if let Some(open) = DNS_QUESTIONS.get_ptr_mut(question) {
-                // SAFETY: a map's value, which may be gone by now and then is still memory of the map's.
-                unsafe {
-                    if (*open).mixed != asked.mixed {
-                        *open = *asked;
-                    }
-                }
+            // SAFETY: a map's value, which may be gone by now and then is still memory of the map's.
+            let open = DNS_QUESTIONS.get_ptr(question).map_or(0, |open| unsafe { (*open).mixed });
+            if open != asked.mixed {
+                // If it was answered just now, this one is not remembered, and its answer is one that nobody asked for.
+                let _ = DNS_QUESTIONS.insert(question, asked, u64::from(BPF_EXIST));
             }
         }
         Err(_) => drops::count(Drop::DnsQuestionTable),
@@ -188,30 +194,50 @@ fn asked(book: *mut DnsBook, question: &Question, asked: &Asked) {
 const ASKED_FOR: u64 = 1;
 const UNASKED: u64 = 0;
 
+/// A question that is answered, or would be.
+#[repr(C)]
+struct Open {
+    question: Question,
+    /// What stands for what was asked; 0 if it is not known, or nothing was asked.
+    asked: u64,
+    /// The same of the answer.
+    told: u64,
+    /// How long it waited; all ones if it is not open.
+    waited_ns: u64,
+}
+
+impl Open {
+    /// With what stands for the answer yet to be found.
+    #[inline(always)]
+    fn of(question: Question, now_ns: u64) -> Self {
+        let mut open = Self { question, asked: 0, told: 0, waited_ns: u64::MAX };
+        if let Some(asked) = DNS_QUESTIONS.get_ptr(&open.question) {
+            // SAFETY: a map's value, which may be gone by now and then is still memory of the map's.
+            unsafe { (open.asked, open.waited_ns) = ((*asked).mixed, now_ns.saturating_sub((*asked).at_ns)) }
+        }
+        open
+    }
+}
+
 /// Closes a question, if it is open: what comes late, comes twice or was never asked for is of no use to anybody, nor is an answer to
 /// another question. One that repeats none, as some do that refuse it, is counted by its id, and nothing is read in it.
 #[inline(never)]
-fn answered(book: *mut DnsBook, question: *const Question, mixed: u64, flags: u16, now_ns: u64) -> u64 {
+fn answered(book: *mut DnsBook, open: *const Open, flags: u16) -> u64 {
     // SAFETY: on the stack of `message`.
-    let question = unsafe { &*question };
-    let (mut at_ns, mut open, mut is_asked_for) = (0, 0, false);
-    if let Some(asked) = DNS_QUESTIONS.get_ptr(question) {
-        // SAFETY: a map's value, which may be gone by now and then is still memory of the map's.
-        (at_ns, open) = unsafe { ((*asked).at_ns, (*asked).mixed) };
-        is_asked_for = (open == mixed || open == 0 || mixed == 0) && DNS_QUESTIONS.remove(question).is_ok();
-    }
-    if !is_asked_for {
+    let Open { question, asked, told, waited_ns } = unsafe { &*open };
+    let (asked, told, waited_ns) = (*asked, *told, *waited_ns);
+    let is_open = waited_ns != u64::MAX && (asked == told || asked == 0 || told == 0);
+    if !(is_open && DNS_QUESTIONS.remove(question).is_ok()) {
         if !book.is_null() {
             // SAFETY: a map's value.
             add(unsafe { &raw mut (*book).unasked }, 1);
         }
         return UNASKED;
     }
-    let is_read = if open == mixed || open == 0 { ASKED_FOR } else { UNASKED };
+    let is_read = if asked != 0 && asked == told { ASKED_FOR } else { UNASKED };
     if book.is_null() {
         return is_read;
     }
-    let waited_ns = now_ns.saturating_sub(at_ns);
     // SAFETY: a map's value.
     unsafe {
         add((&raw mut (*book).responses).cast::<u64>().add(rcode_place(flags)), 1);

@@ -214,7 +214,11 @@ impl ApiSource for Books {
         drop(waits);
         let (before, now, begun_ns) = match last.take() {
             // Whoever looked meanwhile looked for all who were waiting.
-            Some(FlowViews { before: Some(before), now, begun_ns }) if begun_ns >= asked_ns => (before, now, begun_ns),
+            Some(FlowViews { before: Some(before), now, begun_ns })
+                if begun_ns >= asked_ns && age(&now) <= *RATES_OVER.end() =>
+            {
+                (before, now, begun_ns)
+            }
             other => self.look_at_flows(other.map(|views| views.now)).await?,
         };
         let mut answer = self.lock().0.flows([&before, &now], &Told::default(), &query);

@@ -75,7 +75,7 @@ impl ScopeTable {
             (intranet, Scope::Intranet),
         ] {
             // Loopback is never anything else.
-            for range in ranges.iter().filter(|range| !range.network().is_loopback()) {
+            for range in ranges.iter().filter(|range| !range.network().to_canonical().is_loopback()) {
                 table.add(*range, scope);
             }
         }
@@ -208,7 +208,7 @@ mod tests {
                 ..ScopeRanges::default()
             })
         };
-        let of_ipv6 = table("::/0", "::1/128");
+        let of_ipv6 = table("::/0", "::ffff:127.0.0.0/104");
         assert_eq!(scope(&of_ipv6, "203.0.113.1"), Some(Scope::Internet));
         assert_eq!(scope(&of_ipv6, "2001:4860::1"), Some(Scope::Intranet));
         let of_ipv4 = table("0.0.0.0/0", "127.0.0.0/8");
