@@ -22,6 +22,7 @@ mod open_sockets;
 mod packet;
 mod questions;
 mod sched;
+mod scopes;
 mod slots;
 mod sockets;
 mod states;

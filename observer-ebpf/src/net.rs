@@ -7,6 +7,7 @@ use crate::{
     far_end::{connected_address, connected_to, far_end, goes_where_connected},
     packet::{Direction, PacketEnd, addresses, packet_end, segmented},
     questions,
+    scopes::{scope_between, scope_of},
     slots::{self, NoSlot},
     sockets::{self, storage},
     told,
@@ -14,21 +15,12 @@ use crate::{
 use aya_ebpf::{
     bindings::{__sk_buff, BPF_SK_STORAGE_GET_F_CREATE, bpf_sock},
     helpers::{bpf_get_smp_processor_id, generated::bpf_skb_cgroup_id},
-    macros::map,
-    maps::{LpmTrie, lpm_trie::Key},
     programs::SkBuffContext,
 };
 use observer_ebpf::{
-    Address, Drop, MAX_SCOPE_PREFIXES, Scope, UNATTRIBUTED_SLOT, carried,
-    flows::{
-        AddressWords, FlowKey, INBOUND, OUTBOUND, PEER_KNOWN, PEER_SCOPE, PEER_SENT, SocketBook, TCP, UNDECIDED,
-        address_of, peer_key,
-    },
+    Drop, UNATTRIBUTED_SLOT, carried,
+    flows::{FlowKey, INBOUND, OUTBOUND, PEER_KNOWN, PEER_SCOPE, PEER_SENT, SocketBook, TCP, UNDECIDED, peer_key},
 };
-
-/// Which addresses are in which [`Scope`]; the rest is [`Scope::Internet`].
-#[map]
-static SCOPE_PREFIXES: LpmTrie<Address, u32> = LpmTrie::with_max_entries(MAX_SCOPE_PREFIXES, 0);
 
 impl Direction {
     /// What a scope that a packet of this direction decided is marked with.
@@ -395,29 +387,4 @@ fn slot_or_count(cgroup: u64) -> Result<u32, NoSlot> {
         Err(NoSlot::TableRefused) => drops::count(Drop::PacketSlotTable),
     }
     slot
-}
-
-/// The scope of the packet's far end. A packet to the sender's own address stays on the node, whatever the address.
-#[inline(always)]
-fn scope_of(skb: *mut __sk_buff, direction: Direction) -> u64 {
-    let Some((source, destination)) = addresses(skb) else {
-        // SAFETY: the context of the program. A packet that is segmented is counted there.
-        if unsafe { (*skb).gso_size } == 0 {
-            drops::count(Drop::PacketUnreadable);
-        }
-        return Scope::Internet as u64;
-    };
-    if direction == Direction::Transmit {
-        scope_between(source, destination)
-    } else {
-        scope_between(destination, source)
-    }
-}
-
-/// The scope of a far end, as seen from an address of this end.
-#[inline(always)]
-pub(crate) fn scope_between(own: AddressWords, far: AddressWords) -> u64 {
-    let known = SCOPE_PREFIXES.get(Key::new(128, address_of(far)));
-    let scope = known.map_or(Scope::Internet as u64, |scope| u64::from(*scope));
-    if own == far { scope.min(Scope::Node as u64) } else { scope.min(Scope::Internet as u64) }
 }

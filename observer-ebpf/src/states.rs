@@ -2,12 +2,11 @@
 //! same; one that is over may be held, or never have been held by anybody; a socket may connect again.
 
 use crate::{
-    net,
     offsets::{
         MIX_SECRET, SOCK_CGROUP, SOCK_FAMILY, SOCK_PORT, SOCK_PROTOCOL, SOCK_REMOTE_PORT, SOCK_REMOTE_V4,
         SOCK_REMOTE_V6, SOCK_V4, SOCK_V6, cgroup_id, field,
     },
-    packet, slots,
+    packet, scopes, slots,
     sockets::{self, storage},
     told,
 };
@@ -89,7 +88,7 @@ unsafe fn accepted(sk: *const u8) {
         } else {
             return;
         };
-        let scope = net::scope_between(own, remote);
+        let scope = scopes::scope_between(own, remote);
         let control = slots::control();
         let mut new = SocketBook {
             cgroup: cgroup_id(field(sk, &SOCK_CGROUP)),

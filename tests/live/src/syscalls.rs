@@ -1,5 +1,5 @@
 //! The system calls that no safe wrapper offers: bpf(2), the offload ioctls, vfork, packet sockets, handles of
-//! processes. The only unsafe code of the live tests.
+//! processes, sockets that are connected to nobody again. The only unsafe code of the live tests.
 #![allow(unsafe_code, reason = "thin wrappers over system calls; each block says why it is sound")]
 
 use anyhow::{Context as _, Result, bail};
@@ -15,6 +15,7 @@ use nix::{
 };
 use std::{
     io,
+    net::UdpSocket,
     os::{
         fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd},
         unix::process::CommandExt as _,
@@ -48,6 +49,14 @@ fn bpf(command: BpfCommand, attributes: &mut [u64]) -> io::Result<OwnedFd> {
         let fd = libc::syscall(libc::SYS_bpf, command as i32, attributes.as_mut_ptr(), size_of_val(attributes));
         if fd < 0 { Err(io::Error::last_os_error()) } else { Ok(OwnedFd::from_raw_fd(fd as RawFd)) }
     }
+}
+
+/// Connects a socket of datagrams to nobody.
+pub(crate) fn disconnect(socket: &UdpSocket) -> Result<(), Errno> {
+    // An address without family, of as many bytes as the longest has.
+    let nobody = [0u8; size_of::<libc::sockaddr_in6>()];
+    // SAFETY: the address outlives the call, which reads as many bytes of it as it is told; the descriptor is open.
+    Errno::result(unsafe { libc::connect(socket.as_raw_fd(), nobody.as_ptr().cast(), nobody.len() as u32) }).map(drop)
 }
 
 /// Whether the kernel still has the object.
@@ -88,7 +97,7 @@ nix::ioctl_readwrite_bad!(siocethtool, libc::SIOCETHTOOL, libc::ifreq);
 
 /// Sends words, of which the first is the command, to a device's ethtool interface and reads them back.
 fn ethtool(device: &str, words: &mut [u32]) -> Result<()> {
-    let socket = std::net::UdpSocket::bind("0.0.0.0:0")?;
+    let socket = UdpSocket::bind("0.0.0.0:0")?;
     // SAFETY: all zero is a valid `ifreq`.
     let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
     if device.len() >= request.ifr_name.len() {

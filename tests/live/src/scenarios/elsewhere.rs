@@ -70,7 +70,7 @@ fn by_name() -> Result<()> {
     Ok(())
 }
 
-/// One address, three services; the last one is asked for names. In both families.
+/// One address, three services; the last one is sent to as well when the socket is connected to nobody any more. In both families.
 fn turns() -> Result<()> {
     let mut ends = Ends::new(Wire::direct(Offloads::Off)?, &[])?;
     for (family, address, is_v6) in [("v4", SERVER_V4, false), ("v6", SERVER_V6, true)] {
@@ -84,9 +84,11 @@ fn turns() -> Result<()> {
             talk.ask(&format!("turn {server} {count}"))?;
             ends.await_echoes()?;
         }
+        talk.ask(&format!("leave {} 5", servers[2]))?;
+        ends.await_echoes()?;
         let flows = Flows::at_rest(&ends.agent, &cgroup.label)?.0;
         ensure!(flows.all.len() == servers.len(), "{:#?}", flows.all);
-        for (server, count) in servers.iter().zip([10, 20, 30]) {
+        for (server, count) in servers.iter().zip([10, 20, 35]) {
             let port = port(server)?;
             let carried = flows.only(|flow| flow.number("remote_port") == port)?.traffic();
             ensure!(carried == datagrams(count, 100, is_v6), "{server}: {carried}: {:#?}", flows.all);

@@ -1,6 +1,7 @@
 //! Datagrams: a sink, which may send each one back, and a sender, connected or not.
 
 use super::{converse, handover, not_understood};
+use crate::syscalls::disconnect;
 use anyhow::{Context as _, Result, ensure};
 use nix::sys::socket::{setsockopt, sockopt};
 use std::{
@@ -49,7 +50,7 @@ impl Sink {
     }
 }
 
-/// Understands `send COUNT` (to each peer), `turn ADDRESS COUNT` (to whom it connects anew), `pace COUNT PER_SECOND` and `give SOCKET`; a
+/// Understands `send COUNT` (to each peer), `turn ADDRESS COUNT` (to whom it connects anew), `leave ADDRESS COUNT` (by name, connected to nobody any more), `pace COUNT PER_SECOND` and `give SOCKET`; a
 /// closed port counts as sent.
 #[derive(clap::Args)]
 pub(super) struct Talk {
@@ -93,6 +94,13 @@ impl Talk {
                     open.connect(to).with_context(|| format!("connect to {to}"))?;
                     for _ in 0..count.parse()? {
                         open.send(&payload)?;
+                    }
+                }
+                ["leave", to, count] => {
+                    let open = socket.as_ref().context("the socket was given away")?;
+                    disconnect(open).context("connect to nobody")?;
+                    for _ in 0..count.parse()? {
+                        open.send_to(&payload, to)?;
                     }
                 }
                 ["pace", count, per_second] => {
