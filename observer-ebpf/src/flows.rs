@@ -1,6 +1,7 @@
 //! What both sides know of sockets and their far ends: what a socket remembers, and what is told of those that have closed.
 
 use crate::{Address, SCOPES, Traffic, carried};
+use core::mem::offset_of;
 
 /// An [`Address`] in two words, its bytes as they lie in memory: the programs copy and compare these.
 pub type AddressWords = [u64; 2];
@@ -24,7 +25,8 @@ pub const HEAVY_FLOW_BYTES: [u64; 6] = [1 << 14, 1 << 16, 1 << 18, 1 << 20, 1 <<
 /// How much room.
 pub const HEAVY_FLOWS_OF_A_SIZE: u64 = MAX_CLOSED_FLOWS as u64 / 32;
 
-/// What a socket's storage holds.
+/// What a socket's storage holds. What each packet reads lies in the first line of the processor's cache, behind the kernel's eight bytes, and
+/// what each writes in lines of their own: so that a CPU that sends does not wait for what another one wrote that received.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct SocketBook {
@@ -34,12 +36,9 @@ pub struct SocketBook {
     pub peer: u64,
     /// The slot last used.
     pub slot: u32,
-    /// The [`Control::slot_generation`](crate::Control::slot_generation) at which slot 0 was the answer.
-    pub slot_generation: u32,
-    /// What it has sent to this far end and has handed on to nobody yet, as [`carried`] has it.
-    pub sent: u64,
-    /// What it has received from it, likewise.
-    pub received: u64,
+    /// The mix of the address at which packets to the far end are seen, where that is another one: a NAT of this node sends them there, or
+    /// the socket speaks IPv6 to an IPv4 address. 0 for none.
+    pub alias: u32,
     /// What is the case with it, and what has been told of it, in a word that several CPUs change at once: [`RELEASED`],
     /// [`CLAIM_OF_END`], [`CLAIM_OF_CONNECTION`], and in the low half the segments sent again that have been told of.
     pub marks: u64,
@@ -49,17 +48,20 @@ pub struct SocketBook {
     pub remote_port: u16,
     /// The socket's own.
     pub local_port: u16,
+    /// The port it was connected to when the far end was noted, in the network's order; 0 for none.
+    pub connected_port: u16,
     /// The protocol's number.
     pub protocol: u8,
     /// Who opened it: [`UNDECIDED`], [`OUTBOUND`] or [`INBOUND`].
     pub direction: u8,
-    /// The port it was connected to when the far end was noted, in the network's order; 0 for none.
-    pub connected_port: u16,
-    /// The mix of the address at which packets to the far end are seen, where that is another one: a NAT of this node sends them there, or
-    /// the socket speaks IPv6 to an IPv4 address. 0 for none.
-    pub alias: u32,
+    /// What it has sent to this far end and has handed on to nobody yet, as [`carried`] has it.
+    pub sent: u64,
+    /// The [`Control::slot_generation`](crate::Control::slot_generation) at which slot 0 was the answer.
+    pub slot_generation: u32,
     /// Zeroes.
-    pub rest: u32,
+    pub rest: [u32; 13],
+    /// What it has received from it, likewise.
+    pub received: u64,
 }
 
 /// How many may claim something of a socket at once.
@@ -241,7 +243,12 @@ pub const TCP_LISTEN: u32 = 10;
 const _: () = assert!(
     MANY_CLOSED_FLOWS + HEAVY_FLOW_BYTES.len() as u64 * HEAVY_FLOWS_OF_A_SIZE <= MAX_CLOSED_FLOWS as u64 / 16 * 15
 );
-const _: () = assert!(size_of::<SocketBook>() == 80 && size_of::<FlowKey>() == 32 && size_of::<FlowSum>() == 72);
+/// Of the kernel's storage, the bytes before ours in the line of the processor's cache where it begins.
+const KERNELS_BYTES: usize = 8;
+const CACHE_LINE: usize = 64;
+const _: () = assert!(offset_of!(SocketBook, sent) + KERNELS_BYTES == CACHE_LINE);
+const _: () = assert!(offset_of!(SocketBook, received) + KERNELS_BYTES == 2 * CACHE_LINE);
+const _: () = assert!(size_of::<SocketBook>() == 128 && size_of::<FlowKey>() == 32 && size_of::<FlowSum>() == 72);
 const _: () = assert!(CLAIM_OF_END * (CLAIMS + 1) <= RELEASED);
 const _: () = assert!(size_of::<SocketState>() == 16 && SCOPES <= PEER_SCOPE as usize);
 

@@ -113,10 +113,13 @@ mod tests {
     fn a_record_is_a_book_and_a_state() {
         let mut record = [0; RECORD_BYTES];
         record[..8].copy_from_slice(&7_u64.to_ne_bytes());
-        record[24..32].copy_from_slice(&carried::word(1500, 1).to_ne_bytes());
-        record[64..66].copy_from_slice(&443_u16.to_ne_bytes());
+        record[56..64].copy_from_slice(&carried::word(1500, 1).to_ne_bytes());
+        record[120..128].copy_from_slice(&carried::word(80, 2).to_ne_bytes());
+        record[48..50].copy_from_slice(&443_u16.to_ne_bytes());
         record[BOOK_BYTES + 8..BOOK_BYTES + 12].copy_from_slice(&1_u32.to_ne_bytes());
         let OpenSocket { book, state } = OpenSocket::of(&record);
-        assert_eq!((book.cgroup, book.traffic().transmit_bytes, book.remote_port, state.state), (7, 1500, 443, 1));
+        let traffic = book.traffic();
+        assert_eq!((traffic.transmit_bytes, traffic.receive_bytes), (1500, 80));
+        assert_eq!((book.cgroup, book.remote_port, state.state), (7, 443, 1));
     }
 }
