@@ -13,7 +13,7 @@ use crate::{
     programs::{Attached, Programs},
     report::{Compared, Row, Verdict},
     run::{Run, progress},
-    statistics::{Pair, Rounds, ratio_interval},
+    statistics::{Interval, Pair, Rounds, ratio_interval},
     traffic,
 };
 use anyhow::{Context as _, Result};
@@ -110,13 +110,19 @@ fn throughput_row(rates: &Rates) -> Row {
         goal: "95 % interval inside 0.99..1.01".into(),
         verdict: Verdict::within(interval, 0.01),
         note: Some(format!(
-            "{} pairs; medians {:.1} Gbit/s with and {:.1} Gbit/s without",
+            "{} pairs; medians {:.1} Gbit/s with and {:.1} Gbit/s without{}",
             agent.0.len(),
             gigabits(agent),
-            gigabits(off)
+            gigabits(off),
+            ratio_interval(empty, off).map(of_empty_programs).unwrap_or_default()
         )),
         rounds: rounds(rates),
     }
+}
+
+/// What no program on these hooks can undercut.
+fn of_empty_programs(Interval { low, high, .. }: Interval) -> String {
+    format!("; the interval of the empty programs is {low:.4}..{high:.4}")
 }
 
 fn cost_row(rates: &Rates) -> Row {

@@ -1,5 +1,5 @@
 //! The system calls that no safe wrapper offers: bpf(2), the offload ioctls, vfork, packet sockets, handles of
-//! processes, sockets that are connected to nobody again. The only unsafe code of the live tests.
+//! processes, sockets that are connected to nobody again or send options. The only unsafe code of the live tests.
 #![allow(unsafe_code, reason = "thin wrappers over system calls; each block says why it is sound")]
 
 use anyhow::{Context as _, Result, bail};
@@ -15,7 +15,7 @@ use nix::{
 };
 use std::{
     io,
-    net::UdpSocket,
+    net::{TcpStream, UdpSocket},
     os::{
         fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd},
         unix::process::CommandExt as _,
@@ -49,6 +49,23 @@ fn bpf(command: BpfCommand, attributes: &mut [u64]) -> io::Result<OwnedFd> {
         let fd = libc::syscall(libc::SYS_bpf, command as i32, attributes.as_mut_ptr(), size_of_val(attributes));
         if fd < 0 { Err(io::Error::last_os_error()) } else { Ok(OwnedFd::from_raw_fd(fd as RawFd)) }
     }
+}
+
+/// From now on each packet of an IPv6 socket has a header of options for the destination, which say nothing: eight bytes more.
+pub(crate) fn send_with_options(socket: &TcpStream) -> Result<(), Errno> {
+    const PADDING: u8 = 1;
+    let options = [0u8, 0, PADDING, 4, 0, 0, 0, 0];
+    // SAFETY: the options outlive the call, which copies them; the descriptor is open.
+    Errno::result(unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::IPPROTO_IPV6,
+            libc::IPV6_DSTOPTS,
+            options.as_ptr().cast(),
+            options.len() as u32,
+        )
+    })
+    .map(drop)
 }
 
 /// Connects a socket of datagrams to nobody.

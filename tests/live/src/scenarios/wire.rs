@@ -5,6 +5,7 @@ use crate::{
     netns::{CLIENT_V4, CLIENT_V6, Offloads, SERVER_V4, SERVER_V6, Wire},
     page::{Counted, Traffic},
     trial::{Need, Place, test},
+    worker::Worker,
 };
 use anyhow::{Result, ensure};
 use libtest_mimic::Trial;
@@ -37,10 +38,12 @@ pub(super) fn tests() -> Vec<Trial> {
         let name = format!("icmp_{family}_echo_equals_the_device");
         tests.push(test(name, Place::Both, NEEDS, move || icmp_equals_the_device(server)));
         let name = format!("tcp_{family}_with_offloads_counts_as_segmented_behind_a_router");
-        tests.push(test(name, Place::Both, NEEDS, move || offloads_behind_a_router(server)));
+        tests.push(test(name, Place::Both, NEEDS, move || offloads_behind_a_router(server, |_| Ok(()))));
         let name = format!("tcp_{family}_with_offloads_is_sent_as_it_is_received");
         tests.push(test(name, Place::Both, NEEDS, move || offloads_at_both_ends(server)));
     }
+    let name = "tcp_v6_with_options_for_the_destination_counts_as_segmented_behind_a_router";
+    tests.push(test(name, Place::Both, NEEDS, || offloads_behind_a_router(SERVER_V6, with_options)));
     tests
 }
 
@@ -157,10 +160,11 @@ fn icmp_equals_the_device(server: &str) -> Result<()> {
 }
 
 /// The router's far device has no offloads: what it carries is what a wire would.
-fn offloads_behind_a_router(server: &str) -> Result<()> {
+fn offloads_behind_a_router(server: &str, prepare: impl FnOnce(&mut Worker) -> Result<()>) -> Result<()> {
     let mut ends = Ends::new(Wire::routed(Offloads::NearSide)?, &[])?;
     let to = ends.serve_tcp(server)?;
     let mut talk = ends.client_worker(&["tcp-talk", "--to", &to])?;
+    prepare(&mut talk)?;
     talk.ask(&format!("upload {UPLOAD} write"))?;
     talk.ask(&format!("download {DOWNLOAD}"))?;
     talk.ask("close")?;
@@ -169,6 +173,10 @@ fn offloads_behind_a_router(server: &str) -> Result<()> {
     ensure!(client == far.mirrored(), "the client's books: {client}\nthe wire behind the router: {}", far.mirrored());
     ensure!(server == far, "the server's books: {server}\nits device: {far}");
     Ok(())
+}
+
+fn with_options(talk: &mut Worker) -> Result<()> {
+    talk.ask("options").map(drop)
 }
 
 fn offloads_at_both_ends(server: &str) -> Result<()> {

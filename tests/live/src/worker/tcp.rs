@@ -4,6 +4,7 @@
 //! bytes follow. `D`: that many bytes come back.
 
 use super::{converse, handover, not_understood, say};
+use crate::syscalls::send_with_options;
 use anyhow::{Context as _, Result, bail, ensure};
 use nix::{
     fcntl::{SpliceFFlags, splice},
@@ -142,7 +143,7 @@ fn put_out(stream: &mut TcpStream, count: u64, chunk: &[u8]) -> Result<()> {
     Ok(())
 }
 
-/// Understands `upload BYTES write|sendfile|splice`, `download BYTES`, `close`, and `leave BYTES`: all is written, and the connection
+/// Understands `upload BYTES write|sendfile|splice`, `download BYTES`, `options` (over IPv6: from now on with a header of them), `close`, and `leave BYTES`: all is written, and the connection
 /// closed, before the first byte may have come there; `abandon BYTES`: asks for that many, and closes when the first have come.
 #[derive(clap::Args)]
 pub(super) struct Talk {
@@ -185,6 +186,7 @@ fn talk(open: &mut TcpStream, words: &[&str], chunk: &mut [u8]) -> Result<String
             ask(open, b'D', count)?;
             take_in(open, count, chunk)?;
         }
+        ["options"] => send_with_options(open)?,
         other => return not_understood(other),
     }
     Ok("done".into())
