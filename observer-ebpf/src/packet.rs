@@ -26,7 +26,7 @@ impl Direction {
 
 const IPV4_HEADER: u32 = 20;
 const IPV6_HEADER: u32 = 40;
-const TCP_HEADER: usize = 20;
+const TCP_HEADER: u32 = 20;
 
 /// The far end's address in a packet, wherever the header lies.
 #[inline(always)]
@@ -151,7 +151,7 @@ pub(crate) fn is_answer_of_tcp(skb: *mut __sk_buff) -> bool {
 pub(crate) fn segmented(skb: *mut __sk_buff) -> u64 {
     // SAFETY: the context of the program.
     let (bytes, gso_size, gso_segs) = unsafe { ((*skb).len, (*skb).gso_size, (*skb).gso_segs) };
-    let Some((headers, removed)) = headers_in_place(skb).map(|headers| (headers, 0)).or_else(|| headers(skb)) else {
+    let Some((headers, removed)) = headers_in_place(skb).or_else(|| headers(skb)) else {
         drops::count(Drop::PacketUnreadable);
         return carried::word(u64::from(bytes), 1);
     };
@@ -167,10 +167,10 @@ const ROUTING: u8 = 43;
 const DESTINATION_OPTIONS: u8 = 60;
 const JUMBO: u8 = 0xc2;
 
-/// The bytes of headers that each segment repeats, of a packet of TCP or UDP without other headers, all of which lie in place: so do nearly
-/// all that are cut, and a call out of the program costs more than all of this.
+/// The same as [`headers`] of a packet of TCP or UDP without other headers, where they lie in place as far as they have to be read: so do
+/// nearly all that are cut, and a call out of the program costs more than all of this.
 #[inline(always)]
-fn headers_in_place(skb: *mut __sk_buff) -> Option<u32> {
+fn headers_in_place(skb: *mut __sk_buff) -> Option<(u32, u32)> {
     // SAFETY: the context of the program; the verifier turns these into packet pointers.
     let (start, end) = unsafe { (read_volatile(&raw const (*skb).data), read_volatile(&raw const (*skb).data_end)) };
     let (start, end) = (start as usize, end as usize);
@@ -187,13 +187,13 @@ fn headers_in_place(skb: *mut __sk_buff) -> Option<u32> {
             _ => return None,
         };
         if protocol == UDP {
-            return Some(at as u32 + 8);
+            return Some((at as u32 + 8, 0));
         }
         let transport = start + at;
-        if protocol != TCP || transport + TCP_HEADER > end {
+        if protocol != TCP || transport + TCP_HEADER as usize > end {
             return None;
         }
-        Some(at as u32 + u32::from(*(transport as *const u8).add(12) >> 4) * 4)
+        Some((at as u32 + u32::from(*(transport as *const u8).add(12) >> 4) * 4, 0))
     }
 }
 

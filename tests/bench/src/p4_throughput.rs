@@ -110,19 +110,20 @@ fn throughput_row(rates: &Rates) -> Row {
         goal: "95 % interval inside 0.99..1.01".into(),
         verdict: Verdict::within(interval, 0.01),
         note: Some(format!(
-            "{} pairs; medians {:.1} Gbit/s with and {:.1} Gbit/s without{}",
+            "{} pairs; medians {:.1} Gbit/s with and {:.1} Gbit/s without; mean ratio {}, of empty programs {}",
             agent.0.len(),
             gigabits(agent),
             gigabits(off),
-            ratio_interval(empty, off).map(of_empty_programs).unwrap_or_default()
+            told(interval),
+            told(ratio_interval(empty, off))
         )),
         rounds: rounds(rates),
     }
 }
 
-/// What no program on these hooks can undercut.
-fn of_empty_programs(Interval { low, high, .. }: Interval) -> String {
-    format!("; the interval of the empty programs is {low:.4}..{high:.4}")
+/// A mean ratio with its 95 % interval.
+fn told(interval: Option<Interval>) -> String {
+    interval.map_or("unknown".into(), |Interval { low, mean, high }| format!("{mean:.4} ({low:.4}..{high:.4})"))
 }
 
 fn cost_row(rates: &Rates) -> Row {

@@ -143,8 +143,9 @@ fn put_out(stream: &mut TcpStream, count: u64, chunk: &[u8]) -> Result<()> {
     Ok(())
 }
 
-/// Understands `upload BYTES write|sendfile|splice`, `download BYTES`, `options` (over IPv6: from now on with a header of them), `close`, and `leave BYTES`: all is written, and the connection
-/// closed, before the first byte may have come there; `abandon BYTES`: asks for that many, and closes when the first have come.
+/// Understands `upload BYTES write|sendfile|splice`, `download BYTES`, `options` (over IPv6: from now on with a header of them),
+/// `close`, and `leave BYTES`: all is written, and the connection closed, before the first byte may have come there; `abandon BYTES`:
+/// asks for that many, and closes when the first have come.
 #[derive(clap::Args)]
 pub(super) struct Talk {
     #[arg(long)]
