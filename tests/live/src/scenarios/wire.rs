@@ -37,7 +37,7 @@ pub(super) fn tests() -> Vec<Trial> {
         let name = format!("icmp_{family}_echo_equals_the_device");
         tests.push(test(name, Place::Both, NEEDS, move || icmp_equals_the_device(server)));
         let name = format!("tcp_{family}_with_offloads_counts_as_segmented_behind_a_router");
-        tests.push(test(name, Place::Both, NEEDS, move || offloads_behind_a_router(server, &[]).map(drop)));
+        tests.push(test(name, Place::Both, NEEDS, move || offloads_behind_a_router(server)));
         let name = format!("tcp_{family}_with_offloads_is_sent_as_it_is_received");
         tests.push(test(name, Place::Both, NEEDS, move || offloads_at_both_ends(server)));
     }
@@ -158,8 +158,23 @@ fn icmp_equals_the_device(server: &str) -> Result<()> {
     Ok(())
 }
 
-/// The router's far device has no offloads: what it carries is what a wire would.
-fn offloads_behind_a_router(server: &str, asked_first: &[&str]) -> Result<Traffic> {
+fn offloads_behind_a_router(server: &str) -> Result<()> {
+    let [near, far] = equal_behind_a_router(server, &[])?;
+    ensure!(near.transmit.packets < far.receive.packets, "the near device segmented: nothing was put to the test");
+    Ok(())
+}
+
+/// Some kernels (Debian's 6.1) segment such packets before the device, and behind the hook all the same.
+fn offloads_with_options_behind_a_router() -> Result<()> {
+    let [_, far] = equal_behind_a_router(SERVER_V6, &["options"])?;
+    let Counted { bytes, packets } = far.receive;
+    // IPv6's header, TCP's with its time stamps, and the options.
+    ensure!(bytes - UPLOAD >= packets * (40 + 32 + 8), "{bytes} bytes in {packets} packets: no options were sent");
+    Ok(())
+}
+
+/// The router's far device has no offloads: what it carries is what a wire would. What the near and the far one counted.
+fn equal_behind_a_router(server: &str, asked_first: &[&str]) -> Result<[Traffic; 2]> {
     let mut ends = Ends::new(Wire::routed(Offloads::NearSide)?, &[])?;
     let to = ends.serve_tcp(server)?;
     let mut talk = ends.client_worker(&["tcp-talk", "--to", &to])?;
@@ -170,17 +185,9 @@ fn offloads_behind_a_router(server: &str, asked_first: &[&str]) -> Result<Traffi
     talk.ask(&format!("download {DOWNLOAD}"))?;
     talk.ask("close")?;
     let (client, server, near, far) = ends.settled()?;
-    ensure!(near.transmit.packets < far.receive.packets, "the near device segmented: nothing was put to the test");
     ensure!(client == far.mirrored(), "the client's books: {client}\nthe wire behind the router: {}", far.mirrored());
     ensure!(server == far, "the server's books: {server}\nits device: {far}");
-    Ok(far)
-}
-
-fn offloads_with_options_behind_a_router() -> Result<()> {
-    let Counted { bytes, packets } = offloads_behind_a_router(SERVER_V6, &["options"])?.receive;
-    // IPv6's header, TCP's with its time stamps, and the options.
-    ensure!(bytes - UPLOAD >= packets * (40 + 32 + 8), "{bytes} bytes in {packets} packets: no options were sent");
-    Ok(())
+    Ok([near, far])
 }
 
 fn offloads_at_both_ends(server: &str) -> Result<()> {
