@@ -170,7 +170,13 @@ pub const IN_TABLES: u32 = 1;
 /// Those of them in `FLOWS_EVEN` that are there since they are heavy; those in `FLOWS_ODD` are the next.
 pub const HEAVY_IN_TABLES: u32 = 3;
 
-/// What is told of an open socket beside its [`SocketBook`]: the tail of a record of the iterator `observer_sockets`.
+/// As much of a [`SocketBook`] as a record of the iterator `observer_sockets` begins with: up to what it has sent. What it has received
+/// follows, and a [`SocketState`].
+pub const TOLD_OF_BOOK: usize = offset_of!(SocketBook, slot_generation);
+/// The bytes of a record. The fewer they are, the fewer times the kernel has to find where it was among sockets that come and go.
+pub const RECORD_BYTES: usize = TOLD_OF_BOOK + size_of::<u64>() + size_of::<SocketState>();
+
+/// What is told of an open socket beside its [`SocketBook`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct SocketState {

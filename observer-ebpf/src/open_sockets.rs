@@ -7,7 +7,9 @@ use crate::{
     told::{claim_connection, claim_retransmits, is_released, take},
 };
 use aya_ebpf::{bindings::seq_file, helpers::generated::bpf_seq_write};
-use observer_ebpf::flows::{SocketBook, SocketState, TCP, TCP_SYN_SENT, UNDECIDED, is_connection};
+use observer_ebpf::flows::{
+    RECORD_BYTES, SocketBook, SocketState, TCP, TCP_SYN_SENT, TOLD_OF_BOOK, UNDECIDED, is_connection,
+};
 
 /// `struct bpf_iter__bpf_sk_storage_map`
 #[repr(C)]
@@ -23,8 +25,6 @@ pub(crate) struct Element {
 struct Meta {
     seq: *mut seq_file,
 }
-
-const RECORD_BYTES: u64 = (size_of::<SocketBook>() + size_of::<SocketState>()) as u64;
 
 /// Tells of one socket: its book, then its state. What is told is taken: it is not told again.
 #[inline(always)]
@@ -42,7 +42,7 @@ pub(crate) fn tell(element: *const Element) {
         let (size, written): (u64, u64) = (field(seq.cast(), &SEQ_SIZE), field(seq.cast(), &SEQ_COUNT));
         // What does not fit is asked for again by the kernel, once there is room: until then nothing is taken, since there may be nobody
         // to give it back to. What is written tells the kernel of it.
-        let fits = written + RECORD_BYTES < size;
+        let fits = written + (RECORD_BYTES as u64) < size;
         if fits {
             (book.sent, book.received) = (take(&raw mut (*socket).sent), take(&raw mut (*socket).received));
             if book.protocol == TCP {
@@ -50,7 +50,8 @@ pub(crate) fn tell(element: *const Element) {
                 book.direction = (*socket).direction;
             }
         }
-        let is_written = bpf_seq_write(seq, (&raw mut book).cast(), size_of::<SocketBook>() as u32) == 0
+        let is_written = bpf_seq_write(seq, (&raw mut book).cast(), TOLD_OF_BOOK as u32) == 0
+            && bpf_seq_write(seq, (&raw mut book.received).cast(), size_of::<u64>() as u32) == 0
             && bpf_seq_write(seq, (&raw mut state).cast(), size_of::<SocketState>() as u32) == 0;
         if fits && !is_written {
             add(&raw mut (*socket).sent, book.sent);

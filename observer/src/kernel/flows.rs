@@ -4,7 +4,7 @@
 use super::{in_turn::InTurn, sys};
 use observer_ebpf::{
     Traffic, UNATTRIBUTED_SLOT,
-    flows::{FlowKey, FlowSum, SocketBook, SocketState},
+    flows::{FlowKey, FlowSum, RECORD_BYTES, SocketBook, SocketState, TOLD_OF_BOOK},
 };
 use std::{
     fs::File,
@@ -14,8 +14,6 @@ use std::{
 
 /// As much as the kernel hands out at once.
 const BUFFER_BYTES: usize = 32 * 1024;
-const BOOK_BYTES: usize = size_of::<SocketBook>();
-const RECORD_BYTES: usize = BOOK_BYTES + size_of::<SocketState>();
 
 /// The flows of sockets that have closed.
 pub(super) type ClosedFlows = InTurn<Key, Sum>;
@@ -37,9 +35,8 @@ unsafe impl aya::Pod for Sum {}
 
 /// An open socket: what it carried to and from its far end since it was told of last, and how it is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[repr(C)]
 pub struct OpenSocket {
-    /// Its book.
+    /// Its book, as far as it is told.
     pub book: SocketBook,
     /// The rest.
     pub state: SocketState,
@@ -95,13 +92,25 @@ impl OpenSocket {
     }
 
     fn of(record: &[u8]) -> Self {
-        const _: () = assert!(align_of::<OpenSocket>() == 8 && size_of::<OpenSocket>() == RECORD_BYTES);
         let mut socket = Self::default();
-        // SAFETY: plain data of that size without gaps, every bit pattern of which is one.
-        let bytes = unsafe { std::slice::from_raw_parts_mut((&raw mut socket).cast::<u8>(), RECORD_BYTES) };
-        bytes.copy_from_slice(&record[..RECORD_BYTES]);
+        let (book, rest) = record.split_at(TOLD_OF_BOOK);
+        let (received, state) = rest.split_at(size_of::<u64>());
+        let Self { book: into_book, state: into_state } = &mut socket;
+        // SAFETY: of plain data without gaps, every bit pattern is one.
+        unsafe {
+            bytes_of(into_book)[..TOLD_OF_BOOK].copy_from_slice(book);
+            bytes_of(&mut into_book.received).copy_from_slice(received);
+            bytes_of(into_state).copy_from_slice(state);
+        }
         socket
     }
+}
+
+/// # Safety
+/// `T` must be plain data without gaps, of which every bit pattern is one.
+unsafe fn bytes_of<T>(value: &mut T) -> &mut [u8] {
+    // SAFETY: as above; as many bytes as it has, for as long as it is borrowed.
+    unsafe { std::slice::from_raw_parts_mut((&raw mut *value).cast(), size_of::<T>()) }
 }
 
 #[cfg(test)]
@@ -110,13 +119,13 @@ mod tests {
     use observer_ebpf::carried;
 
     #[test]
-    fn a_record_is_a_book_and_a_state() {
+    fn a_record_is_the_head_of_a_book_what_was_received_and_a_state() {
         let mut record = [0; RECORD_BYTES];
         record[..8].copy_from_slice(&7_u64.to_ne_bytes());
         record[56..64].copy_from_slice(&carried::word(1500, 1).to_ne_bytes());
-        record[120..128].copy_from_slice(&carried::word(80, 2).to_ne_bytes());
+        record[64..72].copy_from_slice(&carried::word(80, 2).to_ne_bytes());
         record[48..50].copy_from_slice(&443_u16.to_ne_bytes());
-        record[BOOK_BYTES + 8..BOOK_BYTES + 12].copy_from_slice(&1_u32.to_ne_bytes());
+        record[80..84].copy_from_slice(&1_u32.to_ne_bytes());
         let OpenSocket { book, state } = OpenSocket::of(&record);
         let traffic = book.traffic();
         assert_eq!((traffic.transmit_bytes, traffic.receive_bytes), (1500, 80));
