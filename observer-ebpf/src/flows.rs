@@ -60,7 +60,7 @@ pub struct SocketBook {
     pub slot_generation: u32,
     /// Zeroes.
     pub rest: [u32; 13],
-    /// What it has received from it, likewise.
+    /// What it has received from it, likewise as [`carried`] has it.
     pub received: u64,
 }
 
