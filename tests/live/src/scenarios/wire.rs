@@ -159,14 +159,18 @@ fn icmp_equals_the_device(server: &str) -> Result<()> {
 }
 
 fn offloads_behind_a_router(server: &str) -> Result<()> {
-    let [near, far] = equal_behind_a_router(server, &[])?;
+    let [near, far] = equal_behind_a_router(Wire::routed(Offloads::NearSide)?, server, &[])?;
     ensure!(near.transmit.packets < far.receive.packets, "the near device segmented: nothing was put to the test");
     Ok(())
 }
 
 /// Some kernels (Debian's 6.1) segment such packets before the device, and behind the hook all the same.
 fn offloads_with_options_behind_a_router() -> Result<()> {
-    let [_, far] = equal_behind_a_router(SERVER_V6, &["options"])?;
+    let wire = Wire::routed(Offloads::NearSide)?;
+    // A router that takes a packet of several segments looks for the length of TCP's header right behind IPv6's, and
+    // there reads the sequence number: without room for the longest, one connection in three stalls.
+    wire.client.ip("link set dev client mtu 1400")?;
+    let [_, far] = equal_behind_a_router(wire, SERVER_V6, &["options"])?;
     let Counted { bytes, packets } = far.receive;
     // IPv6's header, TCP's with its time stamps, and the options.
     ensure!(bytes - UPLOAD >= packets * (40 + 32 + 8), "{bytes} bytes in {packets} packets: no options were sent");
@@ -174,8 +178,8 @@ fn offloads_with_options_behind_a_router() -> Result<()> {
 }
 
 /// The router's far device has no offloads: what it carries is what a wire would. What the near and the far one counted.
-fn equal_behind_a_router(server: &str, asked_first: &[&str]) -> Result<[Traffic; 2]> {
-    let mut ends = Ends::new(Wire::routed(Offloads::NearSide)?, &[])?;
+fn equal_behind_a_router(wire: Wire, server: &str, asked_first: &[&str]) -> Result<[Traffic; 2]> {
+    let mut ends = Ends::new(wire, &[])?;
     let to = ends.serve_tcp(server)?;
     let mut talk = ends.client_worker(&["tcp-talk", "--to", &to])?;
     for words in asked_first {
