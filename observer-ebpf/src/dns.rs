@@ -77,6 +77,47 @@ pub struct Asked {
     pub at_ns: u64,
     /// What stands for its name, type and class, see [`Spelt`]; 0 if that is not known.
     pub mixed: u64,
+    /// [`Servers`]: which were asked.
+    pub servers: u64,
+}
+
+/// Which servers a socket asked the same, as resolvers do that ask all they know at once: 16 bits for each of four, in one word. Of more
+/// than four, whoever answers is taken for one of them.
+#[derive(Clone, Copy, Debug)]
+pub struct Servers;
+
+impl Servers {
+    /// In the place of a server: any.
+    pub const ANY: u16 = 0;
+    /// In the place of all: any.
+    const ALL: u64 = u64::MAX;
+
+    /// What stands for a server, by the mix of its address.
+    pub const fn one(mixed: u32) -> u16 {
+        let folded = (mixed ^ (mixed >> 16)) as u16;
+        if folded == Self::ANY { 1 } else { folded }
+    }
+
+    /// With one more.
+    pub const fn and(servers: u64, server: u16) -> u64 {
+        if Self::has(servers, server) && server != Self::ANY {
+            return servers;
+        }
+        let is_full = servers >> 48 != 0;
+        if server == Self::ANY || is_full { Self::ALL } else { (servers << 16) | server as u64 }
+    }
+
+    /// Whether a server is among them, as far as anybody knows.
+    pub const fn has(servers: u64, server: u16) -> bool {
+        let mut left = servers;
+        while left != 0 {
+            if left as u16 == server {
+                return true;
+            }
+            left >>= 16;
+        }
+        server == Self::ANY || servers == Self::ALL
+    }
 }
 
 /// Mixes one thing more into what stands for a question: FNV-1a, by Fowler, Noll and Vo.
@@ -301,7 +342,7 @@ const BOUNDS_NS: [u64; BUCKETS - 1] = {
 };
 
 const _: () = assert!(size_of::<DnsBook>() == 168 && size_of::<Answer<ANSWER_BYTES>>() == 16 + ANSWER_BYTES);
-const _: () = assert!(size_of::<Course>() == 16 && size_of::<Question>() == 16 && size_of::<Asked>() == 24);
+const _: () = assert!(size_of::<Course>() == 16 && size_of::<Question>() == 16 && size_of::<Asked>() == 32);
 
 #[cfg(test)]
 mod tests {
@@ -320,6 +361,18 @@ mod tests {
         }
         assert_eq!(Spelt::left(spell(b"\x03www\xc0")), Spelt::NO_NAME, "a pointer is no part of what is asked for");
         assert_eq!(Spelt::left(spell(b"\x03ww")), 1);
+    }
+
+    #[test]
+    fn of_four_servers_each_is_known_and_of_more_all_are() {
+        let three = [7, 0xffff, 9].into_iter().fold(0, Servers::and);
+        assert!([7, 0xffff, 9, Servers::ANY].iter().all(|server| Servers::has(three, *server)));
+        assert!(!Servers::has(three, 8) && !Servers::has(0, 7));
+        assert_eq!(Servers::and(three, 9), three);
+        let four = Servers::and(three, 10);
+        assert!(Servers::has(four, 7) && Servers::has(four, 10) && !Servers::has(four, 11));
+        assert!(Servers::has(Servers::and(four, 11), 12) && Servers::has(Servers::and(0, Servers::ANY), 12));
+        assert_eq!((Servers::one(0), Servers::one(0x5_0005), Servers::one(0x5_0004)), (1, 1, 1));
     }
 
     #[test]

@@ -2,12 +2,15 @@
 
 use crate::{
     offsets::{CONNECTION_ASKED, CONNECTIONS, MIX_SECRET, SKB_CONNECTION, peek},
-    packet::{Direction, addresses, mapped_words, packet_far_end},
+    packet::{Direction, addresses, mapped_words, packet_address, packet_far_end},
     sockets::connected_port,
 };
 use aya_ebpf::bindings::{__sk_buff, bpf_sock};
 use core::ptr::read_volatile;
-use observer_ebpf::flows::{AddressWords, NO_CONNECTIONS, TABLE_OF_CONNECTIONS, mix_ipv6};
+use observer_ebpf::{
+    dns::Servers,
+    flows::{AddressWords, NO_CONNECTIONS, TABLE_OF_CONNECTIONS, mix_ipv6},
+};
 
 const AF_INET: u32 = 2;
 const AF_INET6: u32 = 10;
@@ -99,19 +102,44 @@ pub(crate) fn goes_where_connected(skb: *mut __sk_buff, sk: *mut bpf_sock) -> bo
     if connected == destination {
         return true;
     }
-    let table = CONNECTIONS.load();
-    if table != TABLE_OF_CONNECTIONS {
-        // Where nobody knows, it is taken for translated.
-        return table != NO_CONNECTIONS;
+    // Where nobody knows, it is taken for translated.
+    told_to_go(skb, destination).is_none_or(|told| told == connected)
+}
+
+/// Where whoever sent a packet to there told it to go, before a NAT of this node; nothing if nobody knows.
+#[inline(always)]
+fn told_to_go(skb: *mut __sk_buff, destination: AddressWords) -> Option<AddressWords> {
+    /// `IP_CT_IS_REPLY`: what answers goes where the other one told it from.
+    const ANSWERS: u64 = 3;
+    match CONNECTIONS.load() {
+        NO_CONNECTIONS => return Some(destination),
+        TABLE_OF_CONNECTIONS => {}
+        _ => return None,
     }
-    let connection = peek::<u64>(skb as u64, &SKB_CONNECTION) & !7;
-    if connection == 0 {
-        return false;
+    let connection: u64 = peek(skb as u64, &SKB_CONNECTION);
+    if connection & !7 == 0 || connection & 7 >= ANSWERS {
+        return Some(destination);
     }
-    let asked: [u32; 4] = peek(connection, &CONNECTION_ASKED);
-    let [high, low] = connected;
+    let asked: [u32; 4] = peek(connection & !7, &CONNECTION_ASKED);
+    let [high, low] = destination;
     let is_v4 = high == 0 && low as u32 == mapped_words(0)[1] as u32;
-    connected == if is_v4 { mapped_words(asked[0]) } else { address_words(asked) }
+    Some(if is_v4 { mapped_words(asked[0]) } else { address_words(asked) })
+}
+
+/// Which server a message over UDP goes to, or is from, as [`Servers`] have it: as the socket sees it, whatever a NAT of this node makes of
+/// it. Any, if nobody knows, or the socket is connected: to that one comes only what its far end sends.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub(crate) extern "C" fn observer_dns_server(skb: *mut __sk_buff, direction: u32) -> u64 {
+    // SAFETY: the context of the program.
+    let sk = unsafe { (*skb).__bindgen_anon_2.sk };
+    if sk.is_null() || connected_port(sk) != 0 {
+        return Servers::ANY.into();
+    }
+    let direction = Direction::of(direction);
+    let address = packet_address(skb, direction);
+    let server = if direction == Direction::Transmit { told_to_go(skb, address) } else { Some(address) };
+    server.map_or(Servers::ANY, |[high, low]| Servers::one(mix_ipv6(&MIX_SECRET.load(), high, low))).into()
 }
 
 /// An address as the kernel's structures have it.

@@ -28,11 +28,16 @@ const IPV4_HEADER: u32 = 20;
 const IPV6_HEADER: u32 = 40;
 const TCP_HEADER: u32 = 20;
 
+#[inline(always)]
+fn is_v4(skb: *mut __sk_buff) -> bool {
+    load::<u8>(skb, 0).unwrap_or(0) >> 4 == 4
+}
+
 /// The far end's address in a packet, wherever the header lies.
 #[inline(always)]
-fn packet_address(skb: *mut __sk_buff, is_v4: bool, direction: Direction) -> AddressWords {
+pub(crate) fn packet_address(skb: *mut __sk_buff, direction: Direction) -> AddressWords {
     let is_sent = direction == Direction::Transmit;
-    if is_v4 {
+    if is_v4(skb) {
         return mapped_words(load(skb, if is_sent { 16 } else { 12 }).unwrap_or(0));
     }
     load(skb, if is_sent { 24 } else { 8 }).unwrap_or_default()
@@ -91,11 +96,11 @@ pub(crate) struct PacketEnd {
 
 #[inline(always)]
 pub(crate) fn packet_end(skb: *mut __sk_buff, direction: Direction) -> PacketEnd {
-    let is_v4 = load::<u8>(skb, 0).unwrap_or(0) >> 4 == 4;
+    let is_v4 = is_v4(skb);
     let [source, destination] = packet_ports(skb, protocol(skb, is_v4), is_v4);
     let (local_port, remote_port) =
         if direction == Direction::Transmit { (source, destination) } else { (destination, source) };
-    PacketEnd { address: packet_address(skb, is_v4, direction), local_port, remote_port }
+    PacketEnd { address: packet_address(skb, direction), local_port, remote_port }
 }
 
 /// Source and destination, IPv4 mapped into IPv6.

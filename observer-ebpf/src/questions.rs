@@ -7,6 +7,7 @@
 use crate::{
     courses,
     drops::{self, add},
+    far_end::observer_dns_server,
     offsets::MIX_SECRET,
     packet::{self, Direction, UDP},
     slots,
@@ -26,7 +27,7 @@ use observer_ebpf::{
     Drop,
     dns::{
         ANSWER_BYTES, ANSWER_RING_BYTES, ASKED, Answer, Asked, COUNTS, DnsBook, HEADER_BYTES, MAX_ASKING,
-        MAX_QUESTIONS, NAME_BYTES, PORT, Question, SHORT_ANSWER_BYTES, Spelt, UNTOLD, bucket, is_answer,
+        MAX_QUESTIONS, NAME_BYTES, PORT, Question, SHORT_ANSWER_BYTES, Servers, Spelt, UNTOLD, bucket, is_answer,
         is_plain_question, mix, rcode_place,
     },
     flows::{ADDED, TCP},
@@ -124,18 +125,19 @@ pub(crate) extern "C" fn observer_dns_message(
     if book.is_null() {
         drops::count(Drop::DnsTable);
     }
+    let server = observer_dns_server(skb, direction) as u16;
     if answers {
-        let mut open = Open::of(question, now_ns);
+        let mut open = Open::of(&question, server, now_ns);
         // Of what nobody asked for nothing is read.
         if at != 0 && open.asked != 0 {
             open.told = observer_dns_question(skb, at);
         }
-        if answered(book, &open, flags) == ASKED_FOR {
+        if answered(book, &question, &open, flags) == ASKED_FOR {
             tell(skb, cgroup, at);
         }
     } else {
         let mixed = if at == 0 { 0 } else { observer_dns_question(skb, at) };
-        asked(book, &question, &Asked { cgroup, at_ns: now_ns, mixed });
+        asked(book, &question, &Asked { cgroup, at_ns: now_ns, mixed, servers: Servers::and(0, server) });
     }
     count(ADDED);
     0
@@ -169,7 +171,8 @@ pub(crate) extern "C" fn observer_dns_spell(skb: *mut __sk_buff, at: u32, spelt:
     packet::load::<u8>(skb, at).map_or(Spelt::NO_NAME.into(), |byte| Spelt::and(spelt, byte))
 }
 
-/// One that is asked again before it was answered is as old as it was; another one with the same id takes its place.
+/// One that is asked again before it was answered, of the same server or another, is as old as it was; another one with the same id takes
+/// its place.
 #[inline(always)]
 fn asked(book: *mut DnsBook, question: &Question, asked: &Asked) {
     if !book.is_null() {
@@ -180,8 +183,11 @@ fn asked(book: *mut DnsBook, question: &Question, asked: &Asked) {
         Ok(()) => count(ASKED),
         Err(error) if error == -EEXIST => {
             // SAFETY: a map's value, which may be gone by now and then is still memory of the map's.
-            let open = DNS_QUESTIONS.get_ptr(question).map_or(0, |open| unsafe { (*open).mixed });
-            if open != asked.mixed {
+            let same = DNS_QUESTIONS.get_ptr_mut(question).filter(|open| unsafe { (**open).mixed == asked.mixed });
+            if let Some(open) = same {
+                // SAFETY: as above.
+                unsafe { (*open).servers = Servers::and((*open).servers, asked.servers as u16) }
+            } else {
                 // If it was answered just now, this one is not remembered, and its answer is one that nobody asked for.
                 let _ = DNS_QUESTIONS.insert(question, asked, u64::from(BPF_EXIST));
             }
@@ -197,23 +203,26 @@ const UNASKED: u64 = 0;
 /// A question that is answered, or would be.
 #[repr(C)]
 struct Open {
-    question: Question,
     /// What stands for what was asked; 0 if it is not known, or nothing was asked.
     asked: u64,
     /// The same of the answer.
     told: u64,
-    /// How long it waited; all ones if it is not open.
+    /// How long it waited; all ones if it is not open, or whoever answers was not asked.
     waited_ns: u64,
 }
 
 impl Open {
     /// With what stands for the answer yet to be found.
     #[inline(always)]
-    fn of(question: Question, now_ns: u64) -> Self {
-        let mut open = Self { question, asked: 0, told: 0, waited_ns: u64::MAX };
-        if let Some(asked) = DNS_QUESTIONS.get_ptr(&open.question) {
+    fn of(question: &Question, server: u16, now_ns: u64) -> Self {
+        let mut open = Self { asked: 0, told: 0, waited_ns: u64::MAX };
+        if let Some(asked) = DNS_QUESTIONS.get_ptr(question) {
             // SAFETY: a map's value, which may be gone by now and then is still memory of the map's.
-            unsafe { (open.asked, open.waited_ns) = ((*asked).mixed, now_ns.saturating_sub((*asked).at_ns)) }
+            unsafe {
+                if Servers::has((*asked).servers, server) {
+                    (open.asked, open.waited_ns) = ((*asked).mixed, now_ns.saturating_sub((*asked).at_ns));
+                }
+            }
         }
         open
     }
@@ -222,10 +231,8 @@ impl Open {
 /// Closes a question, if it is open: what comes late, comes twice or was never asked for is of no use to anybody, nor is an answer to
 /// another question. One that repeats none, as some do that refuse it, is counted by its id, and nothing is read in it.
 #[inline(never)]
-fn answered(book: *mut DnsBook, open: *const Open, flags: u16) -> u64 {
-    // SAFETY: on the stack of `message`.
-    let Open { question, asked, told, waited_ns } = unsafe { &*open };
-    let (asked, told, waited_ns) = (*asked, *told, *waited_ns);
+fn answered(book: *mut DnsBook, question: &Question, open: &Open, flags: u16) -> u64 {
+    let Open { asked, told, waited_ns } = *open;
     let is_open = waited_ns != u64::MAX && (asked == told || asked == 0 || told == 0);
     if !(is_open && DNS_QUESTIONS.remove(question).is_ok()) {
         if !book.is_null() {

@@ -1,4 +1,4 @@
-//! What the debug listener tells of flows.
+//! What the debug listener tells of flows, and of who is at their far ends.
 
 use crate::{
     agent::Agent,
@@ -109,4 +109,10 @@ impl Flows {
             (Some(first), Some(second)) => bail!("two such flows: {first:?}, {second:?}"),
         }
     }
+}
+
+/// Who has an address.
+pub(crate) fn whois(agent: &Agent, address: &str) -> Result<Value> {
+    let answer = http::get(agent.debug_address()?, &format!("/api/v1/whois?address={address}"))?;
+    Ok(serde_json::from_str(answer.text()?)?)
 }

@@ -6,9 +6,9 @@ use crate::{
     agent::{Agent, explain},
     cgroup::Cgroup,
     dns::Dns,
-    flows::{Flow, Flows},
+    flows::{Flow, Flows, whois},
     machine::{patience, wait_until},
-    netns::{CLIENT_V4, Offloads, SERVER_V4, SERVER_V6, Wire},
+    netns::{CLIENT_V4, CLIENT_V6, Offloads, SERVER_PUBLIC_V4, SERVER_PUBLIC_V6, SERVER_V4, SERVER_V6, Wire},
     page::Page,
     trial::{Need, Place, test},
     worker::{Seat, Worker, dns::SLOW},
@@ -17,6 +17,7 @@ use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::Trial;
 use std::{
     collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
     time::Duration,
 };
 
@@ -28,6 +29,7 @@ pub(super) fn tests() -> Vec<Trial> {
         test("of_dns_messages_that_are_sent_in_one_go_all_are_counted_or_it_is_told", Place::Both, NEEDS, in_one_go),
         test("a_dns_answer_is_as_old_as_its_question", Place::Both, NEEDS, waited),
         test("a_dns_answer_is_one_to_the_question_that_was_asked", Place::Both, NEEDS, of_another_name),
+        test("a_dns_answer_is_from_a_server_that_was_asked", Place::Both, NEEDS, of_another_server),
         test("dns_over_tcp_is_counted_with_packets_lost_and_what_is_missed_is_told", Place::Host, NEEDS, lossy),
         test("dns_over_a_connection_older_than_the_agent_is_counted", Place::Both, &[Need::Root], older),
         test("questions_that_do_not_fit_the_table_are_told", Place::Both, NEEDS, many),
@@ -37,8 +39,12 @@ pub(super) fn tests() -> Vec<Trial> {
 
 /// A server at the far end; the worker, whom to ask how much it served, and where it listens.
 pub(super) fn server(ends: &Ends, address: &str) -> Result<(Worker, String)> {
-    let bind = if address.contains(':') { format!("[{address}]:53") } else { format!("{address}:53") };
+    let bind = at_port_53(address)?;
     Ok((ends.server_worker(&["dns-serve", "--bind", &bind])?, bind))
+}
+
+pub(super) fn at_port_53(address: &str) -> Result<String> {
+    Ok(SocketAddr::new(address.parse()?, 53).to_string())
 }
 
 fn served(server: &mut Worker) -> Result<(u64, u64)> {
@@ -155,6 +161,32 @@ fn of_another_name() -> Result<()> {
     let names: BTreeSet<_> = flows.all.iter().flat_map(Flow::names).collect();
     ensure!(names == BTreeSet::from(["capitals.example.org".to_owned()]), "{names:?}");
     Ok(())
+}
+
+/// Before the server answers, somebody else does whom nobody asked; then one of two servers answers.
+fn of_another_server() -> Result<()> {
+    let ends = Ends::new(Wire::direct(Offloads::Off)?, &[])?;
+    let mut servers = Vec::new();
+    for (address, other, silent) in [(SERVER_V4, CLIENT_V4, SERVER_PUBLIC_V4), (SERVER_V6, CLIENT_V6, SERVER_PUBLIC_V6)]
+    {
+        let (server, to) = server(&ends, address)?;
+        servers.push(server);
+        let (other, silent) = (at_port_53(other)?, at_port_53(silent)?);
+        ends.client_worker(&["dns-ask", "--to", &to])?.ask(&format!("interrupted slow.example.org 3 {other}"))?;
+        ends.client_worker(&["dns-ask", "--to", &silent])?.ask(&format!("both a.example.org 4 {to}"))?;
+    }
+    let (dns, page) = Dns::after(&ends.agent, &ends.client.label, 2 * 11, 2 * 7)?;
+    let outcome = || {
+        ensure!((dns.queries, dns.answered(), dns.unasked, dns.unanswered) == (2 * 11, 2 * 7, 2 * 3, 0), "{dns:?}");
+        ensure!(dns.waited_ns >= 2 * 3 * SLOW.as_nanos() as u64, "not the servers' answers were timed: {dns:?}");
+        ensure!(page.dropped("dns_question_table")? == 0);
+        let looked_up = whois(&ends.agent, "203.0.113.1")?["looked_up"][0]["name"].clone();
+        ensure!(looked_up == "a.example.org", "{looked_up}");
+        let told = whois(&ends.agent, "203.0.113.66")?;
+        ensure!(told["looked_up"].is_null(), "{told}");
+        Ok(())
+    };
+    explain(&ends.agent, outcome())
 }
 
 /// A server that takes its time.

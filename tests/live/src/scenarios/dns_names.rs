@@ -4,8 +4,7 @@ use super::{dns::server, ends::Ends, flows::port, wire::any_port};
 use crate::{
     agent::explain,
     dns::Dns,
-    flows::Flows,
-    http,
+    flows::{Flows, whois},
     machine::{patience, wait_until},
     netns::{CLIENT_V4, Offloads, SERVER_V4, SERVER_V6, Wire},
     trial::{Need, Place, test},
@@ -13,7 +12,6 @@ use crate::{
 };
 use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::Trial;
-use serde_json::Value;
 use std::time::Duration;
 
 pub(super) fn tests() -> Vec<Trial> {
@@ -67,8 +65,7 @@ fn named() -> Result<()> {
         let (flows, _) = Flows::at_rest(&ends.agent, &ends.server.label)?;
         let unnamed = flows.all.iter().all(|flow| flow.of("remote").is_null());
         ensure!(unnamed, "the server looked nothing up: {:#?}", flows.all);
-        let answer = http::get(ends.agent.debug_address()?, &format!("/api/v1/whois?address={SERVER_V4}"))?;
-        let whois: Value = serde_json::from_str(answer.text()?)?;
+        let whois = whois(&ends.agent, SERVER_V4)?;
         let names: Vec<_> = whois["looked_up"].as_array().context("no names")?.iter().map(|row| &row["name"]).collect();
         ensure!(names.len() == 2, "{whois}");
         Ok(())
@@ -98,14 +95,10 @@ fn forged() -> Result<()> {
     let mut client = ends.client_worker(&["dns-ask", "--to", &to])?;
     client.ask("udp at-203-0-113-77.example.org 2")?;
     let (dns, _) = Dns::after(&ends.agent, &ends.client.label, 2, 2)?;
-    let whois = |address: &str| -> Result<Value> {
-        let answer = http::get(ends.agent.debug_address()?, &format!("/api/v1/whois?address={address}"))?;
-        Ok(serde_json::from_str(answer.text()?)?)
-    };
     let outcome = || {
         ensure!((dns.queries, dns.answered(), dns.unasked) == (2, 2, 0), "{dns:?}");
-        ensure!(whois("203.0.113.77")?["looked_up"][0]["name"] == "at-203-0-113-77.example.org");
-        let told = whois("203.0.113.66")?;
+        ensure!(whois(&ends.agent, "203.0.113.77")?["looked_up"][0]["name"] == "at-203-0-113-77.example.org");
+        let told = whois(&ends.agent, "203.0.113.66")?;
         ensure!(told["looked_up"].is_null(), "{told}");
         Ok(())
     };

@@ -1,16 +1,21 @@
 //! Connections whose far end the node translates, as it does for services: their packets go elsewhere than they are told to.
 
-use super::{ends::Ends, flows::port};
+use super::{
+    dns::{at_port_53, server},
+    ends::Ends,
+    flows::port,
+};
 use crate::{
-    flows::Flows,
-    http,
-    netns::{Netns, Offloads, SERVER_PUBLIC_V4, SERVER_SHARED_V4, SERVER_V4, Wire},
+    agent::explain,
+    dns::Dns,
+    flows::{Flows, whois},
+    netns::{CLIENT_V4, Netns, Offloads, SERVER_PUBLIC_V4, SERVER_SHARED_V4, SERVER_V4, Wire},
     trial::{Need, Place, test},
-    worker::Worker,
+    worker::{Worker, dns::SLOW},
 };
 use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::Trial;
-use serde_json::{Value, json};
+use serde_json::json;
 
 pub(super) fn tests() -> Vec<Trial> {
     const NEEDS: &[Need] = &[Need::Root, Need::Command("ip"), Need::Command("iptables")];
@@ -21,6 +26,7 @@ pub(super) fn tests() -> Vec<Trial> {
             NEEDS,
             one_scope,
         ),
+        test("a_dns_server_behind_a_service_answers_as_the_service", Place::Host, NEEDS, dns_service),
         test("what_a_pod_sends_to_a_services_address_is_in_the_scope_service", Place::Host, NEEDS, service),
         test(
             "who_stands_behind_a_service_is_told_by_the_nodes_connections_and_counted_once",
@@ -50,6 +56,27 @@ fn one_scope() -> Result<()> {
     ensure!(all.transmit.bytes > 4_000_000 && all.receive.bytes > 2_000_000, "{all}");
     ensure!(intranet == all, "of {all}, {intranet} is intranet, where all of it went");
     Ok(())
+}
+
+/// What is asked of a service leaves for its server, and what comes back comes from the service again, to sockets of either kind.
+fn dns_service() -> Result<()> {
+    let ends = Ends::new(Wire::direct(Offloads::Off)?, &[])?;
+    let (mut server, _) = server(&ends, SERVER_V4)?;
+    translate(&ends.wire.client, "OUTPUT", SERVER_PUBLIC_V4, SERVER_V4)?;
+    let mut ask = ends.client_worker(&["dns-ask", "--to", &at_port_53(SERVER_PUBLIC_V4)?])?;
+    for line in ["udp a.example.org 3", "stranger a.example.org 4", "tcp a.example.org 2"] {
+        ask.ask(line)?;
+    }
+    // Before the service, somebody whom nobody asked.
+    ask.ask(&format!("interrupted slow.example.org 2 {}", at_port_53(CLIENT_V4)?))?;
+    ensure!(server.ask("count")? == "11 11");
+    let (dns, _) = Dns::after(&ends.agent, &ends.client.label, 11, 11)?;
+    let outcome = || {
+        ensure!((dns.queries, dns.answered(), dns.unasked, dns.unanswered) == (11, 11, 2, 0), "{dns:?}");
+        ensure!(dns.waited_ns >= 2 * SLOW.as_nanos() as u64, "not the service's answers were timed: {dns:?}");
+        Ok(())
+    };
+    explain(&ends.agent, outcome())
 }
 
 /// The node translates what leaves the pod's namespace, where the programs have seen it already: the far end is the service for whoever
@@ -106,17 +133,12 @@ fn behind() -> Result<()> {
     }
     let answering = Flows::at_rest(&ends.agent, &ends.server.label)?.0;
     ensure!(answering.all.iter().all(|flow| flow.of("behind").is_null()), "{:#?}", answering.all);
-    let whois = |address: &str| -> Result<Value> {
-        Ok(serde_json::from_str(
-            http::get(ends.agent.debug_address()?, &format!("/api/v1/whois?address={address}"))?.text()?,
-        )?)
-    };
     let row = |port, connections| json!({ "address": SERVER_V4, "port": port, "connections": connections });
-    let told = whois(SERVER_PUBLIC_V4)?;
+    let told = whois(&ends.agent, SERVER_PUBLIC_V4)?;
     ensure!(told["behind"] == json!([row(one, 2), row(two, 1)]), "{told}");
-    let told = whois(&format!("{SERVER_PUBLIC_V4}:{two}"))?;
+    let told = whois(&ends.agent, &format!("{SERVER_PUBLIC_V4}:{two}"))?;
     ensure!(told["behind"] == json!([row(two, 1)]), "{told}");
-    let told = whois(SERVER_V4)?;
+    let told = whois(&ends.agent, SERVER_V4)?;
     ensure!(told["behind"].is_null(), "{told}");
     Ok(())
 }

@@ -1,17 +1,20 @@
 //! One that asks a DNS server, in every way there is.
 
-use super::{HEADER_BYTES, answer, converse, not_understood, question, read_message, with_length, write_message};
+use super::{
+    HEADER_BYTES, answer, answered, converse, not_understood, question, read_message, with_length, write_message,
+};
 use anyhow::{Context as _, Result, ensure};
 use nix::sys::socket::{setsockopt, sockopt};
 use std::{
     io::Write as _,
-    net::{SocketAddr, TcpStream, UdpSocket},
+    net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket},
     time::{Duration, Instant},
 };
 
 /// Understands `udp NAME COUNT`, `stranger NAME COUNT` (by a socket whose first datagram went elsewhere),
 /// `elsewhere NAME COUNT ADDRESS` (by a socket that is connected to that address: no answer comes in), `segmented NAME COUNT` (in one datagram that
-/// the kernel cuts), `forge NAME COUNT` (an answer that nobody asked for, and a question), `tcp NAME COUNT` (one after the
+/// the kernel cuts), `interrupted NAME COUNT ADDRESS` (by a socket without connection, to which that address of this host sends an answer
+/// before the server does), `both NAME COUNT ADDRESS` (by such a socket, of that server as well), `forge NAME COUNT` (an answer that nobody asked for, and a question), `tcp NAME COUNT` (one after the
 /// other) and `pipeline NAME COUNT` (all in one). Says how many nanoseconds it took. A question for `none` is not waited for.
 #[derive(clap::Args)]
 pub(crate) struct Ask {
@@ -39,6 +42,28 @@ impl Ask {
                     socket.connect(connected)?;
                     for number in 0..count.parse()? {
                         socket.send_to(&question(name, number), self.to)?;
+                    }
+                }
+                ["interrupted", name, count, address] => {
+                    let (socket, other) = (self.socket(false)?, UdpSocket::bind(address)?);
+                    let asks = SocketAddr::new(other.local_addr()?.ip(), socket.local_addr()?.port());
+                    for number in 0..count.parse()? {
+                        let question = question(name, number);
+                        socket.send_to(&question, self.to)?;
+                        other.send_to(&answered(&question, Ipv4Addr::new(203, 0, 113, 66)), asks)?;
+                        for expected in [other.local_addr()?, self.to] {
+                            let (_, from) = socket.recv_from(&mut [0; 2048]).context("no answer")?;
+                            ensure!(from == expected, "an answer from {from} before that from {expected}");
+                        }
+                    }
+                }
+                ["both", name, count, other] => {
+                    let socket = self.socket(false)?;
+                    for number in 0..count.parse()? {
+                        let question = question(name, number);
+                        socket.send_to(&question, self.to)?;
+                        socket.send_to(&question, other)?;
+                        socket.recv(&mut [0; 2048]).context("no answer")?;
                     }
                 }
                 ["segmented", name, count] => {

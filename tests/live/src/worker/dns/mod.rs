@@ -52,15 +52,19 @@ fn answer(question: &[u8]) -> Option<Vec<u8>> {
         _ => {}
     }
     (answer[2], answer[3]) = (0x81, 0x80 | rcode);
-    if rcode == 0 {
-        answer[7] = 1;
-        // The name that was asked for; a minute; four bytes.
-        answer.extend([0xc0, HEADER_BYTES as u8]);
-        answer.extend(A_IN);
-        answer.extend([0, 0, 0, 60, 0, 4]);
-        answer.extend(address.octets());
-    }
-    Some(answer)
+    Some(if rcode == 0 { answered(&answer, address) } else { answer })
+}
+
+/// A message that asks, or refuses, made one that answers with an address.
+fn answered(message: &[u8], address: Ipv4Addr) -> Vec<u8> {
+    let mut answer = message.to_vec();
+    (answer[2], answer[3], answer[7]) = (0x81, 0x80, 1);
+    // The name that was asked for; a minute; four bytes.
+    answer.extend([0xc0, HEADER_BYTES as u8]);
+    answer.extend(A_IN);
+    answer.extend([0, 0, 0, 60, 0, 4]);
+    answer.extend(address.octets());
+    answer
 }
 
 fn first_label(message: &[u8]) -> Option<String> {
