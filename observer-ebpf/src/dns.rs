@@ -372,6 +372,7 @@ mod tests {
         let four = Servers::and(three, 10);
         assert!(Servers::has(four, 7) && Servers::has(four, 10) && !Servers::has(four, 11));
         assert!(Servers::has(Servers::and(four, 11), 12) && Servers::has(Servers::and(0, Servers::ANY), 12));
+        assert!(Servers::has(Servers::and(three, Servers::ANY), 12));
         assert_eq!((Servers::one(0), Servers::one(0x5_0005), Servers::one(0x5_0004)), (1, 1, 1));
     }
 

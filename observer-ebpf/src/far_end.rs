@@ -106,19 +106,24 @@ pub(crate) fn goes_where_connected(skb: *mut __sk_buff, sk: *mut bpf_sock) -> bo
     told_to_go(skb, destination).is_none_or(|told| told == connected)
 }
 
-/// Where whoever sent a packet to there told it to go, before a NAT of this node; nothing if nobody knows.
+/// Where whoever sent a packet to there told it to go, before a NAT of this node; nothing if nobody knows. What answers is taken to go
+/// where it was told to: only where this node also hides who asked, it was told another address.
 #[inline(always)]
 fn told_to_go(skb: *mut __sk_buff, destination: AddressWords) -> Option<AddressWords> {
-    /// `IP_CT_IS_REPLY`: what answers goes where the other one told it from.
+    /// `IP_CT_IS_REPLY`
     const ANSWERS: u64 = 3;
+    /// `IP_CT_UNTRACKED`: whoever said so may translate by other means.
+    const NOT_FOLLOWED: u64 = 7;
     match CONNECTIONS.load() {
         NO_CONNECTIONS => return Some(destination),
         TABLE_OF_CONNECTIONS => {}
         _ => return None,
     }
     let connection: u64 = peek(skb as u64, &SKB_CONNECTION);
-    if connection & !7 == 0 || connection & 7 >= ANSWERS {
-        return Some(destination);
+    match (connection & !7, connection & 7) {
+        (0, NOT_FOLLOWED) => return None,
+        (0, _) | (_, ANSWERS..) => return Some(destination),
+        _ => {}
     }
     let asked: [u32; 4] = peek(connection & !7, &CONNECTION_ASKED);
     let [high, low] = destination;

@@ -137,7 +137,7 @@ pub(crate) extern "C" fn observer_dns_message(
         }
     } else {
         let mixed = if at == 0 { 0 } else { observer_dns_question(skb, at) };
-        asked(book, &question, &Asked { cgroup, at_ns: now_ns, mixed, servers: Servers::and(0, server) });
+        asked(book, &question, Asked { cgroup, at_ns: now_ns, mixed, servers: 0 }, server);
     }
     count(ADDED);
     0
@@ -174,23 +174,25 @@ pub(crate) extern "C" fn observer_dns_spell(skb: *mut __sk_buff, at: u32, spelt:
 /// One that is asked again before it was answered, of the same server or another, is as old as it was; another one with the same id takes
 /// its place.
 #[inline(always)]
-fn asked(book: *mut DnsBook, question: &Question, asked: &Asked) {
+fn asked(book: *mut DnsBook, question: &Question, mut asked: Asked, server: u16) {
     if !book.is_null() {
         // SAFETY: a map's value.
         add(unsafe { &raw mut (*book).queries }, 1);
     }
+    asked.servers = Servers::and(0, server);
     match DNS_QUESTIONS.insert(question, asked, u64::from(BPF_NOEXIST)) {
         Ok(()) => count(ASKED),
         Err(error) if error == -EEXIST => {
-            // SAFETY: a map's value, which may be gone by now and then is still memory of the map's.
-            let same = DNS_QUESTIONS.get_ptr_mut(question).filter(|open| unsafe { (**open).mixed == asked.mixed });
-            if let Some(open) = same {
-                // SAFETY: as above.
-                unsafe { (*open).servers = Servers::and((*open).servers, asked.servers as u16) }
-            } else {
-                // If it was answered just now, this one is not remembered, and its answer is one that nobody asked for.
-                let _ = DNS_QUESTIONS.insert(question, asked, u64::from(BPF_EXIST));
+            if let Some(open) = DNS_QUESTIONS.get_ptr(question) {
+                // SAFETY: a map's value, which may be gone by now and then is still memory of the map's: so it is only read.
+                unsafe {
+                    if (*open).mixed == asked.mixed {
+                        (asked.at_ns, asked.servers) = ((*open).at_ns, Servers::and((*open).servers, server));
+                    }
+                }
             }
+            // If it was answered just now, this one is not remembered, and its answer is one that nobody asked for.
+            let _ = DNS_QUESTIONS.insert(question, asked, u64::from(BPF_EXIST));
         }
         Err(_) => drops::count(Drop::DnsQuestionTable),
     }

@@ -165,13 +165,14 @@ pub(super) fn packets(btf: &Btf<'_>) -> Vec<Global> {
             + btf.offset("nf_conntrack_tuple_hash", "tuple", u64::BITS)?
             + btf.offset("nf_conntrack_tuple", "dst.u3", u128::BITS)?)
     };
-    let known = btf.offset("sk_buff", "_nfct", u64::BITS).ok().zip(asked().ok());
-    known.map_or_else(
-        || vec![("CONNECTIONS", NO_CONNECTIONS)],
-        |(connection, asked)| {
+    match (btf.offset("sk_buff", "_nfct", u64::BITS), asked()) {
+        (Err(_), _) => vec![("CONNECTIONS", NO_CONNECTIONS)],
+        // It may have one, and nobody knows what it says.
+        (Ok(_), Err(_)) => Vec::new(),
+        (Ok(connection), Ok(asked)) => {
             vec![("SKB_CONNECTION", connection), ("CONNECTION_ASKED", asked), ("CONNECTIONS", TABLE_OF_CONNECTIONS)]
-        },
-    )
+        }
+    }
 }
 
 /// The globals of the program that follows waits from one run queue to another.

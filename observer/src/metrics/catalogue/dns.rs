@@ -31,7 +31,7 @@ pub(super) static FAMILIES: &[Family] = &[
         room: Room::Kernel,
         series: Series::PerEntity(|entity, _| unless_none(entity.books.dns.as_deref()?.unasked)),
         help: "DNS messages from port 53 that answered no question that was open: they came too late, twice, from the second of several \
-               servers that were asked at once, from one that was not asked, to a socket that asked nothing, as a further part of an \
+               servers that were asked at once (if the socket still waits), from one that was not asked, to a socket that asked nothing, as a further part of an \
                answer (a zone transfer), or they repeated another question.",
     },
     Family {

@@ -269,7 +269,7 @@ fn asked() -> Result<()> {
     client.ask("udp a.example.org 3")?;
     client.ask("tcp a.example.org 3")?;
     // A forwarder may ask by the port at which it is asked.
-    let from = format!("{CLIENT_V4}:53");
+    let from = at_port_53(CLIENT_V4)?;
     let mut forwarder = ends.client_worker(&["dns-ask", "--to", &to, "--from", &from])?;
     forwarder.ask("udp a.example.org 2")?;
     let (dns, page) = Dns::after(&ends.agent, &ends.client.label, 8, 8)?;

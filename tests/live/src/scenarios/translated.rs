@@ -9,7 +9,10 @@ use crate::{
     agent::explain,
     dns::Dns,
     flows::{Flows, whois},
-    netns::{CLIENT_V4, Netns, Offloads, SERVER_PUBLIC_V4, SERVER_SHARED_V4, SERVER_V4, Wire},
+    netns::{
+        CLIENT_V4, CLIENT_V6, Netns, Offloads, SERVER_PUBLIC_V4, SERVER_PUBLIC_V6, SERVER_SHARED_V4, SERVER_V4,
+        SERVER_V6, Wire,
+    },
     trial::{Need, Place, test},
     worker::{Worker, dns::SLOW},
 };
@@ -27,6 +30,7 @@ pub(super) fn tests() -> Vec<Trial> {
             one_scope,
         ),
         test("a_dns_server_behind_a_service_answers_as_the_service", Place::Host, NEEDS, dns_service),
+        test("where_the_node_follows_no_packets_whoever_answers_dns_counts", Place::Host, NEEDS, dns_not_followed),
         test("what_a_pod_sends_to_a_services_address_is_in_the_scope_service", Place::Host, NEEDS, service),
         test(
             "who_stands_behind_a_service_is_told_by_the_nodes_connections_and_counted_once",
@@ -58,22 +62,47 @@ fn one_scope() -> Result<()> {
     Ok(())
 }
 
-/// What is asked of a service leaves for its server, and what comes back comes from the service again, to sockets of either kind.
+/// What is asked of a service leaves for its server, and what comes back comes from the service again, to sockets of every kind.
 fn dns_service() -> Result<()> {
     let ends = Ends::new(Wire::direct(Offloads::Off)?, &[])?;
-    let (mut server, _) = server(&ends, SERVER_V4)?;
-    translate(&ends.wire.client, "OUTPUT", SERVER_PUBLIC_V4, SERVER_V4)?;
-    let mut ask = ends.client_worker(&["dns-ask", "--to", &at_port_53(SERVER_PUBLIC_V4)?])?;
-    for line in ["udp a.example.org 3", "stranger a.example.org 4", "tcp a.example.org 2"] {
-        ask.ask(line)?;
+    let mut servers = Vec::new();
+    for (service, address, other) in
+        [(SERVER_PUBLIC_V4, SERVER_V4, CLIENT_V4), (SERVER_PUBLIC_V6, SERVER_V6, CLIENT_V6)]
+    {
+        servers.push(server(&ends, address)?.0);
+        translate(&ends.wire.client, "OUTPUT", service, address)?;
+        let mut ask = ends.client_worker(&["dns-ask", "--to", &at_port_53(service)?])?;
+        for line in ["udp a.example.org 3", "stranger a.example.org 4", "tcp a.example.org 2"] {
+            ask.ask(line)?;
+        }
+        // Before the service, somebody whom nobody asked.
+        ask.ask(&format!("interrupted slow.example.org 2 {}", at_port_53(other)?))?;
     }
-    // Before the service, somebody whom nobody asked.
-    ask.ask(&format!("interrupted slow.example.org 2 {}", at_port_53(CLIENT_V4)?))?;
-    ensure!(server.ask("count")? == "11 11");
-    let (dns, _) = Dns::after(&ends.agent, &ends.client.label, 11, 11)?;
+    let mapped = at_port_53(&format!("::ffff:{SERVER_PUBLIC_V4}"))?;
+    ends.client_worker(&["dns-ask", "--to", &mapped])?.ask("stranger a.example.org 3")?;
+    ensure!((servers[0].ask("count")?, servers[1].ask("count")?) == ("14 14".into(), "11 11".into()));
+    let (dns, _) = Dns::after(&ends.agent, &ends.client.label, 25, 25)?;
     let outcome = || {
-        ensure!((dns.queries, dns.answered(), dns.unasked, dns.unanswered) == (11, 11, 2, 0), "{dns:?}");
-        ensure!(dns.waited_ns >= 2 * SLOW.as_nanos() as u64, "not the service's answers were timed: {dns:?}");
+        ensure!((dns.queries, dns.answered(), dns.unasked, dns.unanswered) == (25, 25, 4, 0), "{dns:?}");
+        ensure!(dns.waited_ns >= 4 * SLOW.as_nanos() as u64, "not the services' answers were timed: {dns:?}");
+        Ok(())
+    };
+    explain(&ends.agent, outcome())
+}
+
+/// Where the node is told not to follow packets, somebody else may translate them: nobody knows who was asked.
+fn dns_not_followed() -> Result<()> {
+    const FORGED: &str = "203.0.113.66";
+    let ends = Ends::new(Wire::direct(Offloads::Off)?, &[])?;
+    let _server = server(&ends, SERVER_V4)?;
+    iptables(&ends.wire.client, &["-t", "raw", "-A", "OUTPUT", "-p", "udp", "-j", "NOTRACK"])?;
+    let mut ask = ends.client_worker(&["dns-ask", "--to", &at_port_53(SERVER_V4)?])?;
+    ask.ask(&format!("interrupted slow.example.org 3 {}", at_port_53(CLIENT_V4)?))?;
+    let (dns, _) = Dns::after(&ends.agent, &ends.client.label, 3, 3)?;
+    let outcome = || {
+        ensure!((dns.queries, dns.answered(), dns.unasked, dns.unanswered) == (3, 3, 3, 0), "{dns:?}");
+        let told = whois(&ends.agent, FORGED)?;
+        ensure!(told["looked_up"][0]["name"] == "slow.example.org", "{told}");
         Ok(())
     };
     explain(&ends.agent, outcome())
@@ -167,10 +196,15 @@ fn no_table() -> Result<()> {
 /// Has a node send what is for one address to another.
 pub(super) fn translate(netns: &Netns, chain: &str, from: &str, to: &str) -> Result<()> {
     for protocol in ["tcp", "udp"] {
-        let rule = ["-t", "nat", "-A", chain, "-p", protocol, "-d", from, "-j", "DNAT", "--to-destination", to];
-        let words: Vec<_> = ["exec", "iptables"].iter().chain(&rule).collect();
-        let output = netns.seat().command(words).output().context("start iptables")?;
-        ensure!(output.status.success(), "iptables: {}", String::from_utf8_lossy(&output.stderr));
+        iptables(netns, &["-t", "nat", "-A", chain, "-p", protocol, "-d", from, "-j", "DNAT", "--to-destination", to])?;
     }
+    Ok(())
+}
+
+/// For IPv6, if a word is an address of it.
+fn iptables(netns: &Netns, words: &[&str]) -> Result<()> {
+    let program = if words.iter().any(|word| word.contains(':')) { "ip6tables" } else { "iptables" };
+    let output = netns.seat().command(["exec", program].iter().chain(words)).output()?;
+    ensure!(output.status.success(), "{program} {}: {}", words.join(" "), String::from_utf8_lossy(&output.stderr));
     Ok(())
 }

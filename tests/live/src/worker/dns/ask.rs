@@ -51,9 +51,8 @@ impl Ask {
                         let question = question(name, number);
                         socket.send_to(&question, self.to)?;
                         other.send_to(&answered(&question, Ipv4Addr::new(203, 0, 113, 66)), asks)?;
-                        for expected in [other.local_addr()?, self.to] {
-                            let (_, from) = socket.recv_from(&mut [0; 2048]).context("no answer")?;
-                            ensure!(from == expected, "an answer from {from} before that from {expected}");
+                        for _ in 0..2 {
+                            socket.recv(&mut [0; 2048]).context("no answer")?;
                         }
                     }
                 }
