@@ -58,8 +58,10 @@ pub struct SocketBook {
     pub sent: u64,
     /// The [`Control::slot_generation`](crate::Control::slot_generation) at which slot 0 was the answer.
     pub slot_generation: u32,
+    /// The last [`Control::look`](crate::Control::look) that it was told of to.
+    pub look: u32,
     /// Zeroes.
-    pub rest: [u32; 13],
+    pub rest: [u32; 12],
     /// What it has received from it, likewise as [`carried`] has it.
     pub received: u64,
 }

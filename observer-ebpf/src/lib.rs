@@ -161,6 +161,8 @@ pub struct Control {
     pub slot_generation: u32,
     /// Grows whenever user space turns to the other one of the two tables of flows: even, `FLOWS_EVEN` is added to.
     pub flow_epoch: u64,
+    /// Grows whenever user space looks at open sockets.
+    pub look: u64,
 }
 
 /// An uninterruptible sleep that has not ended: value of the map `SLEEPS`, keyed by thread id.

@@ -3,7 +3,7 @@
 use crate::{
     drops::add,
     offsets::{SEQ_COUNT, SEQ_SIZE, SOCK_STATE, TCP_ROUND_TRIP, TCP_TOTAL_RETRANS, field, peek},
-    sockets,
+    slots, sockets,
     told::{claim_connection, claim_retransmits, is_released, take},
 };
 use aya_ebpf::{bindings::seq_file, helpers::generated::bpf_seq_write};
@@ -26,7 +26,8 @@ struct Meta {
     seq: *mut seq_file,
 }
 
-/// Tells of one socket: its book, then its state. What is told is taken: it is not told again.
+/// Tells of one socket: its book, then its state. What is told is taken: it is not told again. So is the socket, to the same look: where
+/// others come and go meanwhile, the kernel shows some twice.
 #[inline(always)]
 pub(crate) fn tell(element: *const Element) {
     // SAFETY: the program's context; the verifier knows its fields.
@@ -37,6 +38,10 @@ pub(crate) fn tell(element: *const Element) {
     }
     // SAFETY: neither is null.
     unsafe {
+        let look = slots::control().look as u32;
+        if (*socket).look == look {
+            return;
+        }
         let mut book = *socket;
         let mut state = SocketState { state: peek::<u8>(sk as u64, &SOCK_STATE).into(), ..SocketState::default() };
         let (size, written): (u64, u64) = (field(seq.cast(), &SEQ_SIZE), field(seq.cast(), &SEQ_COUNT));
@@ -53,7 +58,9 @@ pub(crate) fn tell(element: *const Element) {
         let is_written = bpf_seq_write(seq, (&raw mut book).cast(), TOLD_OF_BOOK as u32) == 0
             && bpf_seq_write(seq, (&raw mut book.received).cast(), size_of::<u64>() as u32) == 0
             && bpf_seq_write(seq, (&raw mut state).cast(), size_of::<SocketState>() as u32) == 0;
-        if fits && !is_written {
+        if fits && is_written {
+            (*socket).look = look;
+        } else if fits {
             add(&raw mut (*socket).sent, book.sent);
             add(&raw mut (*socket).received, book.received);
         }

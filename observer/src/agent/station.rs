@@ -285,7 +285,7 @@ impl Station {
         self.sample.clear();
         let (begun_ns, now) = (monotonic_ns(), unix_seconds());
         self.sample.flows_interval = Some(Interval { from: now, until: now });
-        let (kernel, ledger, flows) = (&self.parts.kernel, &self.ledger, &mut self.sample.flows);
+        let (kernel, ledger, flows) = (&mut self.parts.kernel, &self.ledger, &mut self.sample.flows);
         let told = kernel.read_open_sockets(flows, |socket| each(ledger, socket));
         let looked_ns = monotonic_ns();
         (self.looked_ns, self.look_took_ns) = (looked_ns, looked_ns.saturating_sub(begun_ns));

@@ -20,6 +20,8 @@ const REST_NS: u64 = 2_000_000_000;
 const SCOPE_WORDS: usize = size_of::<ScopeBook>() / size_of::<u64>();
 /// The word of [`Control::flow_epoch`].
 const FLOW_EPOCH: usize = 1;
+/// The word of [`Control::look`].
+const LOOK: usize = 2;
 
 /// What is known of a cgroup when its slot is looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -154,6 +156,12 @@ impl SlotBooks {
     /// Makes them turn once more.
     pub(super) fn turn_flows(&mut self) -> io::Result<()> {
         self.maps.control.words(0)?[FLOW_EPOCH].fetch_add(1, Ordering::AcqRel);
+        Ok(())
+    }
+
+    /// Makes the programs tell of each open socket once more.
+    pub(super) fn look_again(&mut self) -> io::Result<()> {
+        self.maps.control.words(0)?[LOOK].fetch_add(1, Ordering::AcqRel);
         Ok(())
     }
 

@@ -14,6 +14,8 @@ use std::{
 
 /// As much as the kernel hands out at once.
 const BUFFER_BYTES: usize = 32 * 1024;
+/// How often one look goes through all sockets at most.
+const PASSES: usize = 4;
 
 /// The flows of sockets that have closed.
 pub(super) type ClosedFlows = InTurn<Key, Sum>;
@@ -53,17 +55,30 @@ impl OpenSockets {
         Ok(Self { link: sys::link_map_iterator(program, sockets)? })
     }
 
-    /// One look at every socket that has carried anything.
+    /// One look at every socket that has carried anything: each is told of once. Whenever the kernel waits for room it goes on behind as
+    /// many as it has shown, whatever came and went before these meanwhile, and passes over some. The next pass tells of those, for which
+    /// there is room at once.
     pub(super) fn read(&self, mut each: impl FnMut(&OpenSocket)) -> io::Result<()> {
+        for _ in 0..PASSES {
+            if self.pass(&mut each)? {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Goes through all sockets, and tells of those that this look was not told of. Whether there was room for all at once.
+    fn pass(&self, each: &mut impl FnMut(&OpenSocket)) -> io::Result<bool> {
         let mut file = File::from(sys::begin_iterator(self.link.as_fd())?);
         let mut buffer = vec![0; BUFFER_BYTES];
-        let mut filled = 0;
+        let (mut filled, mut fills) = (0, 0);
         loop {
             let bytes = file.read(&mut buffer[filled..])?;
             if bytes == 0 {
-                return Ok(());
+                return Ok(fills <= 1);
             }
             filled += bytes;
+            fills += 1;
             // A record may be handed out in parts.
             let whole = filled / RECORD_BYTES * RECORD_BYTES;
             buffer[..whole].chunks_exact(RECORD_BYTES).for_each(|record| each(&OpenSocket::of(record)));

@@ -201,10 +201,11 @@ impl Kernel {
     /// One look at every open socket that has carried anything; adds what they have carried since the last look. Without the
     /// iterator there are none.
     pub fn read_open_sockets(
-        &self,
+        &mut self,
         into: &mut Vec<(FlowKey, FlowSum)>,
         mut each: impl FnMut(&OpenSocket),
     ) -> io::Result<()> {
+        self.books.look_again()?;
         self.open_sockets.as_ref().map_or(Ok(()), |sockets| {
             sockets.read(|socket| {
                 into.extend(socket.carried());

@@ -22,6 +22,7 @@ pub(super) fn tests() -> Vec<Trial> {
     const WIRE: &[Need] = &[Need::Root, Need::Command("ip")];
     vec![
         test("a_connection_that_was_there_before_the_agent_has_its_direction", Place::Both, OPEN, there_before),
+        test("who_stays_is_counted_at_each_look_while_others_come_and_go", Place::Both, OPEN, beside_many),
         test("connections_that_are_open_and_that_failed_are_counted", Place::Both, OPEN, open_and_failed),
         test("a_connection_closed_with_something_unread_is_a_reset_for_either_end", Place::Both, NEEDS, resets),
         test("who_asks_in_vain_has_the_questions_that_were_repeated_in_its_flow", Place::Both, NEEDS, asks_in_vain),
@@ -124,6 +125,33 @@ fn open_and_failed() -> Result<()> {
     let (flows, page) = Flows::at_rest(&agent, &client.label)?;
     ensure!(of(&flows) == [70, 0, 7], "{:?}", of(&flows));
     ensure!(gauge(&page, "outbound")? == 0, "{} are open", gauge(&page, "outbound")?);
+    Ok(())
+}
+
+/// Some stay, of whom the kernel tells in many parts, and others come and go in between.
+fn beside_many() -> Result<()> {
+    const STAY: u64 = 3000;
+    const LOOKS: usize = 15;
+    let folder = Cgroup::for_test()?;
+    let [stays, comes_and_goes, server] = ["stays", "comes", "server"].map(|name| folder.child(name));
+    let (stays, comes_and_goes, server) = (stays?, comes_and_goes?, server?);
+    let serve = Worker::start(Seat::in_cgroup(&server), ["tcp-serve", "--bind", &any_port("0.0.0.0")?])?;
+    let agent = Agent::start(&[])?;
+    let port = port(&serve.greeting)?.to_string();
+    let mut many = Worker::start(Seat::in_cgroup(&stays), ["connections", "--port", &port])?;
+    many.ask(&format!("hold 1 {STAY}"))?;
+    let mut others = Worker::start(Seat::in_cgroup(&comes_and_goes), ["connections", "--port", &port])?;
+    let labels = [("cgroup", stays.label.as_str()), ("scope", "loopback"), ("direction", "outbound")];
+    let mut told = Vec::new();
+    for _ in 0..LOOKS {
+        // As many as come and go while it looks, and more.
+        others.tell("halves 10000 2000 100")?;
+        for _ in 0..2 {
+            told.push(agent.scrape()?.one("observer_network_connections", &labels)?.integer()?);
+        }
+        others.line(Duration::from_mins(1))?;
+    }
+    ensure!(told.iter().all(|count| *count == STAY), "{STAY} were open all the time: {told:?}");
     Ok(())
 }
 
