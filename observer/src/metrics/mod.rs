@@ -11,11 +11,13 @@ mod docs;
 mod encoder;
 mod family;
 mod fixed_labels;
+mod histogram;
 mod label;
 mod label_sets;
 mod number;
 mod page;
 mod samples;
+mod series_count;
 #[cfg(test)]
 mod tests;
 
@@ -25,4 +27,5 @@ pub use encoder::Encoder;
 pub use family::{CONTAINER_LABELS, ENTITY, Family, Kind, Room, Series, Unit, Value};
 pub use label::MAX_VALUE_BYTES;
 pub use label_sets::{OTHER, UNATTRIBUTED};
-pub use samples::{MOST_SERIES, REVISION, UNKNOWN, VERSION, series_of};
+pub use samples::{REVISION, UNKNOWN, VERSION};
+pub use series_count::{MOST_SERIES, series_of};

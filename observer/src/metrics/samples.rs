@@ -1,11 +1,10 @@
 //! The samples of each kind of series: which of a snapshot's numbers are written, under which labels.
 
-use super::fixed_labels::{
-    BOUND_LABELS, BUCKETS_PER_BOUND, CAUSE_LABELS, CONNECTION_LABELS, RCODE_LABELS, SCOPE_LABELS, STALL_LABELS,
-};
+use super::fixed_labels::{BOUND_LABELS, CAUSE_LABELS, CONNECTION_LABELS, RCODE_LABELS, SCOPE_LABELS, STALL_LABELS};
+use super::histogram::{write_histogram, write_waits};
 use super::label_sets::LabelSets;
 use super::page::Page;
-use super::{Family, Series, Value, families};
+use super::{Family, Series, Value};
 use crate::ledger::{
     AgentFacts, Books, Bounds, ContainerResources, Device, Entity, HistoryFacts, Identity, KubeFacts, MapFacts,
     NodeFacts, PodFacts, Pressure, ProgramFacts, Snapshot, Workload,
@@ -296,64 +295,8 @@ fn write_scopes(page: &mut Page<'_>, name: &str, labels: &[u8], books: &Books, r
     }
 }
 
-/// More series than an entity can have.
-pub const MOST_SERIES: u64 = 128;
-
-/// How many series an entity has on a page.
-pub fn series_of(entity: &Entity) -> usize {
-    let scopes = entity.books.traffic.iter().filter(|traffic| **traffic != Traffic::default()).count();
-    let waits = if entity.books.waits.iter().any(|count| *count > 0) { BOUND_LABELS.len() + 3 } else { 0 };
-    let causes = entity.books.caused_ns.iter().filter(|ns| **ns > 0).count();
-    let dns = entity.books.dns.as_deref();
-    let series = |family: &Family| match family.series {
-        Series::PerScope(_) => scopes,
-        Series::Waits => waits,
-        Series::Caused => causes,
-        Series::DnsResponses => dns.map_or(0, |dns| dns.responses.iter().filter(|count| **count > 0).count()),
-        Series::DnsWaits => dns.map_or(0, |dns| dns.waits.len() + 2),
-        Series::Stalls => stalls(entity).into_iter().flatten().flatten().count(),
-        Series::Connections => entity.connections.as_flattened().iter().flatten().count(),
-        Series::PerEntity(read) => usize::from(read(entity, u64::MAX).is_some()),
-        _ => 0,
-    };
-    families().map(series).sum()
-}
-
 /// In the order of [`STALL_LABELS`]; nothing where pressure is not read.
-fn stalls(entity: &Entity) -> Option<[Option<u64>; STALL_LABELS.len()]> {
+pub(super) fn stalls(entity: &Entity) -> Option<[Option<u64>; STALL_LABELS.len()]> {
     let Pressure { cpu, memory, io } = entity.books.pressure.as_deref()?;
     Some([cpu.some_us, cpu.full_us, memory.some_us, memory.full_us, io.some_us, io.full_us])
-}
-
-fn write_waits(page: &mut Page<'_>, name: &str, labels: &[u8], books: &Books) {
-    let count: u64 = books.waits.iter().sum();
-    if count == 0 {
-        return;
-    }
-    let mut buckets = books.waits.as_slice();
-    let bounds = BOUND_LABELS.into_iter().enumerate().map(|(exported, bound)| {
-        // The first exported bound is the kernel's first; each other closes two of the kernel's buckets.
-        let (closed, rest) = buckets.split_at(if exported == 0 { 1 } else { BUCKETS_PER_BOUND });
-        buckets = rest;
-        (bound, closed.iter().sum())
-    });
-    write_histogram(page, name, labels, bounds, (count, books.wait_ns));
-}
-
-/// A histogram, given each bound with what is between it and the one before; of all together, how many there are and how long.
-fn write_histogram(
-    page: &mut Page<'_>,
-    name: &str,
-    labels: &[u8],
-    bounds: impl Iterator<Item = (&'static str, u64)>,
-    (count, sum_ns): (u64, u64),
-) {
-    let mut below = 0;
-    for (bound, between) in bounds {
-        below += between;
-        page.sample([name, "_bucket"], labels, bound, Value::Count(below));
-    }
-    page.sample([name, "_bucket"], labels, ",le=\"+Inf\"", Value::Count(count));
-    page.sample([name, "_sum"], labels, "", Value::Nanoseconds(sum_ns));
-    page.sample([name, "_count"], labels, "", Value::Count(count));
 }

@@ -7,6 +7,7 @@
 mod chart;
 mod dashboards;
 mod manifest;
+mod notes;
 mod objects;
 mod promises;
 mod rules;
@@ -16,10 +17,11 @@ use std::{path::PathBuf, process::ExitCode};
 
 fn main() -> ExitCode {
     let arguments = libtest_mimic::Arguments::from_args();
-    let trials = [manifest::trials(), values::trials(), chart::trials(), rules::trials(), dashboards::trials()]
-        .into_iter()
-        .flatten()
-        .collect();
+    let trials =
+        [manifest::trials(), values::trials(), chart::trials(), notes::trials(), rules::trials(), dashboards::trials()]
+            .into_iter()
+            .flatten()
+            .collect();
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 

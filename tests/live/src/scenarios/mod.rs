@@ -19,6 +19,7 @@ mod long_run;
 mod memory;
 mod mixes;
 mod names;
+mod node_addresses;
 mod node_device;
 mod output;
 mod ownership;
@@ -52,6 +53,7 @@ pub(crate) fn all() -> Vec<Trial> {
     all.extend(load::tests());
     all.extend(wire::tests());
     all.extend(scopes::tests());
+    all.extend(node_addresses::tests());
     all.extend(translated::tests());
     all.extend(flows::tests());
     all.extend(connections::tests());
