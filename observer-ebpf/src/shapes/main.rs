@@ -29,6 +29,18 @@ pub fn switch_empty(_ctx: BtfTracePointContext) -> i32 {
     0
 }
 
+/// Dispatch alone, for each packet that is sent, at the tracepoint that is no cgroup's: what no program per packet can undercut.
+#[btf_tracepoint(function = "net_dev_queue")]
+pub fn sent_empty(_ctx: BtfTracePointContext) -> i32 {
+    0
+}
+
+/// The same for each packet received.
+#[btf_tracepoint(function = "netif_receive_skb")]
+pub fn received_empty(_ctx: BtfTracePointContext) -> i32 {
+    0
+}
+
 /// One hook: the kernel's own time stamps, booked in a hash by cgroup id.
 #[btf_tracepoint(function = "sched_switch")]
 pub fn switch_cgroup_hash(ctx: BtfTracePointContext) -> i32 {

@@ -1,8 +1,9 @@
 //! P3: how many small packets a second are lost to the agent.
 //!
 //! UDP of 64 bytes from one network namespace to another over a veth pair, one system call per packet, sender and
-//! receiver on CPUs of their own. In turns: nothing attached; the empty program, both directions; the real agent with
-//! all its programs, started for its turn and ended after it. The sender's CPU does the work of both hosts up to the
+//! receiver on CPUs of their own. In turns: nothing attached; the empty program, both directions; an empty program at
+//! each of the kernel's two tracepoints that every packet passes, the least there is for any program per packet; the real
+//! agent with all its programs, started for its turn and ended after it. The sender's CPU does the work of both hosts up to the
 //! receiver's socket, so it runs both hooks: the dearest case there is for a program per packet. It never waits, so a
 //! second is a second of its CPU, whoever else wants that CPU.
 
@@ -27,6 +28,7 @@ const RUNS: usize = 20;
 struct Rates {
     off: Rounds,
     empty: Rounds,
+    traced: Rounds,
     agent: Rounds,
 }
 
@@ -40,8 +42,8 @@ pub(crate) fn measure(run: &mut Run) -> Result<()> {
     let clock = Clock::choose(|| pair.send_packets(1_000))?;
     for round in 0..run.rounds {
         progress("P3", round, run.rounds);
-        for turn in 0..3 {
-            match (turn + round) % 3 {
+        for turn in 0..4 {
+            match (turn + round) % 4 {
                 0 => rates.off.push(best(&mut pair, clock)?),
                 1 => {
                     let programs = &mut run.programs;
@@ -49,6 +51,11 @@ pub(crate) fn measure(run: &mut Run) -> Result<()> {
                     let _ingress =
                         programs.attach_to_cgroup("empty_ingress", &directory, CgroupSkbAttachType::Ingress)?;
                     rates.empty.push(best(&mut pair, clock)?);
+                }
+                2 => {
+                    let _sent = run.programs.attach("sent_empty")?;
+                    let _received = run.programs.attach("received_empty")?;
+                    rates.traced.push(best(&mut pair, clock)?);
                 }
                 _ => {
                     let agent = Agent::start_ready(&run.observer, &home, None)?;
@@ -81,13 +88,14 @@ fn loss(on: &Rounds, off: &Rounds) -> Option<Pair> {
 }
 
 fn row(rates: &Rates) -> Row {
-    let Rates { off, empty, agent } = rates;
+    let Rates { off, empty, traced, agent } = rates;
     let ours = loss(agent, off);
+    let others = [("empty program, both directions", empty), ("empty programs at two tracepoints", traced)];
     Row {
         id: "P3",
         measure: "percent fewer UDP packets of 64 B per second, everything on".into(),
         ours,
-        others: loss(empty, off).into_iter().map(|pair| ("empty program, both directions".into(), pair)).collect(),
+        others: others.into_iter().filter_map(|(name, rounds)| Some((name.into(), loss(rounds, off)?))).collect(),
         compared: None,
         goal: "<= 2 %".into(),
         verdict: Verdict::at_most(ours, 2.0),
@@ -95,6 +103,7 @@ fn row(rates: &Rates) -> Row {
         rounds: BTreeMap::from([
             ("off".into(), off.clone()),
             ("empty program".into(), empty.clone()),
+            ("empty programs at two tracepoints".into(), traced.clone()),
             ("observer".into(), agent.clone()),
         ]),
     }

@@ -35,8 +35,10 @@ const OFFSETS: [(&str, &str, &str); 10] = [
 ];
 
 /// The tracepoint that each program of the shapes is for.
-const TRACEPOINTS: [(&str, &str); 8] = [
+const TRACEPOINTS: [(&str, &str); 10] = [
     ("switch_empty", "sched_switch"),
+    ("sent_empty", "net_dev_queue"),
+    ("received_empty", "netif_receive_skb"),
     ("switch_cgroup_hash", "sched_switch"),
     ("array_wakeup", "sched_wakeup"),
     ("array_wakeup_new", "sched_wakeup_new"),
