@@ -22,6 +22,8 @@ pub const MANY_CLOSED_FLOWS: u64 = MAX_CLOSED_FLOWS as u64 / 4 * 3;
 /// What is much, and what is more: each of these has room beyond that of the one before. What is left in the end is for telling whose the
 /// traffic was that has no far end.
 pub const HEAVY_FLOW_BYTES: [u64; 6] = [1 << 14, 1 << 16, 1 << 18, 1 << 20, 1 << 22, 1 << 24];
+/// Counters of what was carried by flows for which there was no room, each for all whose keys lead there. A power of two.
+pub const UNNAMED_COUNTERS: u32 = 1 << 14;
 /// How much room.
 pub const HEAVY_FLOWS_OF_A_SIZE: u64 = MAX_CLOSED_FLOWS as u64 / 32;
 
@@ -75,6 +77,8 @@ pub const CLAIM_OF_END: u64 = CLAIM_OF_CONNECTION * (CLAIMS + 1);
 /// Nobody has the socket open any more, though packets may still come and go. The same bit as [`carried::MUCH`]: with either, what is carried
 /// is handed over.
 pub const RELEASED: u64 = carried::MUCH;
+/// The connection is over, though the socket may be held, and may yet say so to the far end: with this, too, what is carried is handed over.
+pub const OVER: u64 = RELEASED << 1;
 
 /// A connection that was there before the programs, or one that was accepted: which of them has yet to be asked of the socket.
 pub const UNDECIDED: u8 = 0;

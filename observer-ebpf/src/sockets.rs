@@ -23,8 +23,8 @@ use observer_ebpf::{
     carried::{self, MUCH},
     flows::{
         ADDED, FLOW_COUNTS, FlowKey, FlowShare, FlowSum, HEAVY_FLOW_BYTES, HEAVY_FLOWS_OF_A_SIZE, HEAVY_IN_TABLES,
-        IN_TABLES, INBOUND, MANY_CLOSED_FLOWS, MAX_CLOSED_FLOWS, OUTBOUND, PEER_KNOWN, RAW, SocketBook, TCP,
-        TCP_LISTEN, TCP_SYN_RECEIVED, TCP_SYN_SENT, UNDECIDED,
+        IN_TABLES, INBOUND, MANY_CLOSED_FLOWS, MAX_CLOSED_FLOWS, OUTBOUND, OVER, PEER_KNOWN, RAW, RELEASED, SocketBook,
+        TCP, TCP_LISTEN, TCP_SYN_RECEIVED, TCP_SYN_SENT, UNDECIDED, UNNAMED_COUNTERS,
     },
 };
 
@@ -43,6 +43,10 @@ static FLOWS_BOOKED: Array<u64> = Array::with_max_entries(FLOW_COUNTS, BPF_F_MMA
 /// How many flows each slot has in the table of this moment: see [`FlowShare`].
 #[map]
 static FLOW_SHARES: Array<FlowShare> = Array::with_max_entries(DEFAULT_SLOTS, 0);
+
+/// What was carried in this epoch by flows for which there was no room: the epoch's low 24 bits, and 40 of bytes.
+#[map]
+static UNNAMED: Array<u64> = Array::with_max_entries(UNNAMED_COUNTERS, 0);
 
 const EEXIST: i32 = 17;
 
@@ -71,7 +75,10 @@ pub(crate) unsafe fn carry(socket: *mut SocketBook, direction: Direction, word: 
 #[inline(always)]
 pub(crate) unsafe fn is_to_tell(socket: *mut SocketBook, direction: Direction) -> bool {
     // SAFETY: as above.
-    unsafe { (read_volatile(carried_in(socket, direction)) | read_volatile(&raw const (*socket).marks)) & MUCH != 0 }
+    unsafe {
+        let marks = read_volatile(&raw const (*socket).marks);
+        (read_volatile(carried_in(socket, direction)) | marks) & (MUCH | RELEASED | OVER) != 0
+    }
 }
 
 /// # Safety
@@ -260,7 +267,7 @@ fn book(key: &mut FlowKey, sum: &FlowSum) {
             unsafe { add_to(entry, sum) };
             true
         }
-        None => has_room(entries, key.cgroup, epoch, sum) && add_or_insert(flows, key, sum, entries),
+        None => has_room(entries, key, epoch, sum) && add_or_insert(flows, key, sum, entries),
     };
     if !is_there {
         drops::count(Drop::FlowTable);
@@ -276,13 +283,35 @@ fn book(key: &mut FlowKey, sum: &FlowSum) {
     }
 }
 
-/// Whether a table has room for one more far end of a cgroup, which then has it.
+/// Whether a table has room for one more flow, which then has it.
 #[inline(always)]
-fn has_room(entries: *const u64, cgroup: u64, epoch: u64, sum: &FlowSum) -> bool {
+fn has_room(entries: *const u64, key: &FlowKey, epoch: u64, sum: &FlowSum) -> bool {
     let Some(heavy) = FLOWS_BOOKED.get_ptr_mut(HEAVY_IN_TABLES + (epoch & 1) as u32) else { return false };
     // SAFETY: maps' values.
     let usual = unsafe { read_volatile(entries).wrapping_sub(read_volatile(heavy)) };
-    has_share(MANY_CLOSED_FLOWS.saturating_sub(usual), cgroup, epoch as u32) || is_heavy(heavy, sum)
+    has_share(MANY_CLOSED_FLOWS.saturating_sub(usual), key.cgroup, epoch as u32)
+        || is_heavy(heavy, unnamed(key, epoch, sum))
+}
+
+/// What a flow without room has carried in this epoch, and others with it that share its counter.
+#[inline(always)]
+fn unnamed(key: &FlowKey, epoch: u64, sum: &FlowSum) -> u64 {
+    const BYTES_BITS: u32 = 40;
+    let bytes = sum.traffic.transmit_bytes.wrapping_add(sum.traffic.receive_bytes);
+    let mixed = key.remote[0] ^ key.remote[1].rotate_left(17) ^ key.cgroup.rotate_left(31) ^ u64::from(key.port);
+    // Any odd number with its bits well spread.
+    let place = mixed.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (u64::BITS - UNNAMED_COUNTERS.trailing_zeros());
+    let Some(counter) = UNNAMED.get_ptr_mut(place as u32) else { return bytes };
+    // SAFETY: a map's value. Where two CPUs begin an epoch at once, one of them is counted less.
+    unsafe {
+        let before = read_volatile(counter);
+        if before >> BYTES_BITS != epoch & (u64::MAX >> BYTES_BITS) {
+            *counter = (epoch << BYTES_BITS) + bytes;
+            return bytes;
+        }
+        add(counter, bytes);
+        (before & ((1 << BYTES_BITS) - 1)) + bytes
+    }
 }
 
 /// Each may have at most three times what is left: however many one turns to, others with few of them find room.
@@ -305,8 +334,7 @@ fn has_share(left: u64, cgroup: u64, epoch: u32) -> bool {
 
 /// Whether a flow carries so much that there is room for it where there is none for others.
 #[inline(always)]
-fn is_heavy(heavy: *mut u64, sum: &FlowSum) -> bool {
-    let bytes = sum.traffic.transmit_bytes.wrapping_add(sum.traffic.receive_bytes);
+fn is_heavy(heavy: *mut u64, bytes: u64) -> bool {
     // Without branches, see `top_bit`.
     let sizes: u64 = HEAVY_FLOW_BYTES.iter().map(|size| 1 - top_bit(bytes.wrapping_sub(*size))).sum();
     // SAFETY: a map's value.

@@ -51,6 +51,8 @@ unsafe fn over(sk: *const u8) {
     unsafe {
         // Else it was told of when it was let go.
         if !socket.is_null() && !told::is_released(socket) && (*socket).protocol == TCP {
+            // A reset may follow, of one that nobody accepted by a socket that nobody lets go.
+            told::mark_over(socket);
             sockets::end(socket, sk as u64);
         }
     }

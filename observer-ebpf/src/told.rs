@@ -6,7 +6,7 @@ use crate::{
     offsets::{FETCHES, top_bit},
 };
 use core::ptr::read_volatile;
-use observer_ebpf::flows::{CLAIM_OF_CONNECTION, CLAIM_OF_END, CLAIMS, RELEASED, SocketBook};
+use observer_ebpf::flows::{CLAIM_OF_CONNECTION, CLAIM_OF_END, CLAIMS, OVER, RELEASED, SocketBook};
 
 /// Takes what a socket has carried one way and nobody has told of.
 ///
@@ -42,6 +42,20 @@ pub(crate) unsafe fn release(socket: *mut SocketBook) {
 pub(crate) unsafe fn is_released(socket: *const SocketBook) -> bool {
     // SAFETY: as above.
     unsafe { read_volatile(&raw const (*socket).marks) & RELEASED != 0 }
+}
+
+/// The connection is over: what its socket carries from here on is handed over. Whoever says so has the socket locked.
+///
+/// # Safety
+/// As for [`release`].
+#[inline(always)]
+pub(crate) unsafe fn mark_over(socket: *mut SocketBook) {
+    // SAFETY: as above.
+    unsafe {
+        if read_volatile(&raw const (*socket).marks) & OVER == 0 {
+            add(&raw mut (*socket).marks, OVER);
+        }
+    }
 }
 
 /// Whether nobody has told of a socket's connection: the caller does.

@@ -19,12 +19,15 @@ use std::time::Duration;
 pub(super) fn tests() -> Vec<Trial> {
     const OPEN: &[Need] = &[Need::Root, Need::Iterators];
     const NEEDS: &[Need] = &[Need::Root, Need::Command("ip"), Need::Iterators];
+    // Before that, docs/kernel.md tells users, nobody tells of their last bytes.
+    const ACCEPTING: &[Need] = &[Need::Root, Need::Iterators, Need::Kernel(5, 15)];
     const WIRE: &[Need] = &[Need::Root, Need::Command("ip")];
     vec![
         test("a_connection_that_was_there_before_the_agent_has_its_direction", Place::Both, OPEN, there_before),
         test("who_stays_is_counted_at_each_look_while_others_come_and_go", Place::Both, OPEN, beside_many),
         test("connections_that_are_open_and_that_failed_are_counted", Place::Both, OPEN, open_and_failed),
         test("a_connection_closed_with_something_unread_is_a_reset_for_either_end", Place::Both, NEEDS, resets),
+        test("connections_that_nobody_accepts_are_reset_in_their_flows", Place::Both, ACCEPTING, nobody_accepts),
         test("who_asks_in_vain_has_the_questions_that_were_repeated_in_its_flow", Place::Both, NEEDS, asks_in_vain),
         test("what_open_sockets_carried_is_in_a_flow_or_told_beside_them", Place::Host, WIRE, open_sockets),
     ]
@@ -125,6 +128,30 @@ fn open_and_failed() -> Result<()> {
     let (flows, page) = Flows::at_rest(&agent, &client.label)?;
     ensure!(of(&flows) == [70, 0, 7], "{:?}", of(&flows));
     ensure!(gauge(&page, "outbound")? == 0, "{} are open", gauge(&page, "outbound")?);
+    Ok(())
+}
+
+/// The listener closes with connections that it never accepted: the kernel resets each once it is over.
+fn nobody_accepts() -> Result<()> {
+    const COUNT: u64 = 50;
+    let folder = Cgroup::for_test()?;
+    let (client, server) = (folder.child("client")?, folder.child("server")?);
+    let agent = Agent::start(&[])?;
+    for address in ["0.0.0.0", "::"] {
+        let bind = any_port(address)?;
+        let deaf = Worker::start(Seat::in_cgroup(&server), ["tcp-serve", "--accept-nobody", "--bind", &bind])?;
+        let port = port(&deaf.greeting)?.to_string();
+        let mut many = Worker::start(Seat::in_cgroup(&client), ["connections", "--port", &port])?;
+        many.ask(&format!("hold 1 {COUNT}"))?;
+        agent.scrape()?;
+    }
+    for cgroup in [&client, &server] {
+        let (flows, page) = Flows::at_rest(&agent, &cgroup.label)?;
+        let (sum, books) = (flows.sum(), page.traffic(&cgroup.label)?);
+        ensure!(sum == books, "{}: the flows: {sum}\nthe books: {books}\n{:#?}", cgroup.label, flows.all);
+    }
+    let resets = agent.scrape()?.sample_of("observer_tcp_transmit_resets_total", &server.label)?;
+    ensure!(resets == 2 * COUNT, "{resets} resets");
     Ok(())
 }
 

@@ -13,6 +13,7 @@ use crate::{
 };
 use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::Trial;
+use observer_ebpf::flows::HEAVY_FLOW_BYTES;
 use std::time::Duration;
 
 pub(super) fn tests() -> Vec<Trial> {
@@ -33,6 +34,7 @@ pub(super) fn tests() -> Vec<Trial> {
             short,
         ),
         test("who_speaks_to_thousands_takes_no_far_ends_of_others", Place::Both, &[Need::Root], beside_a_scanner),
+        test("the_heaviest_of_many_far_ends_of_one_socket_has_its_name", Place::Both, OPEN, heavy_among_many),
         test("a_rate_is_that_of_the_last_seconds_and_what_is_quiet_comes_last", Place::Both, OPEN, rates),
     ]
 }
@@ -246,6 +248,42 @@ fn beside_a_scanner() -> Result<()> {
         );
         ensure!(flows.all.iter().all(|flow| flow.number("transmit_packets") == 3), "{:#?}", flows.all);
         ensure!(agent.scrape()?.dropped("flow_table")? > 0, "the other one is no scanner");
+        Ok(())
+    };
+    explain(&agent, outcome())
+}
+
+/// One socket sends a little to thousands, and then much to one, for whom there is no room any more.
+fn heavy_among_many() -> Result<()> {
+    const ROUNDS: u64 = 3;
+    const PACKETS: u64 = 3000;
+    const HEAVY: &str = "127.73.200.9";
+    let folder = Cgroup::for_test()?;
+    let agent = Agent::start(&[])?;
+    let peers: Vec<_> = (0..9000).map(|at| format!("127.73.{}.{}:9", at / 250, at % 250 + 1)).collect();
+    let mut job = vec!["udp-talk", "--size", "100"];
+    for peer in &peers {
+        job.extend(["--to", peer]);
+    }
+    let mut talk = Worker::start(Seat::in_cgroup(&folder), &job)?;
+    for _ in 0..ROUNDS {
+        talk.ask("send 1")?;
+        talk.ask(&format!("leave {HEAVY}:9 {PACKETS}"))?;
+        std::thread::sleep(Duration::from_millis(1200));
+    }
+    let (flows, page) = Flows::at_rest(&agent, &folder.label)?;
+    let outcome = || {
+        ensure!(flows.sum() == page.traffic(&folder.label)?, "{}", flows.sum());
+        ensure!(page.dropped("flow_table")? > 0, "the table had room for all");
+        // What it had carried before it was heavy is among the rest, once for each table.
+        let (sent, unnamed) = (ROUNDS * PACKETS * 128, 2 * ROUNDS * (HEAVY_FLOW_BYTES[0] + 128));
+        let named: u64 = flows
+            .all
+            .iter()
+            .filter(|flow| flow.text("remote_address") == HEAVY)
+            .map(|flow| flow.traffic().transmit.bytes)
+            .sum();
+        ensure!((sent - unnamed..=sent).contains(&named), "{named} of {sent}");
         Ok(())
     };
     explain(&agent, outcome())

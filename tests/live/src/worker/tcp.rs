@@ -34,6 +34,9 @@ pub(super) struct Serve {
     /// Hand each connection over to the worker at this socket.
     #[arg(long)]
     hand_connections_to: Option<PathBuf>,
+    /// Accept nobody.
+    #[arg(long)]
+    accept_nobody: bool,
 }
 
 impl Serve {
@@ -44,7 +47,9 @@ impl Serve {
             handover::give(&path, listener)?;
             return converse("handed over", not_understood);
         }
-        serve(&listener, self.hand_connections_to);
+        if !self.accept_nobody {
+            serve(&listener, self.hand_connections_to);
+        }
         until_the_end()
     }
 }
