@@ -26,7 +26,7 @@ const ANSWER: Duration = Duration::from_secs(30);
 pub struct ClusterRanges {
     /// From which this node's pods have their addresses.
     pub node_pods: Vec<IpNet>,
-    /// Pods and nodes elsewhere.
+    /// Pods and nodes elsewhere, unless they are configured.
     pub cluster: Vec<IpNet>,
     /// Services.
     pub service: Vec<IpNet>,
@@ -73,12 +73,14 @@ pub struct RangeReader {
     node: Arc<str>,
     wanted: WantedRanges,
     known: ClusterRanges,
+    nodes_are_too_many: bool,
 }
 
 impl RangeReader {
-    /// Reads through `client` what is `wanted`, and always the ranges of `node` itself.
+    /// Reads through `client` what is `wanted`, and always the ranges of `node` itself. Nodes elsewhere are read for their names as well, unless
+    /// they are too many.
     pub(super) fn new(client: Client, node: &str, wanted: WantedRanges) -> Self {
-        Self { client, node: node.into(), wanted, known: ClusterRanges::default() }
+        Self { client, node: node.into(), wanted, known: ClusterRanges::default(), nodes_are_too_many: false }
     }
 
     /// Asks once.
@@ -95,16 +97,18 @@ impl RangeReader {
                 missing.push(what);
             }
         };
-        if self.wanted.cluster {
-            let told = self.read_nodes(&mut nodes).await;
-            if matches!(told, Err(Missing::Said(_))) {
-                // Its own it may read nevertheless.
-                let _ = self.read_own().await;
+        let wants_cluster = self.wanted.cluster;
+        let is_read = wants_cluster || !self.nodes_are_too_many;
+        let told = if is_read { self.read_nodes(&mut nodes).await } else { Err(Missing::Absent) };
+        heed(match told {
+            Err(told @ Missing::Failed(_)) if wants_cluster => Err(told),
+            Err(told) => {
+                // Its own it may read nevertheless. Where the range is configured, nothing else is missing for it.
+                let own = self.read_own().await;
+                if wants_cluster { Err(told) } else { own }
             }
-            heed(told);
-        } else {
-            heed(self.read_own().await);
-        }
+            Ok(()) => Ok(()),
+        });
         if self.wanted.service {
             heed(self.read_services().await);
         }
@@ -152,6 +156,7 @@ impl RangeReader {
             }
             let Some(next) = page.metadata.next.filter(|next| !next.is_empty()) else { break };
             if *count >= MOST_NODES {
+                self.nodes_are_too_many = true;
                 return Err(Missing::Said(format!(
                     "the cluster has more than {MOST_NODES} nodes, whose ranges are not read: say what they are with --cluster-cidr"
                 )));
@@ -159,7 +164,8 @@ impl RangeReader {
             from = format!("&continue={}", form_urlencoded::byte_serialize(next.as_bytes()).collect::<String>());
         }
         // A thousand neighbouring ranges are one.
-        (self.known.node_pods, self.known.cluster) = (own, IpNet::aggregate(&others));
+        self.known.cluster = if self.wanted.cluster { IpNet::aggregate(&others) } else { Vec::new() };
+        self.known.node_pods = own;
         (self.known.nodes, self.known.node_count) = (nodes.into(), Some(*count));
         if !is_known {
             return Err(self.is_unknown());

@@ -109,6 +109,11 @@ impl Ledger {
         self.node_ports.by_port(node, port, protocol, unix_seconds).filter(|known| known.covers(unix_seconds))
     }
 
+    /// All pods that are known to listen, or to have listened, on a port of a node, the first first.
+    pub fn all_on_node(&self, node: &str, port: u16) -> Vec<&OnNode> {
+        self.node_ports.all_by_port(node, port)
+    }
+
     /// Addresses and pods that were forgotten, since there were too many.
     pub fn far_ends_left_out(&self) -> u64 {
         self.tenancies.left_out() + self.node_ports.left_out()

@@ -73,6 +73,14 @@ impl NodePorts {
             .max_by_key(|known| (known.covers(unix_seconds), known.since_unix_seconds))
     }
 
+    /// All that listen, or listened, on a port of a node, by whatever protocol; the first first.
+    pub(super) fn all_by_port(&self, node: &str, port: u16) -> Vec<&OnNode> {
+        let of_node = self.all.iter().filter(|known| known.pod.node.as_deref() == Some(node));
+        let mut all: Vec<_> = of_node.filter(|known| known.ports.iter().any(|(its, _)| *its == port)).collect();
+        all.sort_by_key(|known| known.since_unix_seconds);
+        all
+    }
+
     /// Those that were forgotten since there were too many.
     pub(super) fn left_out(&self) -> u64 {
         self.left_out
@@ -120,6 +128,9 @@ mod tests {
         {
             assert_eq!(name(&ports, node, port, protocol, at), None, "{node} {port} {protocol} {at}");
         }
+        let all: Vec<_> = ports.all_by_port("worker-1", 9100).iter().map(|known| &*known.pod.name).collect();
+        assert_eq!(all, ["old", "new"]);
+        assert!(ports.all_by_port("worker-1", 9101).is_empty() && ports.all_by_port("worker-2", 9100).is_empty());
         // Only those that such an answer lists, and whose end is not told of.
         ports.tell(on_node("web", Some(40), None));
         ports.tell(on_node("own", Some(41), None));

@@ -3,7 +3,7 @@
 use super::{BehindRow, FarEnd, Who, behind, flow_row::is_zero};
 use crate::{
     history::ApiError,
-    ledger::{EntityId, Ledger, LookedUpName, Tenancy, Translated, Whose},
+    ledger::{EntityId, Holder, Ledger, LookedUpName, Tenancy, Translated, Whose},
 };
 use jiff::{Timestamp, civil::DateTime, tz::TimeZone};
 use observer_ebpf::Scope;
@@ -165,7 +165,9 @@ impl WhoisAnswer {
         let holder = behind::whose(ledger, end, None, at);
         let is_other = |other: &&Tenancy| holder.is_none_or(|holder| !std::ptr::eq(holder.tenancy, *other));
         let others = ledger.holders(query.address).iter().filter(is_other);
-        let others = others.map(|tenancy| FarEnd::of(Whose { tenancy, on_node: None, is_followed })).collect();
+        let mut others: Vec<_> =
+            others.map(|tenancy| FarEnd::of(Whose { tenancy, on_node: None, is_followed })).collect();
+        others.extend(others_at_port(ledger, holder, query.port));
         let (behind, behind_more) = behind::rows(ledger, &behind::count(translated), None, now_unix_seconds);
         Self {
             node: node.to_owned(),
@@ -181,6 +183,15 @@ impl WhoisAnswer {
             missing: None,
         }
     }
+}
+
+/// Pods that have or had a port of a node, beside the one that is told of.
+fn others_at_port(ledger: &Ledger, holder: Option<Whose<'_>>, port: Option<u16>) -> Vec<FarEnd> {
+    let (Some(Whose { tenancy, on_node, is_followed }), Some(port)) = (holder, port) else { return Vec::new() };
+    let Holder::Node { name } = &tenancy.holder else { return Vec::new() };
+    let others = ledger.all_on_node(name, port).into_iter();
+    let others = others.filter(|other| on_node.is_none_or(|told| !std::ptr::eq(told, *other)));
+    others.map(|other| FarEnd::of(Whose { tenancy, on_node: Some(other), is_followed })).collect()
 }
 
 fn looked_up(ledger: &Ledger, address: IpAddr, then: u64) -> Vec<LookedUpRow> {

@@ -114,8 +114,17 @@ impl Station {
             Scope::Intranet => Kinds::Any,
             Scope::Loopback | Scope::Internet => return None,
         };
-        let node = node_of(address, &pods.ranges().nodes).cloned();
-        Some(Question { address, kinds, node })
+        Some(Question { address, kinds, node: self.node_to_ask(address, pods) })
+    }
+
+    /// Among whose pods one is looked for that has the address as its second: the node in whose range it is, or else that of the pod that
+    /// was last known to have it.
+    fn node_to_ask(&self, address: IpAddr, pods: &Pods) -> Option<Arc<str>> {
+        let of_range = node_of(address, &pods.ranges().nodes).cloned();
+        of_range.or_else(|| match &self.ledger.holders(address).last()?.holder {
+            Holder::Pod(pod) => pod.node.clone(),
+            Holder::Node { .. } | Holder::Service { .. } => None,
+        })
     }
 
     /// Whether who has an address was told less than so many seconds ago.
@@ -246,9 +255,8 @@ impl Station {
         let Some(pods) = &self.parts.pods else {
             return Err("no API server is known here: --kubeconfig names one".into());
         };
-        let node = node_of(address, &pods.ranges().nodes).cloned();
-        let known = self.question(address, scope);
-        Ok(Some(known.unwrap_or(Question { address, kinds: Kinds::Any, node })))
+        let unknown = || Question { address, kinds: Kinds::Any, node: self.node_to_ask(address, pods) };
+        Ok(Some(self.question(address, scope).unwrap_or_else(unknown)))
     }
 
     /// What of the node's connections tells who stands behind an address; nothing, if that is no service's or it was asked for another time.

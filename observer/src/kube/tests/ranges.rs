@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use tokio::time::timeout;
 
 const ALL: WantedRanges = WantedRanges { cluster: true, service: true };
+const NOTHING: WantedRanges = WantedRanges { cluster: false, service: false };
 const NODES: &str = "/api/v1/nodes";
 const SERVICES: &str = "/apis/networking.k8s.io/v1/servicecidrs";
 
@@ -64,13 +65,38 @@ async fn nodes_tell_their_pods_ranges_and_their_addresses_and_services_theirs() 
 }
 
 #[tokio::test]
-async fn what_was_configured_is_not_asked_for_and_the_nodes_own_range_always_is() {
+async fn where_the_ranges_are_configured_nodes_are_read_for_their_names_and_the_nodes_own_range_always_is() {
+    let server = TestServer::start().await;
+    let own = node("node-7", &["10.244.7.0/24"], "10.1.0.7");
+    let other = node("node-8", &["10.244.8.0/24", "fd44:8::/64"], "10.1.0.8");
+    server.put_object("/api/v1/nodes/node-7", own.clone());
+    server.put_object(NODES, list(&[own.clone(), other], ""));
+    let mut reader = reader(&server, NOTHING).await;
+    let told = reader.read().await;
+    let nodes: Vec<_> = told.ranges.nodes.iter().map(|node| (&*node.name, node.pods.clone())).collect();
+    assert_eq!(nodes, [("node-8", nets(&["10.244.8.0/24", "fd44:8::/64"]))]);
+    assert_eq!((told.ranges.node_pods, told.missing), (nets(&["10.244.7.0/24"]), None));
+    assert_eq!((told.ranges.cluster, told.ranges.service), (Vec::new(), Vec::new()));
+    assert_eq!(server.asked(), [format!("{NODES}?limit=50")]);
+    // It goes without them.
+    server.put_object(NODES, json!({}));
+    assert_eq!(reader.read().await.missing, None);
+    assert_eq!(server.asked().last().unwrap(), "/api/v1/nodes/node-7");
+}
+
+#[tokio::test]
+async fn where_the_ranges_are_configured_a_large_clusters_nodes_are_not_read_again() {
     let server = TestServer::start().await;
     server.put_object("/api/v1/nodes/node-7", node("node-7", &["10.244.7.0/24"], "10.1.0.7"));
-    let told = reader(&server, WantedRanges { cluster: false, service: false }).await.read().await;
-    let expected = ClusterRanges { node_pods: nets(&["10.244.7.0/24"]), ..ClusterRanges::default() };
-    assert_eq!((told.ranges, told.missing), (expected, None));
-    assert_eq!(server.asked(), ["/api/v1/nodes/node-7"]);
+    let nodes: Vec<_> = (0..50).map(|at| node(&format!("node-{at}"), &[], "x")).collect();
+    server.put_object(NODES, list(&nodes, "more of it"));
+    let mut reader = reader(&server, NOTHING).await;
+    assert_eq!(reader.read().await.missing, None);
+    // Twenty pages, and its own node.
+    assert_eq!(server.asked().len(), 21);
+    let told = reader.read().await;
+    assert_eq!((told.ranges.node_pods, told.missing), (nets(&["10.244.7.0/24"]), None));
+    assert_eq!(server.asked().len(), 22);
 }
 
 #[tokio::test]
@@ -86,7 +112,7 @@ async fn neighbouring_ranges_of_nodes_are_one() {
 #[tokio::test]
 async fn a_node_that_nobody_knows_is_said_to_be_none() {
     let server = TestServer::start().await;
-    let told = reader(&server, WantedRanges { cluster: false, service: false }).await.read().await;
+    let told = reader(&server, NOTHING).await.read().await;
     assert!(told.missing.is_some_and(|missing| missing.contains("no node node-7") && missing.contains("--node-name")));
     server.put_object(NODES, list(&[node("node-8", &["10.244.8.0/24"], "10.1.0.8")], ""));
     let told = reader(&server, WantedRanges { cluster: true, service: false }).await.read().await;

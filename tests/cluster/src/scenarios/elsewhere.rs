@@ -36,14 +36,20 @@ impl Elsewhere {
 
     /// A pod that runs there, as far as the API server knows.
     pub(super) fn pod(name: &str, spec: &Value, address: &str) -> Result<Pod> {
+        Self::pod_with(name, spec, &[address])
+    }
+
+    /// The same with several addresses, the first of which can be asked for.
+    pub(super) fn pod_with(name: &str, spec: &Value, addresses: &[&str]) -> Result<Pod> {
         let mut manifest = script(name, "sleep 1");
         manifest["spec"]["nodeName"] = ELSEWHERE.into();
         for (key, value) in spec.as_object().into_iter().flatten() {
             manifest["spec"][key] = value.clone();
         }
         let pod = Pod::make(&manifest)?;
+        let all: Vec<_> = addresses.iter().map(|address| json!({ "ip": address })).collect();
         let status = json!({ "status": {
-            "phase": "Running", "startTime": time(now()?)?, "podIP": address, "podIPs": [{ "ip": address }],
+            "phase": "Running", "startTime": time(now()?)?, "podIP": addresses.first(), "podIPs": all,
         }});
         patch_status("pod", name, &status)?;
         Ok(pod)

@@ -21,6 +21,8 @@ use std::{thread::sleep, time::Duration};
 /// Where the address plugin of the node keeps its books.
 const STORE: &str = "/var/lib/cni/networks/observer";
 const ADDRESS: &str = "203.0.113.130";
+/// A pod's second address, private and in no range of its node.
+const SECOND_ADDRESS: &str = "fd44:203::130";
 /// A private one, and in no range of the cluster.
 const OUTSIDE: &str = "192.168.201.7";
 
@@ -119,7 +121,30 @@ fn elsewhere() -> Result<()> {
     ensure!(nobody, "{}", whois(&[ADDRESS])?);
     settles(&client, ADDRESS, &[("first", true, of_first), ("second", true, of_second)])?;
     by_port(&client)?;
+    second_address()?;
     outside(&client)
+}
+
+/// Only a pod's first address can be asked for: it is not gone from its second one for that.
+fn second_address() -> Result<()> {
+    let pod = Elsewhere::pod_with("both", &json!({}), &[ADDRESS, SECOND_ADDRESS])?;
+    let is_its = |address: &str| -> Result<()> {
+        let text = whois(&[address])?;
+        ensure!(text.contains(&format!("pod {}/both on {ELSEWHERE}", namespace::name())), "{text}");
+        let (now, _) = text.split_once(';').unwrap_or((&text, ""));
+        ensure!(!now.contains("gone"), "{text}");
+        // An answer serves whoever asks within a second.
+        sleep(Duration::from_millis(1100));
+        Ok(())
+    };
+    is_its(ADDRESS)?;
+    for _ in 0..2 {
+        is_its(SECOND_ADDRESS)?;
+    }
+    vanish(pod)?;
+    let gone = wait_until(PATIENCE, || Ok(whois(&[SECOND_ADDRESS])?.contains(", gone")))?;
+    ensure!(gone, "{}", whois(&[SECOND_ADDRESS])?);
+    Ok(())
 }
 
 /// Nobody asks for flows before both halves were sent: that the open socket carried the first one, more than a megabyte, is found all the same.
@@ -163,12 +188,22 @@ fn by_port(client: &Pod) -> Result<()> {
     let mut containers = script("x", "sleep 1")["spec"]["containers"].clone();
     containers[0]["ports"] = ports;
     let spec = json!({ "hostNetwork": true, "containers": containers });
-    let _pod = Elsewhere::pod("exporter", &spec, NODE_ADDRESS)?;
+    let pod = Elsewhere::pod("exporter", &spec, NODE_ADDRESS)?;
     let to_pod = send(client, &format!("{NODE_ADDRESS}:9100"), Amount { datagrams: 10, size: 100 })?;
     let to_node = send(client, &format!("{NODE_ADDRESS}:9200"), Amount { datagrams: 20, size: 100 })?;
     settles(client, NODE_ADDRESS, &[("exporter", false, to_pod), (ELSEWHERE, false, to_node)])?;
-    let text = whois(&[&format!("{NODE_ADDRESS}:9100")])?;
+    let port = format!("{NODE_ADDRESS}:9100");
+    let text = whois(&[&port])?;
     ensure!(text.contains(&format!("exporter on {ELSEWHERE}, by its port of the node")), "{text}");
+    // The next one does not make it forgotten.
+    vanish(pod)?;
+    let _next = Elsewhere::pod("next", &spec, NODE_ADDRESS)?;
+    let both = wait_until(PATIENCE, || {
+        let text = whois(&[&port])?;
+        let (holder, others) = text.split_once(';').unwrap_or((&text, ""));
+        Ok(holder.contains("/next on") && others.contains("/exporter on") && others.contains("gone"))
+    })?;
+    ensure!(both, "{}", whois(&[&port])?);
     Ok(())
 }
 
