@@ -44,8 +44,9 @@ pub fn run(config: AgentConfig, until: Until) -> anyhow::Result<()> {
     kernel::tame_allocator();
     let summary_interval = config.summary_interval;
     let sample_interval = config.sample_interval;
+    let open_files = start::raise_open_files()?;
     // A thread more would be a megabyte more, and privileges are dropped for a process of one.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let started = start::start(config, &runtime)?;
+    let started = start::start(config, &runtime, open_files)?;
     runtime.block_on(serve::serve(started, until, sample_interval, summary_interval))
 }

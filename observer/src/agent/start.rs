@@ -32,6 +32,9 @@ use std::{
 };
 use tokio::runtime::Runtime;
 
+/// Half of them are the programs', their tables' and the agent's own.
+const LEAST_OPEN_FILES: usize = 256;
+
 /// An agent that counts and has no privileges left.
 pub(super) struct Started {
     pub(super) station: Station,
@@ -54,7 +57,7 @@ pub(super) struct Started {
 /// Attaches everything that this kernel and these privileges allow, and gives the privileges up.
 ///
 /// The runtime has to be there already: what reaches the API server is made of it.
-pub(super) fn start(config: AgentConfig, runtime: &Runtime) -> anyhow::Result<Started> {
+pub(super) fn start(config: AgentConfig, runtime: &Runtime, open_files: usize) -> anyhow::Result<Started> {
     let user = User::chosen(config.user.as_deref())?;
     let mount = mount::locate(config.cgroup_path.as_deref())?;
     if !mount.true_root {
@@ -117,7 +120,8 @@ pub(super) fn start(config: AgentConfig, runtime: &Runtime) -> anyhow::Result<St
         proc_path: config.proc_path,
         network,
         true_root: mount.true_root,
-        spare_descriptors: spare_descriptors(),
+        // A quarter is for connections.
+        spare_descriptors: (open_files - LEAST_OPEN_FILES / 2) / 4 * 3,
         tasks,
         pods: kube.as_ref().map(|connection| Pods::new(connection.pulse.clone())),
         series_limit: config.series_limit,
@@ -177,12 +181,19 @@ fn connect_kube(config: &AgentConfig, runtime: &Runtime) -> anyhow::Result<Optio
     Ok(Some(access.connect(&config.node_name, wanted, Patience::default())?))
 }
 
-/// Raises the limit of open files as far as it may be, and leaves a quarter for connections and the programs.
-fn spare_descriptors() -> usize {
+/// Raises the limit of open files as far as it may be. Returns how many they are.
+pub(super) fn raise_open_files() -> anyhow::Result<usize> {
     use nix::sys::resource::{Resource, getrlimit, setrlimit};
-    let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return 0 };
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).context("cannot tell how many files may be open")?;
     let limit = if setrlimit(Resource::RLIMIT_NOFILE, hard, hard).is_ok() { hard } else { soft };
-    usize::try_from(limit / 4 * 3).unwrap_or(usize::MAX)
+    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+    if limit < LEAST_OPEN_FILES {
+        bail!(
+            "{limit} files may be open at once (RLIMIT_NOFILE), and the agent needs {LEAST_OPEN_FILES}: its programs and \
+             their tables are files; raise the limit, with `ulimit -n` or LimitNOFILE= of its service"
+        );
+    }
+    Ok(limit)
 }
 
 /// Says what is missing for what; fails when nothing could be counted at all.

@@ -11,7 +11,7 @@ use crate::{
 };
 use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::Trial;
-use std::{ffi::OsString, fs, net::TcpListener, os::unix::fs::PermissionsExt as _, time::Duration};
+use std::{ffi::OsString, fs, net::TcpListener, os::unix::fs::PermissionsExt as _, process::Command, time::Duration};
 
 pub(super) fn tests() -> Vec<Trial> {
     vec![
@@ -21,6 +21,7 @@ pub(super) fn tests() -> Vec<Trial> {
         test("a_bad_value_in_the_configuration_is_named_with_its_line", Place::Both, &[], bad_configured_value),
         test("a_configuration_that_is_not_there_is_named", Place::Both, &[], no_configuration),
         test("a_port_in_use_is_named", Place::Both, &[Need::Root], port_in_use),
+        test("too_low_a_limit_of_open_files_is_named", Place::Both, &[Need::Root], few_open_files),
         test("check_says_yes_where_the_agent_runs", Place::Both, &[Need::Root], check_says_yes),
         test(
             "the_verifier_takes_every_program_and_would_take_one_of_twice_the_size",
@@ -110,6 +111,24 @@ fn port_in_use() -> Result<()> {
     refused(&run(&["agent", "--metrics-listen", &address])?, 1, &[&address, "in use"])
 }
 
+fn few_open_files() -> Result<()> {
+    let limited = |limit: u32| -> Result<Command> {
+        let mut shell = Command::new("sh");
+        shell.arg("-c").arg(format!("ulimit -n {limit} && exec \"$@\"")).arg("sh").arg(binary()?);
+        shell.args(["agent", "--metrics-listen", "127.0.0.1:0", "--debug-listen", "off", "--node-name", "live"]);
+        Ok(shell)
+    };
+    for limit in [8, 16, 255] {
+        let words = [&limit.to_string(), "RLIMIT_NOFILE", "256", "ulimit -n"];
+        refused(&run_to_end(limited(limit)?, patience(LIMIT))?, 1, &words)?;
+    }
+    // What it says it needs is enough.
+    let page = Agent::start_command(limited(256)?)?.scrape()?;
+    let switch = page.one("observer_bpf_program_up", &[("program", "observer_switch")])?;
+    ensure!(switch.value == "1", "{switch:?}");
+    Ok(())
+}
+
 fn check_says_yes() -> Result<()> {
     let ended = run(&["check"])?;
     ensure!(ended.code == Some(0), "{ended:?}");
@@ -144,7 +163,7 @@ fn verifiers_limit() -> Result<()> {
 }
 
 /// The agent in a mount namespace of its own where something is not to be seen.
-fn hidden(options: &[&str], arguments: &[&str]) -> Result<std::process::Command> {
+fn hidden(options: &[&str], arguments: &[&str]) -> Result<Command> {
     let mut job: Vec<OsString> = vec!["hide".into()];
     job.extend(options.iter().map(OsString::from));
     job.push(binary()?.into());
