@@ -45,6 +45,17 @@ impl Holder {
             _ => self == other,
         }
     }
+
+    /// What is told of the same one now; what it is one of is not forgotten.
+    pub(super) fn learn(&mut self, told: &Self) {
+        if told.has_workload() || !self.has_workload() {
+            *self = told.clone();
+        }
+    }
+
+    fn has_workload(&self) -> bool {
+        matches!(self, Self::Pod(pod) if pod.workload.is_some())
+    }
 }
 
 /// Whether something that was so from one moment to another can have been so then; the ends that nobody knows are open.

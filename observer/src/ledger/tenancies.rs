@@ -147,7 +147,7 @@ impl Tenancies {
             if is_stale {
                 return;
             }
-            last.holder = holder.clone();
+            last.holder.learn(holder);
             last.since_unix_seconds = since.or(last.since_unix_seconds);
             (last.until_unix_seconds, last.is_end_told, last.as_of_unix_seconds) = (None, false, now);
             let number = last.number;
@@ -197,6 +197,7 @@ impl Tenancies {
         let count = known.tenancies.len();
         if let Some(at) = known.tenancies.iter().rposition(|tenancy| tenancy.holder.is(holder)) {
             let tenancy = &mut known.tenancies[at];
+            tenancy.holder.learn(holder);
             tenancy.is_end_told |= is_told && tenancy.is_current();
             let until = *tenancy.until_unix_seconds.get_or_insert(until);
             // Of a short one it was told that it began as it had ended.

@@ -2,7 +2,7 @@ use super::{
     address::{MOST_OF_ONE, MOST_SLICES},
     *,
 };
-use crate::ledger::PodHolder;
+use crate::ledger::{PodHolder, WorkloadNames};
 use std::sync::Arc;
 
 mod nodes;
@@ -91,6 +91,25 @@ fn a_short_one_does_not_end_before_it_begins() {
     tenancies.held(ADDRESS, &pod("a"), Some(101), true, 101);
     tenancies.had(ADDRESS, &pod("a"), Some(101), 100, true);
     assert_eq!(told(&tenancies), [("a".into(), Some(100), Some(100))]);
+}
+
+/// What owns it is asked for when it is first told of, and known later.
+#[test]
+fn a_pod_that_had_ended_by_then_has_its_workload_once_that_is_known() {
+    let workload = WorkloadNames { name: "once".into(), kind: "job".into() };
+    let Holder::Pod(ended) = pod("a") else { unreachable!() };
+    let known = Holder::Pod(Arc::new(PodHolder { workload: Some(Arc::new(workload)), ..(*ended).clone() }));
+    let mut tenancies = Tenancies::default();
+    for holder in [pod("a"), known.clone(), pod("a")] {
+        tenancies.had(ADDRESS, &holder, Some(3), 7, true);
+    }
+    assert_eq!(told(&tenancies), [("a".into(), Some(3), Some(7))]);
+    assert_eq!(tenancies.of(ADDRESS)[0].holder, known);
+    // Of one that is there it may not be found out in time.
+    for holder in [&known, &pod("a")] {
+        tenancies.held([0, 8], holder, Some(3), false, 8);
+    }
+    assert_eq!(tenancies.of([0, 8])[0].holder, known);
 }
 
 #[test]
