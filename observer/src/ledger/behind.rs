@@ -73,7 +73,7 @@ pub(super) struct Socket {
 }
 
 /// How long the table keeps connections that have ended, as a rule, and a little.
-const REMEMBERED_SECONDS: u64 = 180;
+pub const REMEMBERED_SECONDS: u64 = 180;
 
 /// Who speaks from an address.
 enum Speaker<'a> {

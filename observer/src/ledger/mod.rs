@@ -27,7 +27,7 @@ mod tenancies;
 mod windows;
 mod workloads;
 
-pub use behind::{Behind, BehindAll, OwnAddresses, Speech, Translated};
+pub use behind::{Behind, BehindAll, OwnAddresses, REMEMBERED_SECONDS, Speech, Translated};
 pub use blame::Cause;
 pub use books::Ledger;
 pub use connections::{Connections, Opener};

@@ -1,7 +1,7 @@
 //! Who stands behind the address of a service, as the API tells it.
 
 use super::{FarEnd, flow_row::WITH_PORTS};
-use crate::ledger::{Behind, Holder, Ledger, Translated, Whose};
+use crate::ledger::{Behind, Holder, Ledger, OnNode, REMEMBERED_SECONDS, Translated, Whose};
 use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, SocketAddr};
 
@@ -61,13 +61,29 @@ pub(super) fn rows(
     let mut all: Vec<_> = behind.iter().map(|(end, connections)| (*end, *connections)).collect();
     all.sort_unstable_by_key(|(end, connections)| (std::cmp::Reverse(*connections), *end));
     let more = all.iter().skip(MOST).map(|(_, connections)| connections).sum();
+    let far_end = |end| {
+        let whose = whose(ledger, end, protocol, now_unix_seconds).or_else(|| last(ledger, end))?;
+        let on_node = whose.on_node.filter(|told| is_alone(ledger, told, end.port(), now_unix_seconds));
+        Some(FarEnd::of(Whose { on_node, ..whose }))
+    };
     let row = |(end, connections): (SocketAddr, u64)| BehindRow {
         address: end.ip().to_string(),
         port: end.port(),
         connections,
-        remote: whose(ledger, end, protocol, now_unix_seconds).or_else(|| last(ledger, end)).map(FarEnd::of),
+        remote: far_end(end),
     };
     (all.into_iter().take(MOST).map(row).collect(), more)
+}
+
+/// Whether all connections to a port of a node, those that have ended among them, can only have been this pod's: else they are the node's.
+fn is_alone(ledger: &Ledger, told: &OnNode, port: u16, now_unix_seconds: u64) -> bool {
+    let Some(node) = &told.pod.node else { return true };
+    let has_it = |other: &OnNode| other.ports.iter().any(|its| its.0 == port && told.ports.contains(its));
+    let was_lately = |other: &OnNode| {
+        other.until_unix_seconds.is_none_or(|until| now_unix_seconds.saturating_sub(until) < REMEMBERED_SECONDS)
+    };
+    let others = ledger.all_on_node(node, port);
+    !others.iter().any(|other| other.pod.uid != told.pod.uid && has_it(other) && was_lately(other))
 }
 
 /// Who had an address last: of a connection that has ended, whoever it went to may have, too.
@@ -87,4 +103,48 @@ pub(super) fn whose(ledger: &Ledger, end: SocketAddr, protocol: Option<u8>, at_u
         Holder::Pod(_) | Holder::Service { .. } => None,
     };
     Some(Whose { tenancy, on_node, is_followed: ledger.is_followed(end.ip()) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ledger::{PodHolder, PodTold};
+    use std::sync::Arc;
+
+    const TCP: u8 = 6;
+
+    #[test]
+    fn a_nodes_port_is_the_pods_that_has_it_unless_another_had_it_minutes_ago() {
+        let mut ledger = Ledger::default();
+        let address: IpAddr = [10, 1, 0, 8].into();
+        ledger.nodes_told(&[(address, "worker-8".into())], &[], 100);
+        let pod = |name: &str, port: (u16, u8), since, until| PodTold {
+            pod: Arc::new(PodHolder {
+                uid: name.into(),
+                namespace: "shop".into(),
+                name: name.into(),
+                workload: None,
+                node: Some("worker-8".into()),
+            }),
+            addresses: Vec::new(),
+            has_nodes_network: true,
+            node_ports: [port].into(),
+            since_unix_seconds: Some(since),
+            until_unix_seconds: until,
+            is_followed: true,
+        };
+        let name = |ledger: &Ledger, now| {
+            let behind = Behind::from([(SocketAddr::new(address, 8088), 1)]);
+            rows(ledger, &behind, Some(TCP), now).0.swap_remove(0).remote.map(|remote| (remote.kind, remote.name))
+        };
+        let is = |kind: &str, name: &str| Some((kind.to_owned(), name.to_owned()));
+        ledger.pod_told(&pod("old", (8088, TCP), 100, None), 100);
+        ledger.pod_told(&pod("other", (8088, 17), 100, None), 100);
+        assert_eq!(name(&ledger, 150), is("pod", "old"), "that of another protocol says nothing");
+        ledger.pod_told(&pod("old", (8088, TCP), 100, Some(200)), 200);
+        ledger.pod_told(&pod("new", (8088, TCP), 203, None), 203);
+        assert_eq!(name(&ledger, 204), is("node", "worker-8"));
+        assert_eq!(name(&ledger, 379), is("node", "worker-8"));
+        assert_eq!(name(&ledger, 380), is("pod", "new"));
+    }
 }
