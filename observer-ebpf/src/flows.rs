@@ -22,10 +22,19 @@ pub const MANY_CLOSED_FLOWS: u64 = MAX_CLOSED_FLOWS as u64 / 4 * 3;
 /// What is much, and what is more: each of these has room beyond that of the one before. What is left in the end is for telling whose the
 /// traffic was that has no far end.
 pub const HEAVY_FLOW_BYTES: [u64; 6] = [1 << 14, 1 << 16, 1 << 18, 1 << 20, 1 << 22, 1 << 24];
-/// Counters of what was carried by flows for which there was no room, each for all whose keys lead there. A power of two.
-pub const UNNAMED_COUNTERS: u32 = 1 << 14;
 /// How much room.
 pub const HEAVY_FLOWS_OF_A_SIZE: u64 = MAX_CLOSED_FLOWS as u64 / 32;
+/// Counters of what was carried by flows for which there was no room, each for all whose keys lead there. A power of two.
+pub const UNNAMED_COUNTERS: u32 = 1 << 12;
+
+/// The counter that a flow leads to: nobody who does not know the secret can lead many to one. The same family as [`mix_ipv6`].
+pub const fn unnamed_counter(secret: &MixSecret, key: &FlowKey) -> u32 {
+    let [_, a, b, c, d] = *secret;
+    let address = mix_ipv6(secret, key.remote[0], key.remote[1]) as u64;
+    let rest = c.wrapping_mul(key.port as u64).wrapping_add(d.wrapping_mul(key.cgroup & 0xffff_ffff));
+    (a.wrapping_mul(address).wrapping_add(rest).wrapping_add(b) >> (u64::BITS - UNNAMED_COUNTERS.trailing_zeros()))
+        as u32
+}
 
 /// What a socket's storage holds. What each packet reads lies in the first line of the processor's cache, behind the kernel's eight bytes, and
 /// what each writes in lines of their own: so that a CPU that sends does not wait for what another one wrote that received.
@@ -60,7 +69,7 @@ pub struct SocketBook {
     pub sent: u64,
     /// The [`Control::slot_generation`](crate::Control::slot_generation) at which slot 0 was the answer.
     pub slot_generation: u32,
-    /// The last [`Control::look`](crate::Control::look) that it was told of to.
+    /// The last [`Control::look`](crate::Control::look) that was told of it.
     pub look: u32,
     /// Zeroes.
     pub rest: [u32; 12],
@@ -274,6 +283,26 @@ mod tests {
         let mixed = (*state ^ (*state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         mixed ^ (mixed >> 31)
+    }
+
+    /// What the last bits of an address say, a port chosen for it can say again: a counter by the sum of them would be one for all.
+    #[test]
+    fn flows_that_are_chosen_to_look_alike_lead_to_many_counters() {
+        let mut state = 3;
+        let secret: MixSecret = core::array::from_fn(|_| next(&mut state));
+        let key = |number: u16| FlowKey {
+            cgroup: 4711,
+            remote: [0, u64::from_ne_bytes([0, 0, 0xff, 0xff, 198, 18, (number >> 8) as u8, number as u8])],
+            port: 0x5a5a ^ number.swap_bytes(),
+            ..FlowKey::default()
+        };
+        let mut counters = [0_u16; UNNAMED_COUNTERS as usize];
+        for number in 0..u16::MAX {
+            counters[unnamed_counter(&secret, &key(number)) as usize] += 1;
+        }
+        // Sixteen each.
+        let most = counters.iter().max().copied();
+        assert!(most.is_some_and(|most| most < 100), "{most:?} of {} in one", u16::MAX);
     }
 
     #[test]

@@ -26,8 +26,8 @@ struct Meta {
     seq: *mut seq_file,
 }
 
-/// Tells of one socket: its book, then its state. What is told is taken: it is not told again. So is the socket, to the same look: where
-/// others come and go meanwhile, the kernel shows some twice.
+/// Tells of one socket: its book, then its state. What is told is taken: it is not told again. Nor is the socket itself, as long as it is
+/// the same look: where others come and go meanwhile, the kernel shows some twice.
 #[inline(always)]
 pub(crate) fn tell(element: *const Element) {
     // SAFETY: the program's context; the verifier knows its fields.

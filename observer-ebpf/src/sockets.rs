@@ -3,7 +3,7 @@
 
 use crate::{
     drops::{self, add},
-    offsets::{SOCK_BACKLOG, TCP_BYTES_ACKED, TCP_ROUND_TRIP, TCP_TOTAL_RETRANS, peek, top_bit},
+    offsets::{MIX_SECRET, SOCK_BACKLOG, TCP_BYTES_ACKED, TCP_ROUND_TRIP, TCP_TOTAL_RETRANS, peek, top_bit},
     packet::{self, Direction},
     slots,
     told::{claim_connection, claim_end, claim_retransmits, release, take},
@@ -22,9 +22,9 @@ use observer_ebpf::{
     DEFAULT_SLOTS, Drop, UNATTRIBUTED_SLOT,
     carried::{self, MUCH},
     flows::{
-        ADDED, FLOW_COUNTS, FlowKey, FlowShare, FlowSum, HEAVY_FLOW_BYTES, HEAVY_FLOWS_OF_A_SIZE, HEAVY_IN_TABLES,
-        IN_TABLES, INBOUND, MANY_CLOSED_FLOWS, MAX_CLOSED_FLOWS, OUTBOUND, OVER, PEER_KNOWN, RAW, RELEASED, SocketBook,
-        TCP, TCP_LISTEN, TCP_SYN_RECEIVED, TCP_SYN_SENT, UNDECIDED, UNNAMED_COUNTERS,
+        self, ADDED, FLOW_COUNTS, FlowKey, FlowShare, FlowSum, HEAVY_FLOW_BYTES, HEAVY_FLOWS_OF_A_SIZE,
+        HEAVY_IN_TABLES, IN_TABLES, INBOUND, MANY_CLOSED_FLOWS, MAX_CLOSED_FLOWS, OUTBOUND, OVER, PEER_KNOWN, RAW,
+        RELEASED, SocketBook, TCP, TCP_LISTEN, TCP_SYN_RECEIVED, TCP_SYN_SENT, UNDECIDED, UNNAMED_COUNTERS,
     },
 };
 
@@ -77,7 +77,7 @@ pub(crate) unsafe fn is_to_tell(socket: *mut SocketBook, direction: Direction) -
     // SAFETY: as above.
     unsafe {
         let marks = read_volatile(&raw const (*socket).marks);
-        (read_volatile(carried_in(socket, direction)) | marks) & (MUCH | RELEASED | OVER) != 0
+        (read_volatile(carried_in(socket, direction)) & MUCH) | (marks & (RELEASED | OVER)) != 0
     }
 }
 
@@ -298,10 +298,8 @@ fn has_room(entries: *const u64, key: &FlowKey, epoch: u64, sum: &FlowSum) -> bo
 fn unnamed(key: &FlowKey, epoch: u64, sum: &FlowSum) -> u64 {
     const BYTES_BITS: u32 = 40;
     let bytes = sum.traffic.transmit_bytes.wrapping_add(sum.traffic.receive_bytes);
-    let mixed = key.remote[0] ^ key.remote[1].rotate_left(17) ^ key.cgroup.rotate_left(31) ^ u64::from(key.port);
-    // Any odd number with its bits well spread.
-    let place = mixed.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (u64::BITS - UNNAMED_COUNTERS.trailing_zeros());
-    let Some(counter) = UNNAMED.get_ptr_mut(place as u32) else { return bytes };
+    let place = flows::unnamed_counter(&MIX_SECRET.load(), key);
+    let Some(counter) = UNNAMED.get_ptr_mut(place) else { return bytes };
     // SAFETY: a map's value. Where two CPUs begin an epoch at once, one of them is counted less.
     unsafe {
         let before = read_volatile(counter);

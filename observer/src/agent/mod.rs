@@ -10,6 +10,7 @@ mod far_ends;
 mod homes;
 mod memory;
 mod oom_kills;
+pub mod open_files;
 mod own_cpu;
 mod pods;
 mod pressure;
@@ -26,6 +27,7 @@ mod translations;
 mod turns;
 
 use crate::{config::AgentConfig, kernel};
+use anyhow::{Context as _, ensure};
 
 /// When an agent ends by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,7 +46,13 @@ pub fn run(config: AgentConfig, until: Until) -> anyhow::Result<()> {
     kernel::tame_allocator();
     let summary_interval = config.summary_interval;
     let sample_interval = config.sample_interval;
-    let open_files = start::raise_open_files()?;
+    let open_files = open_files::raise().context("cannot tell how many files may be open")?;
+    ensure!(
+        open_files >= open_files::LEAST,
+        "{open_files} files may be open at once (RLIMIT_NOFILE), and the agent needs {}, since its programs and their tables are files; {}",
+        open_files::LEAST,
+        open_files::FIX
+    );
     // A thread more would be a megabyte more, and privileges are dropped for a process of one.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let started = start::start(config, &runtime, open_files)?;

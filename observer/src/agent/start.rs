@@ -2,6 +2,7 @@
 
 use super::{
     far_ends::FarEnds,
+    open_files,
     pods::Pods,
     scopes::Scopes,
     station::{Parts, Station},
@@ -31,9 +32,6 @@ use std::{
     path::Path,
 };
 use tokio::runtime::Runtime;
-
-/// Half of them are the programs', their tables' and the agent's own.
-const LEAST_OPEN_FILES: usize = 256;
 
 /// An agent that counts and has no privileges left.
 pub(super) struct Started {
@@ -120,8 +118,7 @@ pub(super) fn start(config: AgentConfig, runtime: &Runtime, open_files: usize) -
         proc_path: config.proc_path,
         network,
         true_root: mount.true_root,
-        // A quarter is for connections.
-        spare_descriptors: (open_files - LEAST_OPEN_FILES / 2) / 4 * 3,
+        spare_descriptors: open_files::spare(open_files),
         tasks,
         pods: kube.as_ref().map(|connection| Pods::new(connection.pulse.clone())),
         series_limit: config.series_limit,
@@ -179,21 +176,6 @@ fn connect_kube(config: &AgentConfig, runtime: &Runtime) -> anyhow::Result<Optio
     let _inside = runtime.enter();
     let wanted = WantedRanges { cluster: config.cluster_cidr.is_empty(), service: config.service_cidr.is_empty() };
     Ok(Some(access.connect(&config.node_name, wanted, Patience::default())?))
-}
-
-/// Raises the limit of open files as far as it may be. Returns how many they are.
-pub(super) fn raise_open_files() -> anyhow::Result<usize> {
-    use nix::sys::resource::{Resource, getrlimit, setrlimit};
-    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).context("cannot tell how many files may be open")?;
-    let limit = if setrlimit(Resource::RLIMIT_NOFILE, hard, hard).is_ok() { hard } else { soft };
-    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-    if limit < LEAST_OPEN_FILES {
-        bail!(
-            "{limit} files may be open at once (RLIMIT_NOFILE), and the agent needs {LEAST_OPEN_FILES}: its programs and \
-             their tables are files; raise the limit, with `ulimit -n` or LimitNOFILE= of its service"
-        );
-    }
-    Ok(limit)
 }
 
 /// Says what is missing for what; fails when nothing could be counted at all.

@@ -10,6 +10,7 @@ mod machine;
 mod tests;
 
 use super::{FAILED, exit_code};
+use crate::agent::open_files;
 use crate::cgroup::mount::{self, MOUNTINFO, Mount, MountError};
 use crate::kernel::privileges::{Held, in_user_namespace};
 use crate::kernel::{btf, release};
@@ -56,6 +57,7 @@ struct Machine {
     mountinfo: Vec<u8>,
     held: Held,
     in_user_namespace: bool,
+    open_files: nix::Result<usize>,
 }
 
 impl Machine {
@@ -70,11 +72,14 @@ impl Machine {
             mountinfo: std::fs::read(Path::new(MOUNTINFO)).unwrap_or_default(),
             held: Held::read(),
             in_user_namespace: in_user_namespace(),
+            // Before the programs are tried.
+            open_files: open_files::raise(),
         }
     }
 
     fn examined(&self) -> Report {
         let mut findings = vec![machine::kernel(&self.release)];
+        findings.push(machine::open_files(self.open_files));
         findings.extend(self.capabilities());
         findings.extend(bpf::findings(&self.btf, &self.held));
         findings.extend(self.cgroups());

@@ -73,10 +73,12 @@ impl OpenSockets {
         let mut buffer = vec![0; BUFFER_BYTES];
         let (mut filled, mut fills) = (0, 0);
         loop {
-            let bytes = file.read(&mut buffer[filled..])?;
-            if bytes == 0 {
-                return Ok(fills <= 1);
-            }
+            let bytes = match file.read(&mut buffer[filled..]) {
+                Ok(0) => return Ok(fills <= 1),
+                // After a million sockets of which there was nothing to tell. It goes on behind them.
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
+                told => told?,
+            };
             filled += bytes;
             fills += 1;
             // A record may be handed out in parts.

@@ -36,7 +36,7 @@ pub struct Question {
     pub address: IpAddr,
     /// Who can have it.
     pub kinds: Kinds,
-    /// A node elsewhere of whose pods it can be one's, by the node's range.
+    /// A node of whose pods it can be one's: by the node's range, or since such a pod had it last.
     pub node: Option<Arc<str>>,
 }
 

@@ -73,14 +73,13 @@ pub struct RangeReader {
     node: Arc<str>,
     wanted: WantedRanges,
     known: ClusterRanges,
-    nodes_are_too_many: bool,
 }
 
 impl RangeReader {
     /// Reads through `client` what is `wanted`, and always the ranges of `node` itself. Nodes elsewhere are read for their names as well, unless
     /// they are too many.
     pub(super) fn new(client: Client, node: &str, wanted: WantedRanges) -> Self {
-        Self { client, node: node.into(), wanted, known: ClusterRanges::default(), nodes_are_too_many: false }
+        Self { client, node: node.into(), wanted, known: ClusterRanges::default() }
     }
 
     /// Asks once.
@@ -97,22 +96,22 @@ impl RangeReader {
                 missing.push(what);
             }
         };
-        let wants_cluster = self.wanted.cluster;
-        let is_read = wants_cluster || !self.nodes_are_too_many;
-        let told = if is_read { self.read_nodes(&mut nodes).await } else { Err(Missing::Absent) };
+        let told = self.read_nodes(&mut nodes).await;
+        let is_failed = matches!(told, Err(Missing::Failed(_)));
         heed(match told {
-            Err(told @ Missing::Failed(_)) if wants_cluster => Err(told),
+            Err(told) if is_failed && self.wanted.cluster => Err(told),
             Err(told) => {
                 // Its own it may read nevertheless. Where the range is configured, nothing else is missing for it.
                 let own = self.read_own().await;
-                if wants_cluster { Err(told) } else { own }
+                if self.wanted.cluster { Err(told) } else { own }
             }
             Ok(()) => Ok(()),
         });
         if self.wanted.service {
             heed(self.read_services().await);
         }
-        let again_in = if failed { AGAIN } else { EVERY.max(EVERY_NODE * u32::try_from(nodes).unwrap_or(u32::MAX)) };
+        let again_in =
+            if failed || is_failed { AGAIN } else { EVERY.max(EVERY_NODE * u32::try_from(nodes).unwrap_or(u32::MAX)) };
         let missing = (!missing.is_empty()).then(|| missing.join("; "));
         RangesTold { ranges: self.known.clone(), missing, again_in }
     }
@@ -141,6 +140,8 @@ impl RangeReader {
             let path = format!("/api/v1/nodes?limit={PAGE}{from}");
             let page: WireList<WireNode> = self.get(&path, "list nodes", INSTEAD).await?;
             *count += page.items.len();
+            let WireListMeta { next, remaining } = page.metadata;
+            let all = *count + remaining.unwrap_or(0);
             for node in page.items {
                 let ranges = node.pods();
                 pods += ranges.len();
@@ -154,9 +155,11 @@ impl RangeReader {
                     nodes.push(NodeRanges { name: node.metadata.name.into(), addresses, pods: ranges });
                 }
             }
-            let Some(next) = page.metadata.next.filter(|next| !next.is_empty()) else { break };
-            if *count >= MOST_NODES {
-                self.nodes_are_too_many = true;
+            let Some(next) = next.filter(|next| !next.is_empty()) else { break };
+            if all > MOST_NODES || *count >= MOST_NODES {
+                *count = MOST_NODES;
+                // Those that were known may be others' by the next time.
+                (self.known.nodes, self.known.node_count) = (Arc::default(), Some(all));
                 return Err(Missing::Said(format!(
                     "the cluster has more than {MOST_NODES} nodes, whose ranges are not read: say what they are with --cluster-cidr"
                 )));
@@ -238,6 +241,9 @@ struct WireList<T> {
 struct WireListMeta {
     #[serde(rename = "continue")]
     next: Option<String>,
+    /// How many there are beside these, where the server tells.
+    #[serde(rename = "remainingItemCount")]
+    remaining: Option<usize>,
 }
 
 #[derive(Deserialize)]

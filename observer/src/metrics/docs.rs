@@ -22,7 +22,7 @@ const INTRODUCTION: &str = "\
 `GET /metrics` on port 9810 answers in the Prometheus text format 0.0.4, compressed when the client accepts gzip. Counters
 end in `_total`, never fall while the agent runs and begin at 0 when it starts; units are base units; times are exact to
 the nanosecond where the kernel counts nanoseconds. Only CPU times, throttling and pressure begin with what the cgroup had
-before, and the counters of a network device are its own: they begin with what it had, and anew with a new one of its name. A series appears with the first thing it counts and lives as long as
+before; and those of a network device are the kernel's, which begin with what it had, and fall to 0 when a new one has its name. A series appears with the first thing it counts and lives as long as
 its cgroup, and two minutes more; what a cgroup uses of memory ends with it. A peak is the largest window of the last minute; a scrape does not reset it. A window is
 a second, or the sample interval where that is longer.
 

@@ -79,9 +79,12 @@ pub(super) fn rows(
 fn is_alone(ledger: &Ledger, told: &OnNode, port: u16, now_unix_seconds: u64) -> bool {
     let Some(node) = &told.pod.node else { return true };
     let has_it = |other: &OnNode| other.ports.iter().any(|its| its.0 == port && told.ports.contains(its));
-    let was_lately = |other: &OnNode| {
-        other.until_unix_seconds.is_none_or(|until| now_unix_seconds.saturating_sub(until) < REMEMBERED_SECONDS)
+    // The end of one elsewhere that is not in its node's network is not told.
+    let last_seen = |other: &OnNode| match other.until_unix_seconds {
+        None if other.is_followed => now_unix_seconds,
+        until => until.unwrap_or(other.as_of_unix_seconds),
     };
+    let was_lately = |other: &OnNode| now_unix_seconds.saturating_sub(last_seen(other)) < REMEMBERED_SECONDS;
     let others = ledger.all_on_node(node, port);
     !others.iter().any(|other| other.pod.uid != told.pod.uid && has_it(other) && was_lately(other))
 }
@@ -146,5 +149,16 @@ mod tests {
         assert_eq!(name(&ledger, 204), is("node", "worker-8"));
         assert_eq!(name(&ledger, 379), is("node", "worker-8"));
         assert_eq!(name(&ledger, 380), is("pod", "new"));
+        let elsewhere = |name, since| PodTold {
+            is_followed: false,
+            has_nodes_network: false,
+            ..pod(name, (8088, TCP), since, None)
+        };
+        ledger.pod_told(&pod("new", (8088, TCP), 203, Some(390)), 390);
+        ledger.pod_told(&elsewhere("handed-on", 400), 400);
+        ledger.pod_told(&elsewhere("to-the-next", 500), 500);
+        assert_eq!(name(&ledger, 579), is("node", "worker-8"));
+        ledger.pod_told(&elsewhere("to-the-next", 500), 580);
+        assert_eq!(name(&ledger, 580), is("pod", "to-the-next"));
     }
 }

@@ -2,6 +2,7 @@
 
 use super::Machine;
 use super::finding::{Finding, State};
+use crate::agent::open_files;
 use crate::cgroup::mount::MountError;
 use crate::cgroup::v1::{self, V1Mounts};
 use crate::kernel::lock;
@@ -27,6 +28,20 @@ pub(super) fn kernel(release: &str) -> Finding {
         Some(version) if version >= OLDEST => Finding::ok(NEED, format!("{release} (5.10 or later)")),
         Some(_) => Finding::not_ok(State::Missing, NEED, format!("{release} is older than 5.10"), fix),
         None => Finding::not_ok(State::Unknown, NEED, format!("the release {release:?} is not understood"), fix),
+    }
+}
+
+pub(super) fn open_files(limit: nix::Result<usize>) -> Finding {
+    const NEED: &str = "open files";
+    let least = open_files::LEAST;
+    match limit {
+        Ok(limit) if limit >= least => Finding::ok(NEED, format!("{limit} at once ({least} or more)")),
+        Ok(limit) => {
+            Finding::not_ok(State::Missing, NEED, format!("{limit} at once, fewer than {least}"), open_files::FIX)
+        }
+        Err(error) => {
+            Finding::not_ok(State::Unknown, NEED, format!("the limit cannot be read: {error}"), open_files::FIX)
+        }
     }
 }
 

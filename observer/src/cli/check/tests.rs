@@ -17,6 +17,7 @@ fn host() -> Machine {
         mountinfo: Vec::new(),
         held: Held::of(&[CAP_BPF, CAP_NET_ADMIN, CAP_PERFMON], "6.12.0"),
         in_user_namespace: false,
+        open_files: Ok(1024),
     }
 }
 

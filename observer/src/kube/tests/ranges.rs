@@ -78,25 +78,30 @@ async fn where_the_ranges_are_configured_nodes_are_read_for_their_names_and_the_
     assert_eq!((told.ranges.node_pods, told.missing), (nets(&["10.244.7.0/24"]), None));
     assert_eq!((told.ranges.cluster, told.ranges.service), (Vec::new(), Vec::new()));
     assert_eq!(server.asked(), [format!("{NODES}?limit=50")]);
-    // It goes without them.
+    // It goes without them, and asks again soon.
     server.put_object(NODES, json!({}));
-    assert_eq!(reader.read().await.missing, None);
+    let told = reader.read().await;
+    assert_eq!((told.ranges.nodes.len(), told.missing, told.again_in), (1, None, Duration::from_secs(30)));
     assert_eq!(server.asked().last().unwrap(), "/api/v1/nodes/node-7");
 }
 
 #[tokio::test]
-async fn where_the_ranges_are_configured_a_large_clusters_nodes_are_not_read_again() {
+async fn of_a_cluster_that_has_become_large_one_page_is_read_and_no_node_is_known_any_more() {
     let server = TestServer::start().await;
-    server.put_object("/api/v1/nodes/node-7", node("node-7", &["10.244.7.0/24"], "10.1.0.7"));
-    let nodes: Vec<_> = (0..50).map(|at| node(&format!("node-{at}"), &[], "x")).collect();
-    server.put_object(NODES, list(&nodes, "more of it"));
+    let own = node("node-7", &["10.244.7.0/24"], "10.1.0.7");
+    server.put_object("/api/v1/nodes/node-7", own.clone());
+    server.put_object(NODES, list(&[own, node("node-8", &[], "10.1.0.8")], ""));
     let mut reader = reader(&server, NOTHING).await;
-    assert_eq!(reader.read().await.missing, None);
-    // Twenty pages, and its own node.
-    assert_eq!(server.asked().len(), 21);
+    assert_eq!(reader.read().await.ranges.nodes.len(), 1);
+    let nodes: Vec<_> = (0..50).map(|at| node(&format!("node-{at}"), &[], "x")).collect();
+    let mut page = list(&nodes, "more of it");
+    page["metadata"]["remainingItemCount"] = 951.into();
+    server.put_object(NODES, page);
     let told = reader.read().await;
+    assert_eq!((told.ranges.nodes.len(), told.ranges.node_count), (0, Some(1001)));
     assert_eq!((told.ranges.node_pods, told.missing), (nets(&["10.244.7.0/24"]), None));
-    assert_eq!(server.asked().len(), 22);
+    assert_eq!(told.again_in, Duration::from_secs(10_000));
+    assert_eq!(server.asked()[1..], [format!("{NODES}?limit=50"), "/api/v1/nodes/node-7".to_owned()]);
 }
 
 #[tokio::test]

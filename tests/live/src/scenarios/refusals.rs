@@ -112,18 +112,20 @@ fn port_in_use() -> Result<()> {
 }
 
 fn few_open_files() -> Result<()> {
-    let limited = |limit: u32| -> Result<Command> {
+    let limited = |limit: u32, arguments: &[&str]| -> Result<Command> {
         let mut shell = Command::new("sh");
-        shell.arg("-c").arg(format!("ulimit -n {limit} && exec \"$@\"")).arg("sh").arg(binary()?);
-        shell.args(["agent", "--metrics-listen", "127.0.0.1:0", "--debug-listen", "off", "--node-name", "live"]);
+        shell.arg("-c").arg(format!("ulimit -n {limit} && exec \"$@\"")).arg("sh").arg(binary()?).args(arguments);
         Ok(shell)
     };
+    let agent = ["agent", "--metrics-listen", "127.0.0.1:0", "--debug-listen", "off", "--node-name", "live"];
     for limit in [8, 16, 255] {
         let words = [&limit.to_string(), "RLIMIT_NOFILE", "256", "ulimit -n"];
-        refused(&run_to_end(limited(limit)?, patience(LIMIT))?, 1, &words)?;
+        refused(&run_to_end(limited(limit, &agent)?, patience(LIMIT))?, 1, &words)?;
     }
+    let check = run_to_end(limited(255, &["check"])?, patience(LIMIT))?;
+    ensure!(check.code == Some(1) && check.stdout.contains("255 at once, fewer than 256"), "{check:?}");
     // What it says it needs is enough.
-    let page = Agent::start_command(limited(256)?)?.scrape()?;
+    let page = Agent::start_command(limited(256, &agent)?)?.scrape()?;
     let switch = page.one("observer_bpf_program_up", &[("program", "observer_switch")])?;
     ensure!(switch.value == "1", "{switch:?}");
     Ok(())
