@@ -29,7 +29,7 @@ pub fn switch_empty(_ctx: BtfTracePointContext) -> i32 {
     0
 }
 
-/// Dispatch alone, for each packet that is sent, at the tracepoint that is no cgroup's: what no program per packet can undercut.
+/// Dispatch alone, for each packet that is sent, at the kernel's tracepoint for all of them.
 #[btf_tracepoint(function = "net_dev_queue")]
 pub fn sent_empty(_ctx: BtfTracePointContext) -> i32 {
     0

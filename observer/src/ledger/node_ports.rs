@@ -65,8 +65,7 @@ impl NodePorts {
 
     /// The pod that listens, or listened then, on a port of a node; of those that were gone by then, the last.
     pub(super) fn by_port(&self, node: &str, port: u16, protocol: u8, unix_seconds: u64) -> Option<&OnNode> {
-        let of_node = self.all.iter().filter(|known| known.pod.node.as_deref() == Some(node));
-        let listens = of_node.filter(|known| known.ports.contains(&(port, protocol)));
+        let listens = self.of_node(node).filter(|known| known.ports.contains(&(port, protocol)));
         let is_past = |known: &OnNode| known.since_unix_seconds.is_none_or(|since| since <= unix_seconds);
         listens
             .filter(|known| is_past(known))
@@ -75,10 +74,14 @@ impl NodePorts {
 
     /// All that listen, or listened, on a port of a node, by whatever protocol; the first first.
     pub(super) fn all_by_port(&self, node: &str, port: u16) -> Vec<&OnNode> {
-        let of_node = self.all.iter().filter(|known| known.pod.node.as_deref() == Some(node));
-        let mut all: Vec<_> = of_node.filter(|known| known.ports.iter().any(|(its, _)| *its == port)).collect();
+        let has_port = |known: &&OnNode| known.ports.iter().any(|(its, _)| *its == port);
+        let mut all: Vec<_> = self.of_node(node).filter(has_port).collect();
         all.sort_by_key(|known| known.since_unix_seconds);
         all
+    }
+
+    fn of_node(&self, node: &str) -> impl Iterator<Item = &OnNode> {
+        self.all.iter().filter(move |known| known.pod.node.as_deref() == Some(node))
     }
 
     /// Those that were forgotten since there were too many.

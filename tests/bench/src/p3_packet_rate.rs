@@ -2,7 +2,7 @@
 //!
 //! UDP of 64 bytes from one network namespace to another over a veth pair, one system call per packet, sender and
 //! receiver on CPUs of their own. In turns: nothing attached; the empty program, both directions; an empty program at
-//! each of the kernel's two tracepoints that every packet passes, the least there is for any program per packet; the real
+//! each of the kernel's two tracepoints that every packet passes, which are no cgroup's; the real
 //! agent with all its programs, started for its turn and ended after it. The sender's CPU does the work of both hosts up to the
 //! receiver's socket, so it runs both hooks: the dearest case there is for a program per packet. It never waits, so a
 //! second is a second of its CPU, whoever else wants that CPU.
